@@ -1,0 +1,64 @@
+#pragma once
+// Runner: one loaded model that can run a step: what the engine drives. An interface, so that the engine's tests run on a
+// model of ten lines. Owned and called by the engine thread after load.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tokenworks/backend/backend.hpp"
+#include "tokenworks/base/ids.hpp"
+#include "tokenworks/formats/model_file.hpp"
+
+namespace tokenworks::model {
+
+struct RunnerInfo {
+  std::int32_t vocab = 0;
+  std::int32_t context_tokens = 0;                   // the longest sequence, prompt and output
+  std::int32_t kv_blocks = 0;                        // blocks of 16 tokens
+  std::int32_t rows_max = 0;                         // rows of one step
+  std::int32_t sequences_max = 0;
+  std::size_t weight_bytes = 0, kv_bytes = 0, workspace_bytes = 0;
+  std::vector<TokenId> stop_tokens;
+  std::string fingerprint;                           // "fp_..." of weights layout and numerics: changes when results may
+};
+
+// A step: rows to compute, and which rows get sampled.
+struct Step {
+  backend::StepRows rows;
+  std::span<const std::int32_t> sample_rows;         // row indices, ascending
+  std::span<const backend::SampleRow> sampling;      // one per sample_rows entry
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual const RunnerInfo& info() const = 0;
+  // Runs the step; sampled[i] belongs to sample_rows[i]. engine_failed when the device is lost (sticky).
+  virtual Result<> run(const Step& step, std::span<backend::Sampled> sampled) = 0;
+  virtual void zero_blocks(std::span<const std::int32_t> blocks) = 0;
+};
+
+struct LoadOptions {
+  std::int32_t context_tokens = 8192;                // lowered to the model's own context with a warning
+  std::size_t kv_cache_bytes = std::size_t{512} << 20;
+  std::int32_t sequences_max = 64;
+  std::int32_t rows_max = 512;                       // step budget upper bound
+};
+
+// Loads the weights into the backend and builds the graph. bad_file names the tensor that is missing or has a wrong
+// shape; bad_config names an architecture we do not have and those we do.
+Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
+                                     std::unique_ptr<backend::Backend> backend, const LoadOptions& options);
+
+// Memory a load would take, without loading: for `models inspect`.
+struct MemoryPlan {
+  std::size_t weight_bytes, kv_bytes_per_token, workspace_bytes;
+};
+Result<MemoryPlan> plan_memory(const formats::ModelFile& file, const LoadOptions& options);
+
+// Raw logits of every position of `tokens`, [tokens.size(), vocab] fp32, for tests and `tokenworks eval`.
+Result<std::vector<float>> logits_of(Runner& runner, std::span<const TokenId> tokens);
+
+}  // namespace tokenworks::model
