@@ -1,0 +1,73 @@
+#pragma once
+// Entry: one durable, chained record of the books, with the final schema (DESIGN "Ledger and money"). It carries ids,
+// numbers and salted hashes only; names, tags and user strings sit in an erasable side table keyed by the request.
+// docs/ledger_format.md states the byte form and the chain rule; an independent checker is written from that page alone.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tokenworks/base/crypto.hpp"
+#include "tokenworks/base/ids.hpp"
+#include "tokenworks/base/money.hpp"
+#include "tokenworks/base/ticket.hpp"
+#include "tokenworks/base/usage.hpp"
+
+namespace tokenworks::ledger {
+
+enum class EntryType : std::uint8_t { hold = 1, extend, settle, release, expire, topup, adjust };
+const char* name(EntryType type);                    // "hold"
+
+inline constexpr std::int32_t kSchemaVersion = 1;
+
+// What an append gives; the ledger adds schema_version, writer_id, seq, prev_hash and hash. Amount: HOLD, EXTEND: what is
+// set aside (added); SETTLE: the charge, <= the sum of its holds; RELEASE, EXPIRE: what is given back; TOPUP, ADJUST:
+// signed change of the balance. Every request's holds end exactly once, by SETTLE, RELEASE or EXPIRE.
+struct Record {
+  EntryType type = EntryType::hold;
+  std::int64_t unix_ns = 0;
+  RequestId request{};                               // for TOPUP and ADJUST the id of the operation
+  OrganizationId organization;
+  ProjectId project;
+  KeyId key;
+  std::string actor;                                 // principal: "service:default", "user:anna"; who did it for TOPUP/ADJUST
+  ModelId model;
+  std::string model_digest, tokenizer_digest;        // hex
+  std::string price_version;                         // the PriceBook version frozen at admission
+  std::string price_hash;                            // hex
+  Tier tier = Tier::standard;
+  Usage usage;                                       // SETTLE: what was used; HOLD: prompt and output held
+  Money amount;
+  std::string currency;                              // "USD"
+  // SETTLE: the charge by token class ("input", "cached_input", "output"); the lines add up to amount exactly.
+  std::vector<std::pair<std::string, Money>> lines;
+  std::string finish_reason;                         // "stop", "length", "cancelled", "crash", ...
+  std::string build_id, region, jurisdiction, data_class;
+  std::optional<std::string> token_commitment, attestation_id, receipt_id;   // nullable until a later issue
+  std::int32_t retry_count = 0;                      // x-stainless-retry-count
+};
+
+struct Entry : Record {
+  std::int32_t schema_version = kSchemaVersion;
+  std::string writer_id;                             // one chain per writer epoch (a process that had the books open)
+  std::int64_t seq = 0;                              // from 1 within a chain
+  Digest prev_hash{}, hash{};
+};
+
+// The erasable side of a request.
+struct Annotation {
+  RequestId request{};
+  OrganizationId organization;
+  std::map<std::string, std::string> tags;           // user, metadata
+};
+
+// Running state of a request for PROGRESS: what it would be settled with after a crash.
+struct Progress {
+  RequestId request{};
+  Usage usage;
+  Money charge;                                      // rated by the owner of the prices; the ledger cannot price
+  std::vector<std::pair<std::string, Money>> lines;
+};
+
+}  // namespace tokenworks::ledger

@@ -1,0 +1,90 @@
+#pragma once
+// Ledger: the durable books. One thread of its own receives records, groups everything that arrived during the last
+// fsync into one transaction, and tells the owners after the commit. Admission never waits for it; only the last chunk
+// of an answer does. Every method may be called from any thread; callbacks run on the ledger thread and must only post.
+//
+// A store that cannot sync: records stay queued in memory in order, nothing is acknowledged, `health()` tells since when;
+// the ledger closes and reopens the store until it works again, then goes on with the same records, exactly once.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/base/result.hpp"
+#include "tokenworks/ledger/entry.hpp"
+#include "tokenworks/ledger/rows.hpp"
+
+namespace tokenworks::ledger {
+
+enum class ProgressMode : std::uint8_t { cadence, step };
+
+struct LedgerOptions {
+  std::string path;                                  // <data_dir>/ledger.sqlite
+  ProgressMode progress = ProgressMode::cadence;
+  std::int64_t progress_every_ns = 100'000'000;
+  std::string build_id;
+  std::string vfs;                                   // SQLite VFS name; "" the default. Tests inject faults here
+  std::size_t queue_records = 1 << 20;               // beyond it append refuses
+};
+
+// What opening found: requests that were running when the last writer died, now settled from their last PROGRESS.
+struct Recovery {
+  std::int64_t entries = 0;
+  std::int64_t settled = 0, released = 0;            // holds ended by this recovery: with / without progress
+  std::string writer_id;                             // of this epoch
+};
+
+struct Health {
+  bool ok = true;
+  std::int64_t oldest_unacknowledged_settle_ns = 0;  // age; admission stops above 2 s
+  std::int64_t queued = 0;
+  std::int64_t failures = 0;                         // commits that failed since start
+  std::string last_error;
+};
+
+using OnDurable = std::function<void(const Result<>&)>;
+
+class Ledger {
+ public:
+  // Opens or creates, migrates forward, verifies the tail, recovers. Errors: io, bad_file (a newer schema, a broken chain).
+  static Result<std::unique_ptr<Ledger>> open(const LedgerOptions& options, const Clock& clock);
+  virtual ~Ledger() = default;                       // commits what is queued, then closes
+
+  virtual const Recovery& recovery() const = 0;
+  virtual Health health() const = 0;
+  virtual void on_commit(std::function<void(std::int64_t nanoseconds, std::int64_t entries)> observer) = 0;   // start-up only
+
+  // Queues a record. `durable` is called once after the commit that holds it (an error only when the ledger is closed
+  // without being able to commit). ledger_unavailable when the queue is full.
+  virtual Result<> append(Record record, OnDurable durable = {}) = 0;
+  virtual Result<> annotate(Annotation annotation) = 0;
+  // The newest state of a running request. cadence mode: packed with all others into one row per cadence; `durable` is
+  // called after the row is committed. step mode: committed as soon as the disk allows. Forgotten when the request ends.
+  virtual void progress(Progress progress, OnDurable durable = {}) = 0;
+
+  // Administration: each mutation and its audit row in one transaction. Waits for the commit.
+  virtual Result<> put_key(const KeyRow& row, const AuditEvent& audit) = 0;          // insert or replace by id
+  virtual Result<std::vector<KeyRow>> keys() = 0;
+  virtual Result<> audit(const AuditEvent& event) = 0;                               // mutations outside the store (reload)
+  virtual Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) = 0;      // newest first
+  virtual Result<> put_price_book(const PriceBookRow& row, const AuditEvent& audit) = 0;   // no-op when the hash is known
+  virtual Result<> put_idempotency(const IdempotencyRow& row) = 0;                   // insert or replace by (org, key)
+  virtual Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns) = 0;
+  virtual Result<> erase_annotations(const OrganizationId& organization, const AuditEvent& audit) = 0;
+
+  // Reading, over connections of its own: sees what is committed, blocks no writer.
+  virtual Result<std::vector<UsageRow>> usage(const UsageQuery& query) = 0;
+  virtual Result<std::vector<SpendRow>> spend_since(std::int64_t from_unix_ns) = 0;  // settled, by org, project, key, model, hour
+  virtual Result<std::vector<BalanceRow>> balances() = 0;                            // TOPUP + ADJUST - SETTLE per organization
+  virtual Result<std::vector<Entry>> entries_of(const RequestId& request) = 0;
+  virtual Result<VerifyReport> verify() = 0;
+  virtual Result<> backup(const std::string& path) = 0;                              // online and consistent
+};
+
+// Verification and usage without a daemon: opens read-only, recovers nothing.
+Result<VerifyReport> verify_file(const std::string& path);
+Result<std::vector<UsageRow>> usage_of_file(const std::string& path, const UsageQuery& query);
+
+}  // namespace tokenworks::ledger
