@@ -1,0 +1,141 @@
+#pragma once
+// Config: the three YAML files as plain structs with defaults, already validated. Parsing collects *every* mistake, each
+// with file:line and the nearest known key, before it gives up. Money and prices stay exact decimal text turned into
+// integers; nothing passes through a double. Values of type ..._ns are nanoseconds. Immutable after load.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tokenworks/base/money.hpp"
+#include "tokenworks/base/result.hpp"
+#include "tokenworks/base/ticket.hpp"
+
+namespace tokenworks::config {
+
+struct Where {                                       // of the line that set a value, for messages that come later
+  std::string file;
+  int line = 0;
+};
+
+struct ModelSpec {
+  std::string id, path;                              // path absolute after load
+  std::vector<std::string> aliases;
+  std::string backend = "auto", compute = "default";
+  std::int64_t context_tokens = 8192;
+  std::int64_t kv_cache_bytes = std::int64_t{512} << 20;
+  std::int64_t max_sequences = 64;
+  std::int64_t step_target_ns = 25'000'000;
+  std::vector<std::string> data_classes{"public", "internal"};   // the first is what a request gets when it names none
+  std::int64_t threads = 0;
+  Where where;
+};
+
+struct Plant {                                       // tokenworks.yaml
+  std::string name = "tokenworks", region, jurisdiction;
+  std::vector<std::string> listen{"127.0.0.1:8080"};
+  struct Tls {
+    std::string certificate, private_key, client_ca;
+    bool on() const { return !certificate.empty(); }
+  } tls;
+  std::string admin_listen = "127.0.0.1:9090";
+  std::string data_dir;                              // absolute after load
+  std::vector<ModelSpec> models;
+  std::string prices_path, tenants_path;
+  std::string ledger_store = "sqlite", ledger_dsn_file;
+  bool progress_step = false;
+  std::int64_t progress_ns = 100'000'000;
+  struct Limits {
+    std::int64_t body_bytes = 10 << 20, header_bytes = 64 << 10, queue_requests = 1024;
+    std::int64_t write_timeout_ns = 30'000'000'000, read_timeout_ns = 60'000'000'000, idle_timeout_ns = 120'000'000'000;
+    std::int64_t drain_ns = 30'000'000'000, connections = 16384;
+    std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
+  } limits;
+  std::string log_level = "info";
+  bool log_json = true;
+  std::int64_t io_threads = 1;
+};
+
+inline constexpr std::int64_t kUnlimited = -1;
+
+struct BudgetSpec {
+  Money amount;
+  enum class Per : std::uint8_t { day, week, month, total } per = Per::month;
+  bool hard = true;
+  std::vector<std::int64_t> warn_at;                 // percent
+  std::string timezone = "UTC", model, tag;          // model: only this model's spend; "" any
+  Where where;
+};
+
+struct PlanSpec {
+  std::string name;
+  std::vector<std::string> models{"*"};              // ids or "*"
+  Tier tier = Tier::standard;
+  std::int64_t weight = 1;
+  std::int64_t requests_per_minute = kUnlimited, tokens_per_minute = kUnlimited, concurrent_requests = kUnlimited;
+  std::int64_t reserve_output_tokens = 512;
+  std::vector<BudgetSpec> budgets;
+  Where where;
+};
+
+struct AccessRule {                                  // when which models may be used; any one rule that allows suffices
+  std::vector<std::string> models{"*"};
+  std::vector<int> days;                             // 0 = Monday; empty: every day
+  std::int64_t from_minute = 0, to_minute = 24 * 60; // local wall time; from > to spans midnight
+  std::string timezone = "UTC";
+};
+
+struct ProjectSpec {                                 // may only narrow the plan
+  std::string name;
+  std::vector<std::string> models;                   // empty: as the organization
+  std::int64_t requests_per_minute = kUnlimited, tokens_per_minute = kUnlimited, concurrent_requests = kUnlimited;
+  std::vector<BudgetSpec> budgets;
+  std::string cost_centre, data_class;
+};
+
+struct OrganizationSpec {
+  std::string name, plan, currency;                  // currency: the price book's unless set
+  std::vector<std::string> residency;                // jurisdictions; empty: anywhere
+  std::string retention = "none";
+  std::vector<AccessRule> access;                    // empty: always
+  std::vector<BudgetSpec> budgets;                   // besides the plan's
+  std::vector<ProjectSpec> projects;                 // always holds "default"
+  Where where;
+};
+
+struct TokenPrices {                                 // pico-units per token at tier multiplier 1
+  std::int64_t input = 0, cached_input = 0, output = 0;
+  Where where;
+};
+struct Prices {                                      // prices.yaml
+  std::string version, currency = "USD";
+  std::map<std::string, TokenPrices> models;         // by model id
+  std::int64_t tier_micro[3] = {1'750'000, 1'000'000, 500'000};   // multiplier in millionths, by Tier
+};
+struct Tenants {                                     // tenants.yaml
+  std::vector<PlanSpec> plans;
+  std::vector<OrganizationSpec> organizations;
+};
+
+struct Config {
+  std::string path;
+  Plant plant;
+  Prices prices;
+  Tenants tenants;
+};
+
+// Loads the plant's file and the two it names, applies TOKENWORKS_<PATH_IN_CAPITALS> overrides, checks everything and
+// cross-checks them. On failure the one Error (bad_config) holds every mistake, a line each: "file:line: what; fix".
+Result<Config> load(const std::string& path);
+
+// One key of the reference: docs/configuration.md is tested against this table, and the parser is driven by it.
+struct KeyDoc {
+  std::string file, path, type, otherwise, meaning;  // "tokenworks.yaml", "models[].kv_cache", "size", "512MiB", "..."
+};
+const std::vector<KeyDoc>& reference();
+
+// The known word with the smallest edit distance, when it is near enough to be meant.
+std::optional<std::string> nearest(const std::string& word, const std::vector<std::string>& known);
+
+}  // namespace tokenworks::config

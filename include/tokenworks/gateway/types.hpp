@@ -1,0 +1,86 @@
+#pragma once
+// What a codec makes of a client's JSON: plain C++ types, in the words of the plant. A codec has checked types and ranges;
+// everything that needs a tenant, a model or a tokenizer is checked by the gateway.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tokenworks/backend/sampling.hpp"
+#include "tokenworks/base/ids.hpp"
+#include "tokenworks/base/json_text.hpp"
+#include "tokenworks/base/money.hpp"
+#include "tokenworks/base/ticket.hpp"
+#include "tokenworks/base/usage.hpp"
+
+namespace tokenworks::gateway {
+
+// How the answer must look: compiled by src/grammar to token masks.
+struct OutputFormat {
+  enum class Kind : std::uint8_t { text, json_object, json_schema, regex, choice, grammar } kind = Kind::text;
+  JsonText schema;                                   // json_schema; choice: an array of strings
+  std::string pattern;                               // regex, grammar
+};
+
+struct GenerateRequest {
+  std::string model;                                 // as the client wrote it: id or alias
+  // Exactly one is used. Chat: messages (+ tools) go through the model's template. Text and ids: /v1/completions.
+  struct Chat {
+    JsonText messages, tools, template_kwargs;
+  };
+  using Prompt = std::variant<Chat, std::string, std::vector<TokenId>>;
+  std::vector<Prompt> prompts;                       // one, or several for /v1/completions with a list
+  std::optional<std::int64_t> max_tokens;            // per choice; absent: what is left of the context (completions: 16)
+  std::uint32_t choices = 1;
+  backend::SamplingParams sampling;
+  std::optional<std::uint64_t> seed;                 // absent: derived from the request id
+  std::vector<backend::TokenBias> bias;
+  std::vector<std::string> stop;
+  std::vector<TokenId> stop_tokens;
+  bool ignore_eos = false;
+  bool logprobs = false;
+  bool echo = false;                                 // completions: the prompt precedes the answer
+  OutputFormat format;
+  std::optional<Tier> tier;                          // absent: the plan's
+  std::string data_class;                            // "": the model's first
+  std::map<std::string, std::string> tags;           // user, safety_identifier, metadata: the erasable side table
+  std::int64_t timeout_ns = 0;                       // x-request-timeout; 0: none
+  std::int32_t retry_count = 0;                      // x-stainless-retry-count
+};
+
+struct CostLine {
+  std::string token_class;                           // "input", "cached_input", "output"
+  std::int64_t tokens = 0;
+  Money amount;
+};
+
+// One step of an answer. `text` is complete UTF-8. A choice ends with `finish` set, once.
+struct AnswerChunk {
+  std::uint32_t choice = 0;                          // prompt index * n + choice
+  std::string text;
+  std::vector<backend::Sampled> tokens;              // with logprobs, when they were asked for: the tokens of `text`
+  std::vector<std::string> token_texts;              // parallel to tokens: the bytes of each, as text
+  std::string finish;                                // "", "stop", "length", "cancelled", "error"
+  bool stopped_by_budget = false;
+};
+
+// What an answer cost, known after the ledger committed it.
+struct Receipt {
+  RequestId request;
+  std::string model;                                 // the id, also when an alias was asked for
+  Usage usage;
+  Money cost;
+  std::string currency;
+  std::vector<CostLine> lines;
+  Tier tier = Tier::standard;
+};
+
+// The state of the tightest request and token windows for the x-ratelimit-* headers; limit -1: none.
+struct RateState {
+  std::int64_t limit_requests = -1, remaining_requests = 0, reset_requests_ms = 0;
+  std::int64_t limit_tokens = -1, remaining_tokens = 0, reset_tokens_ms = 0;
+};
+
+}  // namespace tokenworks::gateway
