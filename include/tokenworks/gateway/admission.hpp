@@ -1,0 +1,119 @@
+#pragma once
+// Admission: the one function every billable route goes through. It owns the limits and budgets in memory, one small mutex
+// per organization, never held over I/O; checking and taking are one act. The ledger only receives records.
+//
+// Two steps, as in "One request": `enter` counts the request against requests per minute and concurrency before any work is
+// spent; `admit` takes the token windows and the hold once the prompt count is exact. What is taken lives in move-only
+// objects that give it back exactly once, also when the coroutine that owned them dies.
+// Any thread.
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/base/result.hpp"
+#include "tokenworks/base/ticket.hpp"
+#include "tokenworks/base/usage.hpp"
+#include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/config/config.hpp"
+#include "tokenworks/gateway/types.hpp"
+#include "tokenworks/ledger/ledger.hpp"
+#include "tokenworks/tenancy/directory.hpp"
+
+namespace tokenworks::gateway {
+
+struct PlantLabels {                                 // what every entry of this plant carries
+  std::string build_id, region, jurisdiction;
+};
+
+class AdmissionState;                                // private: the organizations' limits and budgets
+
+// A request that was let in: holds a place in `concurrent_requests`, given back on destruction.
+class Entrance {
+ public:
+  Entrance(Entrance&&) noexcept;
+  Entrance& operator=(Entrance&&) noexcept;
+  ~Entrance();
+  const RateState& rates() const { return rates_; }  // for the headers, as of the last act
+
+ private:
+  friend class Admission;
+  Entrance() = default;
+  std::shared_ptr<AdmissionState> state_;
+  std::shared_ptr<void> slot_;
+  RateState rates_;
+};
+
+struct Ask {
+  RequestId request{};
+  ModelId model;                                     // the id, not the alias
+  std::string model_digest, tokenizer_digest;        // hex
+  std::int64_t prompt_tokens = 0;                    // of all prompts together, exact
+  std::int64_t output_tokens = 0;                    // per choice, the most it may generate
+  std::int64_t choices = 1;                          // sequences in all: prompts * n
+  std::optional<Tier> tier;                          // absent: the plan's; a higher one than the plan's is refused (param service_tier)
+  std::string data_class;
+  std::int32_t retry_count = 0;
+  std::map<std::string, std::string> tags;
+};
+
+// Money, quota and the right to run. Ends exactly once: by settle(), or by destruction, which settles what progress() last
+// said, or releases everything when nothing was generated.
+class Hold {
+ public:
+  Hold(Hold&&) noexcept;
+  Hold& operator=(Hold&&) noexcept;
+  ~Hold();
+
+  Ticket take_ticket();                              // one per prompt of the request: Ask.choices / n times at most
+  Tier tier() const;
+  std::int64_t granted_output() const;               // per choice; below Ask.output_tokens only when `chunked()`
+  bool chunked() const;                              // a small hold on a small balance: extend() before going on
+  // Chunked holds: asks for more output per choice. The new total granted, or insufficient_quota: end as "budget".
+  Result<std::int64_t> extend();
+
+  // Output counted so far; what a crash or a lost coroutine would be settled with. `durable`: see Ledger::progress.
+  void progress(const Usage& usage, ledger::OnDurable durable = {});
+  // Rates the usage, appends SETTLE, returns the unused part of hold and token windows at once. `durable` after the commit.
+  Result<billing::Charge> settle(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable);
+  const std::string& currency() const;
+  const RateState& rates() const;
+
+ private:
+  friend class Admission;
+  struct Inside;
+  explicit Hold(std::unique_ptr<Inside> inside);
+  std::unique_ptr<Inside> inside_;
+};
+
+class Admission {
+ public:
+  // Recovers spent budgets, balances and (conservatively: as used) nothing else from the ledger.
+  static Result<std::unique_ptr<Admission>> make(const Clock& clock, ledger::Ledger& ledger, const PlantLabels& labels,
+                                                 const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices);
+  ~Admission();
+
+  // Swaps limits, budgets and prices whole; what is in flight keeps what it was admitted under.
+  Result<> reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices);
+
+  // rate_limit_exceeded, concurrency_limit_exceeded (retry_after_ms exact), insufficient_permissions (key of the plant).
+  Result<Entrance> enter(const tenancy::Principal& who);
+  // Token windows, then the hold: rate_limit_exceeded, insufficient_quota, ledger_unavailable. The HOLD record is queued
+  // when this returns; `hold_durable` is called after its commit: no output may leave before.
+  Result<Hold> admit(const tenancy::Principal& who, Entrance& entrance, const Ask& ask, ledger::OnDurable hold_durable);
+
+  struct Totals {
+    std::int64_t holds_open = 0;
+    Money hold_amount;
+  };
+  Totals totals() const;
+
+ private:
+  explicit Admission(std::shared_ptr<AdmissionState> state);
+  std::shared_ptr<AdmissionState> state_;
+};
+
+}  // namespace tokenworks::gateway
