@@ -1,0 +1,38 @@
+#pragma once
+// Administration: what operators do to a running plant, whoever carries it: the admin listener (with a key and a role) or
+// the control socket (the owner of the data directory, as "local"). Every mutation writes an audit row in its transaction.
+// Calls block on the ledger: call from a worker, not from an IO thread.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tokenworks/base/result.hpp"
+#include "tokenworks/ledger/rows.hpp"
+#include "tokenworks/tenancy/directory.hpp"
+
+namespace tokenworks::gateway {
+
+struct KeyIssued {
+  std::string text;                                  // shown once
+  ledger::KeyRow row;
+};
+
+class Administration {
+ public:
+  virtual ~Administration() = default;
+  // The key works before the call returns.
+  virtual Result<KeyIssued> create_key(const tenancy::KeyOrder& order, const std::string& actor) = 0;
+  virtual Result<std::vector<ledger::KeyRow>> list_keys(const std::string& organization) = 0;   // "": all
+  // A new key with the same rights; the old one works for `grace_ns` more.
+  virtual Result<KeyIssued> rotate_key(const std::string& id, std::int64_t grace_ns, const std::string& actor) = 0;
+  virtual Result<> revoke_key(const std::string& id, const std::string& actor) = 0;
+  // Prices, tenants, keys and certificates as one snapshot or not at all; the error lists every mistake.
+  virtual Result<> reload(const std::string& actor) = 0;
+  virtual Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t limit) = 0;
+  virtual Result<std::vector<ledger::UsageRow>> usage(const ledger::UsageQuery& query) = 0;
+  virtual Result<ledger::VerifyReport> verify() = 0;
+  virtual Result<> backup(const std::string& path, const std::string& actor) = 0;
+  virtual Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) = 0;
+};
+
+}  // namespace tokenworks::gateway
