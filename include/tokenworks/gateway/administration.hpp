@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tokenworks/base/result.hpp"
+#include "tokenworks/ledger/entry.hpp"
 #include "tokenworks/ledger/rows.hpp"
 #include "tokenworks/tenancy/directory.hpp"
 
