@@ -38,6 +38,12 @@ class Runner {
   // Runs the step; sampled[i] belongs to sample_rows[i]. engine_failed when the device is lost (sticky).
   virtual Result<> run(const Step& step, std::span<backend::Sampled> sampled) = 0;
   virtual void zero_blocks(std::span<const std::int32_t> blocks) = 0;
+  // Raw logits [wanted.size(), vocab] of rows `wanted` (ascending, any number of them) into host memory, in place of
+  // sampling: for tests and `tokenworks eval`. A runner that serves only may leave it out.
+  virtual Result<> logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::span<float> out) {
+    (void)rows, (void)wanted, (void)out;
+    return error(Errc::internal, "this runner gives no logits");
+  }
 };
 
 struct LoadOptions {
@@ -47,18 +53,21 @@ struct LoadOptions {
   std::int32_t rows_max = 512;                       // step budget upper bound
 };
 
-// Loads the weights into the backend and builds the graph. bad_file names the tensor that is missing or has a wrong
-// shape; bad_config names an architecture we do not have and those we do.
+// Loads the weights into the backend and builds the graph; the file is not needed afterwards. bad_file names the tensor
+// that is missing or has a wrong shape; bad_config names an architecture we do not have and those we do, or says what
+// would fit when kv_cache_bytes do not hold one sequence of context_tokens.
 Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
                                      std::unique_ptr<backend::Backend> backend, const LoadOptions& options);
 
-// Memory a load would take, without loading: for `models inspect`.
+// Memory a load would take, without loading: for `models inspect`. Weights are counted as the file stores them; a
+// backend's own layout may take some more (RunnerInfo::weight_bytes has the truth after a load).
 struct MemoryPlan {
   std::size_t weight_bytes, kv_bytes_per_token, workspace_bytes;
 };
 Result<MemoryPlan> plan_memory(const formats::ModelFile& file, const LoadOptions& options);
 
-// Raw logits of every position of `tokens`, [tokens.size(), vocab] fp32, for tests and `tokenworks eval`.
+// Raw logits of every position of `tokens`, [tokens.size(), vocab] fp32, for tests and `tokenworks eval`: one sequence
+// in the first blocks of the cache, so never beside a running engine. context_length_exceeded when it does not fit.
 Result<std::vector<float>> logits_of(Runner& runner, std::span<const TokenId> tokens);
 
 }  // namespace tokenworks::model

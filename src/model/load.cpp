@@ -1,0 +1,50 @@
+// load: from a ModelFile and a Backend to a Runner. Everything that can be refused is refused before a byte is copied.
+#include <utility>
+
+#include "model/architecture.hpp"
+#include "model/memory.hpp"
+#include "model/rope.hpp"
+#include "model/tensors.hpp"
+#include "model/transformer.hpp"
+#include "model/weights.hpp"
+
+namespace tokenworks::model {
+
+Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
+                                     std::unique_ptr<backend::Backend> backend, const LoadOptions& asked) {
+  const auto architecture = find_architecture(*file);
+  if (!architecture) return architecture.error();
+  if (const auto numbers = check_numbers(*file); !numbers) return numbers.error();
+  const auto gate = gate_kind(*file);
+  if (!gate) return gate.error();
+  const formats::ModelConfig& config = file->config();
+  const auto rope = rope_spec(config, file->path());
+  if (!rope) return rope.error();
+  const auto tensors = find_tensors(*file, **architecture);
+  if (!tensors) return tensors.error();
+  const auto options = settle_options(*file, asked);
+  if (!options) return options.error();
+  const auto blocks = kv_blocks(*file, *options);
+  if (!blocks) return blocks.error();
+
+  auto weights = build_weights(*file, *tensors, *rope, options->context_tokens, *backend);
+  if (!weights) return weights.error();
+
+  const Workspace workspace = workspace_of(config, *options);
+  RunnerInfo info{.vocab = config.vocab,
+                  .context_tokens = options->context_tokens,
+                  .kv_blocks = *blocks,
+                  .rows_max = options->rows_max,
+                  .sequences_max = options->sequences_max,
+                  .weight_bytes = weights->bytes,
+                  .kv_bytes = kv_shape(config).block_bytes() * static_cast<std::size_t>(*blocks),
+                  .workspace_bytes = workspace.bytes(*options),
+                  .stop_tokens = file->tokenizer().stop,
+                  .fingerprint = fingerprint_of(*file, *tensors, *rope, backend->info())};
+  Transformer::Parts parts{.backend = std::move(backend), .config = config, .attention = attention_spec(config),
+                           .gate = *gate, .weights = std::move(*weights), .info = std::move(info),
+                           .workspace = workspace};
+  return Transformer::make(std::move(parts));
+}
+
+}  // namespace tokenworks::model

@@ -1,0 +1,137 @@
+#include "model/transformer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tokenworks::model {
+namespace {
+
+std::int32_t count(std::size_t n) { return static_cast<std::int32_t>(n); }
+
+}  // namespace
+
+Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
+  std::unique_ptr<Transformer> t(new Transformer(std::move(parts)));
+  backend::Backend& backend = *t->p_.backend;
+  const Workspace& need = t->p_.workspace;
+  const std::pair<std::unique_ptr<backend::Buffer>*, std::size_t> buffers[] = {
+      {&t->hidden_, need.hidden}, {&t->qkv_, need.qkv}, {&t->gate_up_, need.gate_up}, {&t->sampled_, need.sampled},
+      {&t->logits_, need.logits}};
+  for (const auto& [buffer, elements] : buffers) {
+    auto made = backend.allocate(elements * sizeof(float));
+    if (!made) return made.error();
+    *buffer = std::move(*made);
+  }
+  auto input = backend.make_activations(t->p_.info.rows_max, need.activation_columns);
+  if (!input) return input.error();
+  t->input_ = std::move(*input);
+  auto cache = backend.make_kv_cache(kv_shape(t->p_.config), t->p_.info.kv_blocks);
+  if (!cache) return cache.error();
+  t->cache_ = std::move(*cache);
+  return std::unique_ptr<Runner>(std::move(t));
+}
+
+Result<> Transformer::check_step(const backend::StepRows& rows, std::span<const std::int32_t> wanted) const {
+  const RunnerInfo& info = p_.info;
+  const auto bad = [](const std::string& why) { return error(Errc::internal, "step refused: " + why); };
+  const std::int32_t n = count(rows.tokens.size());
+  if (n == 0 || n > info.rows_max) return bad(fmt::format("{} rows, loaded for 1 to {}", n, info.rows_max));
+  if (rows.positions.size() != rows.tokens.size())
+    return bad(fmt::format("{} positions for {} rows", rows.positions.size(), n));
+  for (const TokenId token : rows.tokens)
+    if (token < 0 || token >= info.vocab) return bad(fmt::format("token {} of a vocabulary of {}", token, info.vocab));
+  for (const std::int32_t block : rows.block_tables)
+    if (block < 0 || block >= info.kv_blocks) return bad(fmt::format("block {} of {}", block, info.kv_blocks));
+  std::int32_t next = 0;
+  for (const backend::SequenceRows& s : rows.sequences) {
+    const std::int64_t blocks = (std::int64_t{s.context} + backend::kBlockTokens - 1) / backend::kBlockTokens;
+    if (s.row != next || s.rows <= 0 || s.rows > n - s.row || s.context < s.rows || s.context > info.context_tokens ||
+        s.table < 0 || s.table + blocks > static_cast<std::int64_t>(rows.block_tables.size()))
+      return bad(fmt::format("a sequence of {} rows from {}, context {}, blocks from {}", s.rows, s.row, s.context,
+                             s.table));
+    for (std::int32_t row = s.row; row < s.row + s.rows; ++row)
+      if (const std::int32_t at = rows.positions[static_cast<std::size_t>(row)]; at != s.context - s.rows + row - s.row)
+        return bad(fmt::format("row {} stands at position {}", row, at));
+    next += s.rows;
+  }
+  if (next != n) return bad(fmt::format("the sequences cover {} of {} rows", next, n));
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (wanted[i] < 0 || wanted[i] >= n || (i > 0 && wanted[i] <= wanted[i - 1]))
+      return bad(fmt::format("sampled row {} of {}; rows ascend", wanted[i], n));
+  return {};
+}
+
+void Transformer::attention(const LayerWeights& layer, std::int32_t index, std::int32_t rows) {
+  backend::Backend& b = *p_.backend;
+  const float epsilon = p_.config.norm_epsilon;
+  b.norm(*hidden_, *layer.attention_norm, epsilon, rows, p_.config.hidden, *input_);
+  b.linear(*input_, *layer.qkv, rows, *qkv_, false);
+  b.rope_and_store(*qkv_, p_.attention, *p_.weights.rope, layer.q_norm.get(), layer.k_norm.get(), epsilon, *cache_,
+                   index);
+  b.attention(*qkv_, p_.attention, *cache_, index, *input_);
+  b.linear(*input_, *layer.output, rows, *hidden_, true);
+}
+
+void Transformer::feed_forward(const LayerWeights& layer, backend::Buffer& hidden, std::int32_t rows) {
+  backend::Backend& b = *p_.backend;
+  b.norm(hidden, *layer.ffn_norm, p_.config.norm_epsilon, rows, p_.config.hidden, *input_);
+  b.linear(*input_, *layer.gate_up, rows, *gate_up_, false);
+  b.gate(*gate_up_, p_.gate, rows, p_.config.ffn, *input_);
+  b.linear(*input_, *layer.down, rows, hidden, true);
+}
+
+void Transformer::layers(const backend::StepRows& rows) {
+  const std::int32_t n = count(rows.tokens.size());
+  p_.backend->begin_step(rows);
+  p_.backend->embed(*p_.weights.embedding, *hidden_);
+  for (std::size_t i = 0; i < p_.weights.layers.size(); ++i) {
+    attention(p_.weights.layers[i], count(i), n);
+    if (i + 1 < p_.weights.layers.size()) feed_forward(p_.weights.layers[i], *hidden_, n);
+  }
+}
+
+// The last feed-forward feeds nothing but the head, so only rows that are sampled pay for it.
+void Transformer::head(std::span<const std::int32_t> wanted) {
+  backend::Backend& b = *p_.backend;
+  const std::int32_t n = count(wanted.size());
+  b.gather(*hidden_, wanted, p_.config.hidden, *sampled_);
+  feed_forward(p_.weights.layers.back(), *sampled_, n);
+  b.norm(*sampled_, *p_.weights.final_norm, p_.config.norm_epsilon, n, p_.config.hidden, *input_);
+  b.linear(*input_, *p_.weights.head, n, *logits_, false);
+}
+
+Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled) {
+  if (auto fits = check_step(step.rows, step.sample_rows); !fits) return fits;
+  const std::size_t n = step.sample_rows.size();
+  if (n > static_cast<std::size_t>(p_.info.sequences_max) || step.sampling.size() != n || sampled.size() != n)
+    return error(Errc::internal,
+                 fmt::format("step refused: {} rows to sample, {} sampling rows, {} results; loaded for {}", n,
+                             step.sampling.size(), sampled.size(), p_.info.sequences_max));
+  layers(step.rows);
+  if (n == 0) return p_.backend->check();            // a chunk of a prompt: nothing to sample, but the rows may go now
+  head(step.sample_rows);
+  return p_.backend->sample(*logits_, p_.config.vocab, step.sampling, sampled);
+}
+
+Result<> Transformer::logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted,
+                             std::span<float> out) {
+  if (auto fits = check_step(rows, wanted); !fits) return fits;
+  const std::size_t vocab = static_cast<std::size_t>(p_.config.vocab);
+  if (out.size() != wanted.size() * vocab)
+    return error(Errc::internal,
+                 fmt::format("logits refused: {} values for {} rows of {}", out.size(), wanted.size(), vocab));
+  layers(rows);
+  const std::size_t batch = static_cast<std::size_t>(p_.info.sequences_max);
+  for (std::size_t at = 0; at < wanted.size(); at += batch) {
+    const std::size_t n = std::min(batch, wanted.size() - at);
+    head(wanted.subspan(at, n));
+    p_.backend->download(*logits_, 0, std::as_writable_bytes(out.subspan(at * vocab, n * vocab)));
+  }
+  return p_.backend->check();
+}
+
+void Transformer::zero_blocks(std::span<const std::int32_t> blocks) { p_.backend->zero_blocks(*cache_, blocks); }
+
+}  // namespace tokenworks::model

@@ -1,0 +1,56 @@
+#pragma once
+// Transformer: the one implementation of Runner. A decoder-only transformer written over Backend's ops; what differs
+// between families is data (architecture.hpp). The residual stream is fp32; one Activations carries every linear's
+// input in the backend's form. Owned and called by the engine thread; owns backend, weights, KV cache and step buffers, all
+// made at load: a step allocates nothing.
+#include <memory>
+#include <vector>
+
+#include "model/memory.hpp"
+#include "model/weights.hpp"
+#include "tokenworks/model/runner.hpp"
+
+namespace tokenworks::model {
+
+class Transformer final : public Runner {
+ public:
+  struct Parts {
+    std::unique_ptr<backend::Backend> backend;
+    formats::ModelConfig config;
+    backend::AttentionSpec attention;
+    backend::GateKind gate;
+    Weights weights;
+    RunnerInfo info;                                 // weight_bytes, kv_bytes and workspace_bytes filled in
+    Workspace workspace;
+  };
+  static Result<std::unique_ptr<Runner>> make(Parts parts);
+
+  const RunnerInfo& info() const override { return p_.info; }
+  Result<> run(const Step& step, std::span<backend::Sampled> sampled) override;
+  Result<> logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::span<float> out) override;
+  void zero_blocks(std::span<const std::int32_t> blocks) override;
+
+ private:
+  explicit Transformer(Parts parts) : p_(std::move(parts)) {}
+
+  // internal when a step does not fit what the model was loaded for: the caller's defect, found before it reads memory
+  // that is not its own.
+  Result<> check_step(const backend::StepRows& rows, std::span<const std::int32_t> wanted) const;
+  // All rows up to the last layer's attention: what the cache needs.
+  void layers(const backend::StepRows& rows);
+  void attention(const LayerWeights& layer, std::int32_t index, std::int32_t rows);
+  void feed_forward(const LayerWeights& layer, backend::Buffer& hidden, std::int32_t rows);
+  // The last feed-forward, norm and head for at most sequences_max rows: logits_ [wanted.size(), vocab].
+  void head(std::span<const std::int32_t> wanted);
+
+  Parts p_;                                          // the backend outlives everything below
+  std::unique_ptr<backend::Buffer> hidden_;          // [rows_max, hidden]
+  std::unique_ptr<backend::Buffer> qkv_;             // [rows_max, (q_heads + 2 kv_heads) * head_dim]
+  std::unique_ptr<backend::Buffer> gate_up_;         // [rows_max, 2 * ffn]
+  std::unique_ptr<backend::Buffer> sampled_;         // [sequences_max, hidden]
+  std::unique_ptr<backend::Buffer> logits_;          // [sequences_max, vocab]
+  std::unique_ptr<backend::Activations> input_;      // [rows_max, widest]
+  std::unique_ptr<backend::KvCache> cache_;
+};
+
+}  // namespace tokenworks::model
