@@ -1,0 +1,141 @@
+#include <algorithm>
+#include <filesystem>
+
+#include "parts.hpp"
+
+namespace tokenworks::config {
+namespace fs = std::filesystem;
+namespace {
+
+std::string beside(const std::string& file, const std::string& path) {
+  if (path.empty() || fs::path(path).is_absolute()) return path;
+  return (fs::absolute(file).parent_path() / path).lexically_normal().string();
+}
+
+template <class Into>
+void read_file(const std::string& path, const char* kind, const char* prefix, std::vector<std::string>& mistakes,
+               std::set<std::pair<std::string, std::string>>* asked, void (*read)(Fields&, Into&), Into& into) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) {
+    mistakes.push_back(path + ":1: cannot be read: there is no such file");
+    return;
+  }
+  YAML::Node root;
+  try {
+    root = YAML::LoadFile(path);
+  } catch (const YAML::ParserException& e) {
+    mistakes.push_back(path + ":" + std::to_string(e.mark.line + 1) + ": is not valid YAML: " + e.msg);
+    return;
+  } catch (const YAML::Exception& e) {
+    mistakes.push_back(path + ":1: cannot be read: " + e.what());
+    return;
+  }
+  if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
+  if (!root.IsMap()) {
+    mistakes.push_back(path + ":1: must be a mapping (key: value)");
+    return;
+  }
+  const Document document{path, kind, prefix, &mistakes, asked};
+  try {
+    Fields fields(document, root, "", "");
+    read(fields, into);
+    fields.done();
+  } catch (const YAML::Exception& e) {
+    mistakes.push_back(path + ":" + std::to_string(e.mark.line + 1) + ": " + e.msg);
+  }
+}
+
+}  // namespace
+
+void cross_check(const Config& c, std::vector<std::string>& mistakes) {
+  const auto say = [&](const Where& where, const std::string& what) {
+    mistakes.push_back(where.file + ":" + std::to_string(where.line) + ": " + what);
+  };
+  const auto hint = [](const std::string& word, const std::vector<std::string>& known) {
+    const auto near = nearest(word, known);
+    return near ? "; did you mean '" + *near + "'?" : std::string();
+  };
+  std::vector<std::string> models, names, plans;
+  for (const ModelSpec& m : c.plant.models) {
+    models.push_back(m.id);
+    names.push_back(m.id);
+    names.insert(names.end(), m.aliases.begin(), m.aliases.end());
+  }
+  for (const PlanSpec& p : c.tenants.plans) plans.push_back(p.name);
+  const auto known_model = [&](const std::string& id) { return id == "*" || std::find(models.begin(), models.end(), id) != models.end(); };
+
+  std::error_code ignored;
+  for (const ModelSpec& m : c.plant.models) {
+    if (!m.path.empty() && !fs::exists(m.path, ignored)) say(m.where, "model '" + m.id + "': there is no file or folder " + m.path);
+    if (!m.id.empty() && !c.prices.models.contains(m.id)) {
+      std::vector<std::string> priced;
+      for (const auto& [id, prices] : c.prices.models) priced.push_back(id);
+      say(m.where, "model '" + m.id + "' has no price in " + c.plant.prices_path + hint(m.id, priced));
+    }
+  }
+  for (const auto& [id, prices] : c.prices.models) {
+    if (!known_model(id)) say(prices.where, "a price for '" + id + "', which is no configured model" + hint(id, models));
+  }
+  const auto check_models = [&](const Where& where, const std::string& whose, const std::vector<std::string>& list) {
+    for (const std::string& id : list) {
+      if (!known_model(id)) say(where, whose + " names the model '" + id + "', which is not configured" + hint(id, models));
+    }
+  };
+  const auto check_budgets = [&](const std::vector<BudgetSpec>& budgets) {
+    for (const BudgetSpec& b : budgets) {
+      if (!b.model.empty()) check_models(b.where, "a budget", {b.model});
+    }
+  };
+  for (const PlanSpec& p : c.tenants.plans) {
+    check_models(p.where, "plan '" + p.name + "'", p.models);
+    check_budgets(p.budgets);
+  }
+  for (const OrganizationSpec& o : c.tenants.organizations) {
+    if (!o.plan.empty() && std::find(plans.begin(), plans.end(), o.plan) == plans.end()) {
+      say(o.where, "organization '" + o.name + "' has the plan '" + o.plan + "', which does not exist" + hint(o.plan, plans));
+    }
+    if (o.currency != c.prices.currency) {
+      say(o.where, "organization '" + o.name + "' has the currency " + o.currency + ", but the price book is in " + c.prices.currency);
+    }
+    check_budgets(o.budgets);
+    for (const AccessRule& rule : o.access) check_models(o.where, "an access rule of '" + o.name + "'", rule.models);
+    for (const ProjectSpec& p : o.projects) {
+      check_models(o.where, "project '" + o.name + "/" + p.name + "'", p.models);
+      check_budgets(p.budgets);
+    }
+  }
+}
+
+Result<Config> load_asking(const std::string& path, std::set<std::pair<std::string, std::string>>* asked) {
+  Config c;
+  c.path = fs::absolute(path).lexically_normal().string();
+  std::vector<std::string> mistakes;
+  read_file<Plant>(path, "tokenworks.yaml", "TOKENWORKS_", mistakes, asked, read_plant, c.plant);
+  Plant& p = c.plant;
+  p.data_dir = beside(path, p.data_dir);
+  p.prices_path = beside(path, p.prices_path);
+  p.tenants_path = beside(path, p.tenants_path);
+  p.ledger_dsn_file = beside(path, p.ledger_dsn_file);
+  for (std::string* file : {&p.tls.certificate, &p.tls.private_key, &p.tls.client_ca}) *file = beside(path, *file);
+  for (ModelSpec& m : p.models) m.path = beside(path, m.path);
+  if (!p.prices_path.empty()) {
+    read_file<Prices>(p.prices_path, "prices.yaml", "TOKENWORKS_PRICES_", mistakes, asked, read_prices, c.prices);
+  }
+  if (!p.tenants_path.empty()) {
+    read_file<Tenants>(p.tenants_path, "tenants.yaml", "TOKENWORKS_TENANTS_", mistakes, asked, read_tenants, c.tenants);
+  }
+  for (OrganizationSpec& o : c.tenants.organizations) {
+    if (o.currency.empty()) o.currency = c.prices.currency;
+  }
+  if (!p.models.empty() && !c.prices.models.empty()) cross_check(c, mistakes);
+  if (!mistakes.empty()) {
+    std::string all;
+    for (const std::string& m : mistakes) all += (all.empty() ? "" : "\n") + m;
+    return error(Errc::bad_config, all);
+  }
+  return c;
+}
+
+Result<Config> load(const std::string& path) { return load_asking(path, nullptr); }
+
+}  // namespace tokenworks::config

@@ -1,0 +1,133 @@
+#include <algorithm>
+#include <set>
+
+#include "parts.hpp"
+
+namespace tokenworks::config {
+namespace {
+
+// "host:port" or "[v6]:port"; the host alone for the loopback check.
+bool good_address(const std::string& address, std::string& host) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0) return false;
+  host = address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const std::string port = address.substr(colon + 1);
+  if (port.empty() || port.size() > 5 || !std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+    return false;
+  }
+  return std::stoi(port) <= 65535;
+}
+
+bool loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+
+bool good_model_id(const std::string& id) {
+  return !id.empty() && id.size() <= 200 && std::all_of(id.begin(), id.end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' || c == '/' || c == ':';
+  });
+}
+
+void read_model(Fields& f, Plant& plant) {
+  ModelSpec m;
+  m.where = f.where();
+  f.text("id", m.id, true);
+  if (!m.id.empty() && !good_model_id(m.id)) f.mistake("id", "may hold letters, digits and - _ . / : only, at most 200");
+  f.text("path", m.path, true);
+  f.texts("aliases", m.aliases);
+  f.word("backend", m.backend, {"auto", "cpu", "cuda"});
+  f.word("compute", m.compute, {"default", "exact"});
+  f.integer("context_tokens", m.context_tokens, 16, 1 << 24);
+  f.size("kv_cache", m.kv_cache_bytes, 1 << 20);
+  f.integer("max_sequences", m.max_sequences, 1, 4096);
+  f.duration("step_target", m.step_target_ns, 1'000'000);
+  f.integer("threads", m.threads, 0, 1024);
+  f.texts("data_classes", m.data_classes);
+  if (m.data_classes.empty()) f.mistake("data_classes", "must name at least one class");
+  plant.models.push_back(std::move(m));
+}
+
+}  // namespace
+
+void read_plant(Fields& f, Plant& p) {
+  f.mapping("plant", [&](Fields& g) {
+    g.text("name", p.name);
+    g.text("region", p.region);
+    g.text("jurisdiction", p.jurisdiction);
+  });
+  f.texts("listen", p.listen);
+  std::string host;
+  if (p.listen.empty()) f.mistake("listen", "must name at least one address");
+  for (const std::string& address : p.listen) {
+    if (!good_address(address, host)) f.mistake("listen", "holds '" + address + "'; host:port is needed, such as 0.0.0.0:8080");
+  }
+  f.mapping("tls", [&](Fields& g) {
+    g.text("certificate", p.tls.certificate);
+    g.text("private_key", p.tls.private_key);
+    g.text("client_ca", p.tls.client_ca);
+    if (p.tls.certificate.empty() != p.tls.private_key.empty()) {
+      g.document().mistake(g.line(), "tls needs both certificate and private_key");
+    }
+    if (!p.tls.client_ca.empty() && p.tls.certificate.empty()) {
+      g.document().mistake(g.line(), "tls.client_ca needs certificate and private_key as well");
+    }
+  });
+  f.mapping("admin", [&](Fields& g) {
+    g.text("listen", p.admin_listen);
+    if (!good_address(p.admin_listen, host)) {
+      g.mistake("listen", "is '" + p.admin_listen + "'; host:port is needed, such as 127.0.0.1:9090");
+    } else if (!loopback(host) && !p.tls.on()) {
+      g.mistake("listen", "is '" + p.admin_listen + "', not a loopback address: set tls, or listen on 127.0.0.1");
+    }
+  });
+  f.text("data_dir", p.data_dir, true);
+  f.list("models", [&](Fields& g) { read_model(g, p); });
+  if (p.models.empty()) f.mistake("models", "must list at least one model ({id, path})");
+  std::set<std::string> names;
+  for (const ModelSpec& m : p.models) {
+    if (!names.insert(m.id).second) f.document().mistake(m.where.line, "the model name '" + m.id + "' is used twice");
+    for (const std::string& alias : m.aliases) {
+      if (!names.insert(alias).second) f.document().mistake(m.where.line, "the model name '" + alias + "' is used twice");
+    }
+  }
+  f.text("prices", p.prices_path, true);
+  f.text("tenants", p.tenants_path, true);
+  f.mapping("ledger", [&](Fields& g) {
+    g.word("store", p.ledger_store, {"sqlite", "postgresql"});
+    g.text("dsn_file", p.ledger_dsn_file);
+    if (p.ledger_store == "postgresql") {
+      g.mistake("store", "is 'postgresql', which this build does not have yet: use sqlite");
+    }
+    std::string progress;
+    g.text("progress", progress);
+    if (progress == "step") {
+      p.progress_step = true;
+    } else if (!progress.empty()) {
+      g.duration("progress", p.progress_ns, 1'000'000);
+    }
+  });
+  f.mapping("limits", [&](Fields& g) {
+    auto& l = p.limits;
+    g.size("body", l.body_bytes, 1 << 10);
+    g.size("header", l.header_bytes, 1 << 10);
+    g.integer("queue_requests", l.queue_requests, 1, 1 << 20);
+    g.duration("write_timeout", l.write_timeout_ns, 1'000'000);
+    g.duration("read_timeout", l.read_timeout_ns, 1'000'000);
+    g.duration("idle_timeout", l.idle_timeout_ns, 1'000'000);
+    g.duration("drain", l.drain_ns, 0);
+    g.integer("connections", l.connections, 1, 1 << 20);
+    g.integer("choices", l.choices, 1, 128);
+    g.integer("stop_strings", l.stop_strings, 1, 1024);
+    g.integer("logit_bias", l.logit_bias, 0, 1 << 20);
+    g.integer("messages", l.messages, 1, 1 << 20);
+    g.integer("top_logprobs", l.top_logprobs, 0, 100);
+  });
+  f.mapping("log", [&](Fields& g) {
+    g.word("level", p.log_level, {"debug", "info", "warn", "error"});
+    std::string format = "json";
+    g.word("format", format, {"json", "text"});
+    p.log_json = format == "json";
+  });
+  f.integer("io_threads", p.io_threads, 1, 64);
+}
+
+}  // namespace tokenworks::config

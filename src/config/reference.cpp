@@ -1,0 +1,102 @@
+#include "tokenworks/config/config.hpp"
+
+namespace tokenworks::config {
+
+// A test holds this table equal to what the parser asks for, and docs/configuration.md equal to this table.
+const std::vector<KeyDoc>& reference() {
+  static const char* const kPlant = "tokenworks.yaml";
+  static const char* const kPrices = "prices.yaml";
+  static const char* const kTenants = "tenants.yaml";
+  static const std::vector<KeyDoc> table = [] {
+    std::vector<KeyDoc> t{
+        {kPlant, "plant.name", "text", "tokenworks", "name of the plant; a label of every entry"},
+        {kPlant, "plant.region", "text", "", "region label of every entry"},
+        {kPlant, "plant.jurisdiction", "text", "", "country code; checked against an organization's residency"},
+        {kPlant, "listen", "list of host:port", "127.0.0.1:8080", "public addresses; port 0 takes a free one"},
+        {kPlant, "tls.certificate", "path", "", "PEM chain; turns TLS on for every TCP listener"},
+        {kPlant, "tls.private_key", "path", "", "PEM key of the certificate"},
+        {kPlant, "tls.client_ca", "path", "", "PEM; clients must show a certificate it signed (mTLS)"},
+        {kPlant, "admin.listen", "host:port", "127.0.0.1:9090", "probes, metrics, admin API; needs TLS unless loopback"},
+        {kPlant, "data_dir", "path", "required", "ledger, server key, control socket, lock"},
+        {kPlant, "models[].id", "text", "required", "the name clients use"},
+        {kPlant, "models[].path", "path", "required", "a GGUF file or a Hugging Face folder"},
+        {kPlant, "models[].aliases", "list", "", "further names"},
+        {kPlant, "models[].backend", "auto, cpu, cuda", "auto", "where it runs"},
+        {kPlant, "models[].compute", "default, exact", "default", "exact: fp32 arithmetic, slower"},
+        {kPlant, "models[].context_tokens", "16 to 16777216", "8192", "longest prompt and output together"},
+        {kPlant, "models[].kv_cache", "size", "512MiB", "memory for keys and values"},
+        {kPlant, "models[].max_sequences", "1 to 4096", "64", "sequences that run at once"},
+        {kPlant, "models[].step_target", "duration", "25ms", "how long one step may take; sizes prefill chunks"},
+        {kPlant, "models[].threads", "0 to 1024", "0", "compute threads; 0: one per core"},
+        {kPlant, "models[].data_classes", "list", "public, internal", "classes of data it may see; the first is the default"},
+        {kPlant, "prices", "path", "required", "the price book"},
+        {kPlant, "tenants", "path", "required", "plans and organizations"},
+        {kPlant, "ledger.store", "sqlite, postgresql", "sqlite", "where the books are; only sqlite in this version"},
+        {kPlant, "ledger.dsn_file", "path", "", "file with the connection string for postgresql"},
+        {kPlant, "ledger.progress", "step or duration", "100ms", "how often running sequences are journaled"},
+        {kPlant, "limits.body", "size", "10MiB", "longest request body, after inflation"},
+        {kPlant, "limits.header", "size", "64KiB", "longest request head"},
+        {kPlant, "limits.queue_requests", "number", "1024", "requests waiting for an engine; more are answered 503"},
+        {kPlant, "limits.write_timeout", "duration", "30s", "a socket without any progress for this long is closed"},
+        {kPlant, "limits.read_timeout", "duration", "60s", "time for a whole request to arrive"},
+        {kPlant, "limits.idle_timeout", "duration", "120s", "an idle keep-alive connection is closed"},
+        {kPlant, "limits.drain", "duration", "30s", "time for running answers at shutdown"},
+        {kPlant, "limits.connections", "number", "16384", "open connections; more are refused"},
+        {kPlant, "limits.choices", "1 to 128", "16", "largest n"},
+        {kPlant, "limits.stop_strings", "number", "16", "longest list of stop strings"},
+        {kPlant, "limits.logit_bias", "number", "1024", "most entries of logit_bias"},
+        {kPlant, "limits.messages", "number", "4096", "most messages of a chat"},
+        {kPlant, "limits.top_logprobs", "0 to 100", "20", "largest top_logprobs"},
+        {kPlant, "log.level", "debug, info, warn, error", "info", "least level that is written"},
+        {kPlant, "log.format", "json, text", "json", "form of a log line"},
+        {kPlant, "io_threads", "1 to 64", "1", "threads that serve connections"},
+        {kPrices, "version", "text", "required", "name of this version; every entry carries it"},
+        {kPrices, "currency", "ISO 4217 code", "USD", "of every amount"},
+        {kPrices, "models.<name>.input", "decimal, six places", "required", "per million uncached prompt tokens"},
+        {kPrices, "models.<name>.cached_input", "decimal, six places", "as input", "per million prompt tokens found in the prefix cache"},
+        {kPrices, "models.<name>.output", "decimal, six places", "required", "per million output tokens"},
+        {kPrices, "tiers.priority", "decimal, six places", "1.75", "multiplies every price; the result must be whole pico-units per token"},
+        {kPrices, "tiers.standard", "decimal, six places", "1", "as above"},
+        {kPrices, "tiers.batch", "decimal, six places", "0.5", "as above"},
+        {kTenants, "plans.<name>.models", "list", "*", "models that may be used; * is all"},
+        {kTenants, "plans.<name>.tier", "priority, standard, batch", "standard", "tier of its requests"},
+        {kTenants, "plans.<name>.weight", "1 to 1000", "1", "fair share against other tenants"},
+        {kTenants, "plans.<name>.requests_per_minute", "number", "none", "in any 60 seconds"},
+        {kTenants, "plans.<name>.tokens_per_minute", "number", "none", "prompt and output tokens in any 60 seconds"},
+        {kTenants, "plans.<name>.concurrent_requests", "number", "none", "requests at once"},
+        {kTenants, "plans.<name>.reserve_output_tokens", "number", "512", "output tokens a token window reserves at first"},
+        {kTenants, "organizations.<name>.plan", "text", "required", "name of a plan"},
+        {kTenants, "organizations.<name>.currency", "ISO 4217 code", "the price book's", "must be the price book's in this version"},
+        {kTenants, "organizations.<name>.residency", "list", "anywhere", "jurisdictions its data may be processed in"},
+        {kTenants, "organizations.<name>.retention", "none, standard", "none", "none: nothing of a request's content outlives it"},
+        {kTenants, "organizations.<name>.access[].models", "list", "*", "models the rule is about"},
+        {kTenants, "organizations.<name>.access[].days", "mon to sun", "every day", "days of the week"},
+        {kTenants, "organizations.<name>.access[].from", "HH:MM", "00:00", "from this local time"},
+        {kTenants, "organizations.<name>.access[].to", "HH:MM", "24:00", "until this local time; before from: past midnight"},
+        {kTenants, "organizations.<name>.access[].timezone", "zone name", "UTC", "of from and to"},
+        {kTenants, "organizations.<name>.projects.<name>.models", "list", "the plan's", "narrows the models"},
+        {kTenants, "organizations.<name>.projects.<name>.requests_per_minute", "number", "none", "narrows the plan"},
+        {kTenants, "organizations.<name>.projects.<name>.tokens_per_minute", "number", "none", "narrows the plan"},
+        {kTenants, "organizations.<name>.projects.<name>.concurrent_requests", "number", "none", "narrows the plan"},
+        {kTenants, "organizations.<name>.projects.<name>.cost_centre", "text", "", "for reports"},
+        {kTenants, "organizations.<name>.projects.<name>.data_class", "text", "the model's first", "class of its data"},
+    };
+    // The same budget may stand in three places, in its long form and in its short one.
+    for (const std::string owner : {"plans.<name>.", "organizations.<name>.", "organizations.<name>.projects.<name>."}) {
+      for (const std::string form : {"budgets[].", "budget."}) {
+        const std::string p = owner + form;
+        t.push_back({kTenants, p + "amount", "decimal, nine places", "required", "the most that may be spent"});
+        t.push_back({kTenants, p + "per", "day, week, month, total", "month", "calendar period in its time zone"});
+        t.push_back({kTenants, p + "mode", "hard, soft", "hard", "hard: never overspent; soft: only reported"});
+        t.push_back({kTenants, p + "warn_at", "list of percentages", "", "when to warn"});
+        t.push_back({kTenants, p + "timezone", "zone name", "UTC", "where days begin"});
+        t.push_back({kTenants, p + "model", "text", "any", "only this model's spend"});
+        t.push_back({kTenants, p + "tag", "text", "any", "only spend with this tag"});
+      }
+    }
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace tokenworks::config

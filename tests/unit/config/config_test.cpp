@@ -1,0 +1,183 @@
+#include "tokenworks/config/config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "config/parts.hpp"
+#include "support/paths.hpp"
+
+namespace tokenworks::config {
+namespace {
+
+const std::string kPlant = R"(plant: {name: demo, region: eu-central, jurisdiction: DE}
+listen: ["127.0.0.1:0"]
+admin: {listen: "127.0.0.1:0"}
+data_dir: ./data
+models:
+  - {id: m, path: model.gguf, aliases: [default], kv_cache: 64MiB, step_target: 10ms}
+prices: prices.yaml
+tenants: tenants.yaml
+ledger: {store: sqlite, progress: step}
+limits: {body: 1MiB, write_timeout: 2s}
+)";
+const std::string kPrices = R"(version: "1"
+models:
+  m: {input: 0.10, cached_input: 0.05, output: 0.40}
+tiers: {priority: 1.75, standard: 1, batch: 0.5}
+)";
+const std::string kTenants = R"(plans:
+  starter: {models: ["*"], requests_per_minute: 60, budgets: [{amount: "5.00", per: month, warn_at: [50, 80]}]}
+organizations:
+  acme:
+    plan: starter
+    residency: [DE]
+    access: [{days: [mon, fri], from: "07:00", to: "20:00", timezone: Europe/Berlin}]
+    projects: {default: {}, search: {budget: {amount: "1.00", per: day}, cost_centre: "4711"}}
+)";
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  void write(const std::string& name, const std::string& text) { std::ofstream(dir_.path() + "/" + name) << text; }
+  void SetUp() override {
+    write("model.gguf", "GGUF");
+    write("tokenworks.yaml", kPlant);
+    write("prices.yaml", kPrices);
+    write("tenants.yaml", kTenants);
+  }
+  Result<Config> load_it() { return load(dir_.path() + "/tokenworks.yaml"); }
+  std::string mistakes() {
+    const auto c = load_it();
+    return c ? "" : c.error().message;
+  }
+  static std::string replaced(std::string text, const std::string& from, const std::string& to) {
+    return text.replace(text.find(from), from.size(), to);
+  }
+
+  test::ScratchDir dir_;
+};
+
+TEST_F(ConfigTest, ReadsTheThreeFilesOfTheInterface) {
+  const auto c = load_it();
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->plant.jurisdiction, "DE");
+  EXPECT_EQ(c->plant.data_dir, dir_.path() + "/data");
+  ASSERT_EQ(c->plant.models.size(), 1u);
+  EXPECT_EQ(c->plant.models[0].kv_cache_bytes, 64 << 20);
+  EXPECT_EQ(c->plant.models[0].step_target_ns, 10'000'000);
+  EXPECT_TRUE(c->plant.progress_step);
+  EXPECT_EQ(c->plant.limits.body_bytes, 1 << 20);
+  EXPECT_EQ(c->prices.models.at("m").input, 100'000);       // 0.10 per million = 10^-7 = 100,000 pico-units a token
+  EXPECT_EQ(c->prices.models.at("m").output, 400'000);
+  EXPECT_EQ(c->prices.tier_micro[0], 1'750'000);
+  const OrganizationSpec& acme = c->tenants.organizations.at(0);
+  EXPECT_EQ(acme.currency, "USD");
+  EXPECT_EQ(acme.access.at(0).from_minute, 7 * 60);
+  EXPECT_EQ(acme.access.at(0).days, (std::vector<int>{0, 4}));
+  ASSERT_EQ(acme.projects.size(), 2u);
+  EXPECT_EQ(acme.projects[1].budgets.at(0).amount.nano, 1'000'000'000);
+  EXPECT_EQ(c->tenants.plans.at(0).budgets.at(0).warn_at, (std::vector<std::int64_t>{50, 80}));
+}
+
+TEST_F(ConfigTest, EveryMistakeIsNamedAtOnceWithLineAndNearestKey) {
+  write("tokenworks.yaml", replaced(replaced(kPlant, "kv_cache: 64MiB", "kv_cash: 64MiB"), "data_dir", "datadir"));
+  write("prices.yaml", replaced(kPrices, "output: 0.40", "output: -1"));
+  write("tenants.yaml", replaced(replaced(kTenants, "plan: starter", "plan: startr"), "[mon, fri]", "[mon, frei]"));
+  const std::string all = mistakes();
+  EXPECT_NE(all.find("tokenworks.yaml:6: unknown key 'models[0].kv_cash'; did you mean 'kv_cache'?"), std::string::npos) << all;
+  EXPECT_NE(all.find("tokenworks.yaml:4: unknown key 'datadir'; did you mean 'data_dir'?"), std::string::npos) << all;
+  EXPECT_NE(all.find("'data_dir' is missing"), std::string::npos) << all;
+  EXPECT_NE(all.find("prices.yaml:3: models.m.output is '-1'; it must not be negative"), std::string::npos) << all;
+  EXPECT_NE(all.find("tenants.yaml:7: organizations.acme.access[0].days holds 'frei'"), std::string::npos) << all;
+  EXPECT_NE(all.find("tenants.yaml:4: organization 'acme' has the plan 'startr', which does not exist; did you mean 'starter'?"),
+            std::string::npos) << all;
+}
+
+TEST_F(ConfigTest, AModelWithoutAPriceAndAPriceWithoutAModelAreMistakes) {
+  write("prices.yaml", replaced(kPrices, "  m:", "  n:"));
+  const std::string all = mistakes();
+  EXPECT_NE(all.find("model 'm' has no price"), std::string::npos) << all;
+  EXPECT_NE(all.find("a price for 'n', which is no configured model"), std::string::npos) << all;
+}
+
+TEST_F(ConfigTest, BadValuesOfEveryKindAreRefused) {
+  const std::pair<const char*, const char*> plant[] = {
+      {"progress: step", "progress: soon"}, {"body: 1MiB", "body: much"},       {"write_timeout: 2s", "write_timeout: 2"},
+      {"127.0.0.1:0\"]", "localhost\"]"},   {"listen: \"127.0.0.1:0\"", "listen: \"0.0.0.0:9090\""},
+      {"path: model.gguf", "path: gone.gguf"}, {"store: sqlite", "store: oracle"}, {"aliases: [default]", "aliases: [m]"},
+      {"kv_cache: 64MiB", "kv_cache: 99999999999999999999GiB"}};
+  for (const auto& [from, to] : plant) {
+    write("tokenworks.yaml", replaced(kPlant, from, to));
+    EXPECT_NE(mistakes(), "") << to;
+  }
+  write("tokenworks.yaml", kPlant);
+  for (const char* bad : {"0.0000001", "NaN", "1e3", "99999999999999", "''", "[1]"}) {
+    write("prices.yaml", replaced(kPrices, "0.40", bad));
+    EXPECT_NE(mistakes().find("prices.yaml:3: "), std::string::npos) << bad;
+  }
+  write("prices.yaml", replaced(kPrices, "version: \"1\"", "version: \"1\"\ncurrency: dollars"));
+  EXPECT_NE(mistakes(), "");
+  write("prices.yaml", kPrices);
+  const std::pair<const char*, const char*> tenants[] = {
+      {"requests_per_minute: 60", "requests_per_minute: -1"}, {"amount: \"5.00\"", "amount: \"5.0000000001\""},
+      {"per: month", "per: year"}, {"Europe/Berlin", "Europe/Atlantis"}, {"from: \"07:00\"", "from: \"7\""}, {"acme:", "\"a/b\":"}};
+  for (const auto& [from, to] : tenants) {
+    write("tenants.yaml", replaced(kTenants, from, to));
+    EXPECT_NE(mistakes(), "") << to;
+  }
+  write("tenants.yaml", "plans: {a: {}, a: {}}\n");
+  EXPECT_NE(mistakes().find("stands twice"), std::string::npos);
+  write("tenants.yaml", "plans: [\n");
+  EXPECT_NE(mistakes().find("is not valid YAML"), std::string::npos);
+}
+
+TEST_F(ConfigTest, TheEnvironmentOverridesAnyKeyByItsPath) {
+  setenv("TOKENWORKS_LEDGER_PROGRESS", "250ms", 1);
+  setenv("TOKENWORKS_MODELS_0_KV_CACHE", "128MiB", 1);
+  setenv("TOKENWORKS_LIMITS_DRAIN", "7s", 1);
+  setenv("TOKENWORKS_LOG_LEVEL", "warn", 1);
+  const auto c = load_it();
+  unsetenv("TOKENWORKS_LEDGER_PROGRESS");
+  unsetenv("TOKENWORKS_MODELS_0_KV_CACHE");
+  unsetenv("TOKENWORKS_LIMITS_DRAIN");
+  unsetenv("TOKENWORKS_LOG_LEVEL");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_FALSE(c->plant.progress_step);
+  EXPECT_EQ(c->plant.progress_ns, 250'000'000);
+  EXPECT_EQ(c->plant.models[0].kv_cache_bytes, 128 << 20);
+  EXPECT_EQ(c->plant.limits.drain_ns, 7'000'000'000);
+  EXPECT_EQ(c->plant.log_level, "warn");
+}
+
+TEST_F(ConfigTest, TheReferenceNamesExactlyTheKeysTheParserKnows) {
+  std::set<std::pair<std::string, std::string>> asked, named;
+  (void)load_asking(dir_.path() + "/tokenworks.yaml", &asked);
+  for (const KeyDoc& k : reference()) named.insert({k.file, k.path});
+  std::set<std::pair<std::string, std::string>> leaves;     // a mapping is asked for too, but only its keys are documented
+  for (const auto& key : asked) {
+    const auto inside = [&](const auto& other) {
+      return other.first == key.first && (other.second.starts_with(key.second + ".") || other.second.starts_with(key.second + "[]"));
+    };
+    if (std::none_of(asked.begin(), asked.end(), inside)) leaves.insert(key);
+  }
+  for (const auto& [file, path] : leaves) EXPECT_TRUE(named.contains({file, path})) << file << " " << path << " is not in the reference";
+  for (const auto& [file, path] : named) EXPECT_TRUE(leaves.contains({file, path})) << file << " " << path << " is not known to the parser";
+}
+
+TEST(Configuration, TheDocumentHoldsEveryRowOfTheReference) {
+  const auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().parent_path();
+  std::ifstream file(root / "docs" / "configuration.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  for (const KeyDoc& k : reference()) {
+    const std::string row = "| `" + k.path + "` | " + k.type + " | " + k.otherwise + " | " + k.meaning + " |";
+    EXPECT_NE(text.str().find(row), std::string::npos) << "docs/configuration.md lacks: " << row;
+  }
+}
+
+}  // namespace
+}  // namespace tokenworks::config
