@@ -22,8 +22,9 @@ const char* name(EntryType type);                    // "hold"
 inline constexpr std::int32_t kSchemaVersion = 1;
 
 // What an append gives; the ledger adds schema_version, writer_id, seq, prev_hash and hash. Amount: HOLD, EXTEND: what is
-// set aside (added); SETTLE: the charge, <= the sum of its holds; RELEASE, EXPIRE: what is given back; TOPUP, ADJUST:
-// signed change of the balance. Every request's holds end exactly once, by SETTLE, RELEASE or EXPIRE.
+// set aside (added); SETTLE: the charge, <= the sum of its holds; RELEASE, EXPIRE: what is given back, exactly all that is
+// held; TOPUP, ADJUST: signed change of the balance. Every request's holds end exactly once, by SETTLE, RELEASE or EXPIRE;
+// a TOPUP or ADJUST is booked once per `request`: the same one again is acknowledged and changes nothing.
 struct Record {
   EntryType type = EntryType::hold;
   std::int64_t unix_ns = 0;
@@ -52,6 +53,7 @@ struct Entry : Record {
   std::int32_t schema_version = kSchemaVersion;
   std::string writer_id;                             // one chain per writer epoch (a process that had the books open)
   std::int64_t seq = 0;                              // from 1 within a chain
+  Money held;                                        // SETTLE, RELEASE, EXPIRE: all that its HOLD and EXTENDs set aside; else 0
   Digest prev_hash{}, hash{};
 };
 

@@ -41,6 +41,7 @@ struct Health {
   std::int64_t oldest_unacknowledged_settle_ns = 0;  // age; admission stops above 2 s
   std::int64_t queued = 0;
   std::int64_t failures = 0;                         // commits that failed since start
+  std::int64_t refused = 0;                          // records and progress that broke the books' rules since start
   std::string last_error;
 };
 
@@ -56,12 +57,14 @@ class Ledger {
   virtual Health health() const = 0;
   virtual void on_commit(std::function<void(std::int64_t nanoseconds, std::int64_t entries)> observer) = 0;   // start-up only
 
-  // Queues a record. `durable` is called once after the commit that holds it (an error only when the ledger is closed
-  // without being able to commit). ledger_unavailable when the queue is full.
+  // Queues a record. `durable` is called once: after the commit that holds it, or with an error when the record breaks the
+  // books (internal: ends a hold that is not open, settles above it, does not add up; also logged and counted in
+  // Health::refused) or the ledger was closed without being able to commit. ledger_unavailable when the queue is full.
   virtual Result<> append(Record record, OnDurable durable = {}) = 0;
   virtual Result<> annotate(Annotation annotation) = 0;
   // The newest state of a running request. cadence mode: packed with all others into one row per cadence; `durable` is
-  // called after the row is committed. step mode: committed as soon as the disk allows. Forgotten when the request ends.
+  // called after the row is committed. step mode: committed as soon as the disk allows. Forgotten when the request ends:
+  // then the end's own commit covers it and calls `durable`.
   virtual void progress(Progress progress, OnDurable durable = {}) = 0;
 
   // Administration: each mutation and its audit row in one transaction. Waits for the commit.
@@ -71,6 +74,13 @@ class Ledger {
   virtual Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) = 0;      // newest first
   virtual Result<> put_price_book(const PriceBookRow& row, const AuditEvent& audit) = 0;   // no-op when the hash is known
   virtual Result<> put_idempotency(const IdempotencyRow& row) = 0;                   // insert or replace by (org, key)
+  // As put_idempotency without waiting, for the request path: `durable` is called once after the commit. Rows are removed
+  // 25 hours after `created_unix_ns`.
+  virtual Result<> queue_idempotency(IdempotencyRow row, OnDurable durable) {
+    const Result<> done = put_idempotency(row);
+    if (durable) durable(done);
+    return {};
+  }
   virtual Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns) = 0;
   virtual Result<> erase_annotations(const OrganizationId& organization, const AuditEvent& audit) = 0;
 
@@ -80,11 +90,15 @@ class Ledger {
   virtual Result<std::vector<BalanceRow>> balances() = 0;                            // TOPUP + ADJUST - SETTLE per organization
   virtual Result<std::vector<Entry>> entries_of(const RequestId& request) = 0;
   virtual Result<VerifyReport> verify() = 0;
-  virtual Result<> backup(const std::string& path) = 0;                              // online and consistent
+  virtual Result<> backup(const std::string& path) = 0;   // online, consistent, verified; refuses an existing file
 };
 
 // Verification and usage without a daemon: opens read-only, recovers nothing.
 Result<VerifyReport> verify_file(const std::string& path);
 Result<std::vector<UsageRow>> usage_of_file(const std::string& path, const UsageQuery& query);
+Result<> backup_file(const std::string& path, const std::string& to);
+// Puts the verified store `from` in the place of `to` by rename. Nothing may have `to` open (the caller holds the data
+// directory's lock). Refuses a `from` that does not verify, and an existing `to` unless `replace`.
+Result<> restore(const std::string& from, const std::string& to, bool replace = false);
 
 }  // namespace tokenworks::ledger
