@@ -1,0 +1,154 @@
+#pragma once
+// Scheduler: decides what each step computes. A pure object: no I/O, no locks, no clock (`now` is an argument), so a trace
+// replays exactly. The engine thread owns it and calls plan, runs the plan on the model, and commits what came out; add,
+// cancel and resume are called between a commit and the next plan.
+//
+// One token budget per step, decodes first, then prefill chunks; paged KV in blocks of 16 tokens; a prefix cache that never
+// crosses tenants; fairness by weighted virtual counters charged for what was computed (docs/scheduling.md has the rule and
+// the proof of its bound). Handles are dense and reused after a sequence ended.
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tokenworks/base/ids.hpp"
+#include "tokenworks/base/result.hpp"
+#include "tokenworks/base/ticket.hpp"
+
+namespace tokenworks::scheduler {
+
+using Handle = std::uint32_t;
+inline constexpr Handle kNoHandle = ~0u;
+inline constexpr std::int32_t kBlockTokens = 16;
+
+// The tokens of a prompt, shared by the choices of a request and wiped when the last of them ended.
+class Prompt {
+ public:
+  explicit Prompt(std::vector<TokenId> tokens) : tokens_(std::move(tokens)) {}
+  ~Prompt();
+  Prompt(const Prompt&) = delete;
+  Prompt& operator=(const Prompt&) = delete;
+  std::span<const TokenId> tokens() const { return tokens_; }
+
+ private:
+  std::vector<TokenId> tokens_;
+};
+
+// What a computed token costs in the scheduler's own ledger, in millionths of a cost unit. Never money.
+struct CostUnits {
+  std::int64_t uncached_micro = 1'000'000;
+  std::int64_t cached_micro = 100'000;
+  std::int64_t output_micro = 2'000'000;
+};
+
+// What a step takes, in ns; only where the live model starts from.
+struct StepCost {
+  double base = 2e6;
+  double per_prefill = 3e5;                          // each prompt token
+  double per_decode = 3e5;                           // each decoding sequence
+  double per_decode_kv = 1e3;                        // each token of context a decode reads
+  double per_prefill_pair = 5e2;                     // each (prompt row, token of context it reads)
+};
+
+struct Options {
+  std::int32_t kv_blocks = 0;                        // as RunnerInfo
+  std::int32_t context_tokens = 0;
+  std::int32_t rows_max = 512;
+  std::int32_t sequences_max = 64;
+  std::int64_t step_target_ns = 25'000'000;          // while something decodes; without a decode up to four times it
+  bool prefix_cache = true;
+  std::string cache_secret;                          // keys the prefix hash, per tenant
+  std::int64_t gap_units = 0;                        // G; 0: twice the live step budget
+  CostUnits units{};
+  StepCost cost{};
+  std::int32_t hash_bits = 128;                      // lowered by tests only, to force collisions
+};
+
+struct SequenceSpec {
+  std::shared_ptr<const Prompt> prompt;              // not empty
+  std::uint32_t tenant = 0;                          // cache domain and payer of the share
+  std::uint32_t weight = 1;
+  Tier tier = Tier::standard;
+  std::int64_t max_tokens = 1;                       // output tokens
+  std::int64_t deadline_ns = 0;                      // steady; 0: none
+  Handle leader = kNoHandle;                         // another choice of the same request: wait for its prompt, share its blocks
+};
+
+// Rows of one sequence in a step: tokens [first, first + count) of prompt and output, standing at plan rows
+// [row, row + count). After the step its context is first + count tokens, in block_tables[table ...].
+struct PlannedRows {
+  Handle handle;
+  std::int32_t first, count, row, table;
+  bool decode;                                       // one output token goes on; else prefill (or recompute)
+  bool samples;                                      // the last row is sampled
+  bool started;                                      // its first rows ever; `cached` prompt tokens came from the prefix cache
+  std::int32_t cached;
+};
+
+struct StepPlan {
+  std::vector<PlannedRows> items;
+  std::vector<TokenId> tokens;                       // [rows]
+  std::vector<std::int32_t> positions;               // [rows]
+  std::vector<std::int32_t> block_tables;
+  std::vector<std::int32_t> zero;                    // blocks to zero before the step runs (also when nothing is planned)
+  std::vector<Handle> expired;                       // ended by their deadline, already gone
+  std::vector<Handle> preempted;                     // lost their blocks, wait again at their old place
+  std::int32_t prefill_tokens = 0, decode_tokens = 0;
+};
+
+// What came of one sampled item, in the order of the plan's sampled items.
+struct Outcome {
+  enum class Then : std::uint8_t {
+    goes_on,
+    pauses,                                          // not decoded until resume()
+    ends,
+    ends_poisoned,                                   // its numbers are not to be trusted: its blocks leave the cache as well
+  };
+  TokenId token = -1;                                // appended unless poisoned
+  Then then = Then::goes_on;
+};
+
+struct Stats {
+  std::int64_t running = 0, waiting = 0, paused = 0;
+  std::int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
+  std::int64_t steps = 0, preemptions = 0, prefix_hit_tokens = 0, recomputed_tokens = 0;
+  std::int64_t prefill_tokens = 0, decode_tokens = 0;
+  std::int64_t step_budget = 0;                      // live prompt tokens a step may take beside nothing else
+  double fairness_gap_units = 0;                     // largest gap of the virtual counters of backlogged tenants of a tier
+  double fairness_bound_units = 0;                   // what the rule promises: 2 (G + the most one step can charge)
+};
+
+// context_length_exceeded when a sequence of this size can never run here. Pure; any thread.
+Result<> check_fits(const Options& options, std::int64_t prompt_tokens, std::int64_t max_tokens);
+
+class Scheduler {
+ public:
+  explicit Scheduler(const Options& options);
+  ~Scheduler();
+
+  // At the end of its tenant's queue. context_length_exceeded as check_fits.
+  Result<Handle> add(const SequenceSpec& spec, std::int64_t now_ns);
+  void cancel(Handle handle);                        // gone, its blocks free
+  void resume(Handle handle);                        // after Outcome::pauses
+  // Valid until the next call of a non-const function other than commit.
+  const StepPlan& plan(std::int64_t now_ns);
+  // `step_ns` is what the step took (0: unknown) and teaches the cost model.
+  void commit(std::span<const Outcome> outcomes, std::int64_t now_ns, std::int64_t step_ns);
+
+  bool empty() const;                                // no sequence, paused ones included
+  Stats stats() const;
+  std::int64_t next_deadline_ns() const;             // 0: none
+  std::int64_t predicted_wait_ns() const;            // what a sequence added now would wait for its first rows
+  // Was the tenant's work of this tier left out of the last plan for want of step budget alone?
+  bool backlogged(std::uint32_t tenant, Tier tier) const;
+  // "" or the first broken invariant, in words. For tests; O(everything).
+  std::string audit() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tokenworks::scheduler
