@@ -96,6 +96,8 @@ class Backend {
   virtual void upload(Buffer& to, std::size_t offset, std::span<const std::byte> from) = 0;
   virtual void download(const Buffer& from, std::size_t offset, std::span<std::byte> to) = 0;   // waits for the stream
   virtual Result<std::unique_ptr<Activations>> make_activations(std::int32_t rows_max, std::int32_t columns_max) = 0;
+  // Bytes of one block in this backend's own element (bf16 unless said; `compute: exact` keeps fp32): what to plan with.
+  virtual std::size_t kv_block_bytes(const KvShape& shape) const { return shape.block_bytes(); }
   virtual Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::int32_t blocks) = 0;
   virtual void zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) = 0;
 
