@@ -61,7 +61,8 @@ struct AnswerChunk {
   std::uint32_t choice = 0;                          // prompt index * n + choice
   std::string text;
   std::vector<backend::Sampled> tokens;              // with logprobs, when they were asked for: the tokens of `text`
-  std::vector<std::string> token_texts;              // parallel to tokens: the bytes of each, as text
+  std::vector<std::string> token_texts;              // parallel to tokens: the raw bytes of each (may be half a character)
+  std::vector<std::vector<std::string>> top_texts;   // parallel to tokens[i].top
   std::string finish;                                // "", "stop", "length", "cancelled", "error"
   bool stopped_by_budget = false;
 };
@@ -75,6 +76,7 @@ struct Receipt {
   std::string currency;
   std::vector<CostLine> lines;
   Tier tier = Tier::standard;
+  std::int64_t queue_ns = -1;                        // from submit to its first step, for a metric; -1: not known
 };
 
 // The state of the tightest request and token windows for the x-ratelimit-* headers; limit -1: none.
