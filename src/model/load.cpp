@@ -24,7 +24,8 @@ Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> f
   if (!tensors) return tensors.error();
   const auto options = settle_options(*file, asked);
   if (!options) return options.error();
-  const auto blocks = kv_blocks(*file, *options);
+  const std::size_t block_bytes = backend->kv_block_bytes(kv_shape(config));
+  const auto blocks = kv_blocks(*file, *options, block_bytes);
   if (!blocks) return blocks.error();
 
   auto weights = build_weights(*file, *tensors, *rope, options->context_tokens, *backend);
@@ -37,7 +38,7 @@ Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> f
                   .rows_max = options->rows_max,
                   .sequences_max = options->sequences_max,
                   .weight_bytes = weights->bytes,
-                  .kv_bytes = kv_shape(config).block_bytes() * static_cast<std::size_t>(*blocks),
+                  .kv_bytes = block_bytes * static_cast<std::size_t>(*blocks),
                   .workspace_bytes = workspace.bytes(*options),
                   .stop_tokens = file->tokenizer().stop,
                   .fingerprint = fingerprint_of(*file, *tensors, *rope, backend->info())};

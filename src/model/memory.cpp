@@ -12,7 +12,10 @@ namespace tokenworks::model {
 namespace {
 
 // In the spelling of the configuration, rounded up so that what a message asks for is enough.
-std::string mebibytes(std::size_t bytes) { return fmt::format("{}MiB", (bytes + (1 << 20) - 1) >> 20); }
+std::string spelled(std::size_t bytes) {
+  if (bytes < std::size_t{16} << 20) return fmt::format("{}KiB", (bytes + 1023) >> 10);
+  return fmt::format("{}MiB", (bytes + (1 << 20) - 1) >> 20);
+}
 
 }  // namespace
 
@@ -51,9 +54,8 @@ Result<LoadOptions> settle_options(const formats::ModelFile& file, LoadOptions o
   return options;
 }
 
-Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions& options) {
-  const std::size_t block = kv_shape(file.config()).block_bytes();
-  const std::size_t fit = options.kv_cache_bytes / block;
+Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions& options, std::size_t block_bytes) {
+  const std::size_t fit = options.kv_cache_bytes / block_bytes;
   const auto need =
       static_cast<std::size_t>((options.context_tokens + backend::kBlockTokens - 1) / backend::kBlockTokens);
   if (fit < need) {
@@ -61,8 +63,8 @@ Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions
         fit == 0 ? "" : fmt::format(" or lower context_tokens to {}", fit * backend::kBlockTokens);
     return error(Errc::bad_config,
                  fmt::format("{}: kv_cache {} holds {} tokens, but one context of {} needs {}; raise kv_cache{}",
-                             file.path(), mebibytes(options.kv_cache_bytes), fit * backend::kBlockTokens,
-                             options.context_tokens, mebibytes(need * block), smaller));
+                             file.path(), spelled(options.kv_cache_bytes), fit * backend::kBlockTokens,
+                             options.context_tokens, spelled(need * block_bytes), smaller));
   }
   return static_cast<std::int32_t>(
       std::min<std::size_t>(fit, std::numeric_limits<std::int32_t>::max() / backend::kBlockTokens));

@@ -20,12 +20,12 @@ Workspace workspace_of(const formats::ModelConfig& config, const LoadOptions& op
 
 backend::KvShape kv_shape(const formats::ModelConfig& config);
 
-// The options with the context lowered to the model's own (a warning is logged); bad_config when an option is not
-// positive or a block does not hold at least one sequence's row.
+// The options with the context lowered to the model's own (a warning is logged) and room in a step for every running
+// sequence; bad_config when an option is not positive.
 Result<LoadOptions> settle_options(const formats::ModelFile& file, LoadOptions options);
 
-// Blocks that fit kv_cache_bytes. bad_config when they do not hold one sequence of context_tokens: says how much would,
-// and which context would fit.
-Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions& options);
+// Blocks of `block_bytes` (the backend's word for one) that fit kv_cache_bytes. bad_config when they do not hold one
+// sequence of context_tokens: says how much would, and which context would fit.
+Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions& options, std::size_t block_bytes);
 
 }  // namespace tokenworks::model

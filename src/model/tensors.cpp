@@ -65,7 +65,7 @@ class Finder {
       return nullptr;
     }
     if (plain && found->type != TensorType::f32 && found->type != TensorType::f16 && found->type != TensorType::bf16) {
-      refuse(fmt::format("tensor {} is stored as {}; a vector must be f32, f16 or bf16", name,
+      refuse(fmt::format("tensor {} is stored as {}; a vector must be F32, F16 or BF16", name,
                          formats::name(found->type)));
       return nullptr;
     }

@@ -1,7 +1,7 @@
 #pragma once
 // The tensors of a model, found and checked before anything is loaded: every weight an architecture needs is there,
-// with the shape its numbers imply, and the file holds no weight that would be silently ignored. What the loader and the
-// memory plan both start from. Views point into the ModelFile, which must outlive them. Pure.
+// with the shape its numbers imply, and the file holds no weight that would be silently ignored. Where the loader and
+// the memory plan both start. Views point into the ModelFile, which must outlive them. Pure.
 #include <cstddef>
 #include <vector>
 

@@ -1,8 +1,8 @@
 #pragma once
 // Transformer: the one implementation of Runner. A decoder-only transformer written over Backend's ops; what differs
 // between families is data (architecture.hpp). The residual stream is fp32; one Activations carries every linear's
-// input in the backend's form. Owned and called by the engine thread; owns backend, weights, KV cache and step buffers, all
-// made at load: a step allocates nothing.
+// input in the backend's form. Owned and called by the engine thread; owns backend, weights, KV cache and step buffers,
+// all made at load: a step allocates nothing.
 #include <memory>
 #include <vector>
 

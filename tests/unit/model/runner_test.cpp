@@ -1,0 +1,93 @@
+// The Runner's contract at its edges: what it refuses, what it reports, what it samples.
+#include <gtest/gtest.h>
+
+#include "fake_model.hpp"
+#include "steps.hpp"
+
+namespace tokenworks::model {
+namespace {
+
+using namespace test;
+
+std::unique_ptr<Runner> fake_runner(std::shared_ptr<FakeModel> model = std::make_shared<FakeModel>()) {
+  auto backend = backend::make_backend({.backend = "cpu", .compute = "exact", .threads = 1});
+  auto runner = load(model, std::move(backend.value()),
+                     {.context_tokens = 64, .kv_cache_bytes = 8 * 8192, .sequences_max = 3, .rows_max = 16});
+  return std::move(runner.value());
+}
+
+TEST(Runner, ReportsWhatItWasLoadedFor) {
+  auto model = std::make_shared<FakeModel>();
+  model->tokenizer_edit.stop = {2, 7};
+  const RunnerInfo info = fake_runner(model)->info();
+  EXPECT_EQ(info.vocab, 50);
+  EXPECT_EQ(info.context_tokens, 64);
+  EXPECT_EQ(info.kv_blocks, 8);                      // of fp32: the exact path
+  EXPECT_EQ(info.rows_max, 16);
+  EXPECT_EQ(info.sequences_max, 3);
+  EXPECT_EQ(info.kv_bytes, 8u * 8192);
+  EXPECT_EQ(info.stop_tokens, (std::vector<TokenId>{2, 7}));
+  EXPECT_GT(info.weight_bytes, 0u);
+}
+
+// The file may go once the model stands: nothing points into it.
+TEST(Runner, NeedsTheFileOnlyToLoad) {
+  auto model = std::make_shared<FakeModel>();
+  const auto runner = fake_runner(model);
+  const std::vector<TokenId> text{1, 2, 3, 4};
+  const auto before = logits_of(*runner, text);
+  std::weak_ptr<FakeModel> watch = model;
+  model.reset();
+  EXPECT_TRUE(watch.expired());
+  EXPECT_EQ(*logits_of(*runner, text), *before);
+}
+
+TEST(Runner, SamplesTheRowsAskedForAndNoOthers) {
+  const auto runner = fake_runner();
+  BlockDealer dealer(*runner, 1);
+  const std::vector<TokenId> a{5, 6, 7, 8, 9}, b{40, 3, 12};
+  const std::vector<Sequence> sequences{{a, dealer.deal(5)}, {b, dealer.deal(3)}};
+  StepStorage step;
+  step.add(sequences[0], 5);
+  step.add(sequences[1], 3);
+  const backend::SamplingParams params{.temperature = 0, .top_logprobs = 1};
+  const std::vector<std::int32_t> wanted{2, 7};      // the third row of a, the last of b
+  const std::vector<backend::SampleRow> rows(2, {.params = &params});
+  std::vector<backend::Sampled> sampled(2);
+  ASSERT_TRUE(runner->run({step.rows(), wanted, rows}, sampled));
+  const auto top = [&](const std::vector<TokenId>& text) {
+    const auto logits = logits_of(*runner, text).value();
+    return static_cast<TokenId>(std::max_element(logits.end() - 50, logits.end()) - (logits.end() - 50));
+  };
+  EXPECT_EQ(sampled[0].token, top({5, 6, 7}));
+  EXPECT_EQ(sampled[1].token, top(b));
+}
+
+TEST(Runner, AStepThatDoesNotFitIsRefusedAndTheNextOneRuns) {
+  const auto runner = fake_runner();
+  Sequence s{{1, 2, 3}, {0}, 0};
+  const auto refused = [&](auto edit, std::int32_t wanted = 0) {
+    StepStorage step;
+    step.add(s, 3);
+    edit(step);
+    std::vector<float> logits(50);
+    const auto ran = runner->logits(step.rows(), {&wanted, 1}, logits);
+    return ran ? std::string("ran") : ran.error().message;
+  };
+  EXPECT_EQ(refused([](auto& step) { step.tokens[1] = 50; }), "step refused: token 50 of a vocabulary of 50");
+  EXPECT_EQ(refused([](auto& step) { step.tokens[1] = -1; }), "step refused: token -1 of a vocabulary of 50");
+  EXPECT_EQ(refused([](auto& step) { step.tables[0] = 8; }), "step refused: block 8 of 8");
+  EXPECT_EQ(refused([](auto& step) { step.tables.clear(); }),
+            "step refused: a sequence of 3 rows from 0, context 3, blocks from 0");
+  EXPECT_EQ(refused([](auto& step) { step.sequences[0].context = 65; }),
+            "step refused: a sequence of 3 rows from 0, context 65, blocks from 0");
+  EXPECT_EQ(refused([](auto& step) { step.positions[2] = 5; }), "step refused: row 2 stands at position 5");
+  EXPECT_EQ(refused([](auto& step) { step.sequences[0].rows = 2, step.sequences[0].context = 2; }),
+            "step refused: the sequences cover 2 of 3 rows");
+  EXPECT_EQ(refused([](auto&) {}, 3), "step refused: sampled row 3 of 3; rows ascend");
+  EXPECT_EQ(refused([](auto& step) { step.tokens.resize(17, 1); }), "step refused: 17 rows, loaded for 1 to 16");
+  EXPECT_EQ(refused([](auto&) {}), "ran");
+}
+
+}  // namespace
+}  // namespace tokenworks::model

@@ -1,0 +1,170 @@
+// Every architecture against transformers in fp32, on tiny random models of odd sizes (tests/golden/tiny_models.py).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "golden.hpp"
+#include "steps.hpp"
+
+namespace tokenworks::model {
+namespace {
+
+using namespace test;
+
+const LoadOptions kOptions{.context_tokens = 256, .kv_cache_bytes = 4 << 20, .sequences_max = 8, .rows_max = 128};
+
+struct Errors {
+  double largest = 0, scale = 0;                     // largest absolute difference; root mean square of the expected
+  int other_top1 = 0, rows = 0;
+};
+
+Errors compare(std::span<const float> found, std::span<const float> expected, std::size_t vocab) {
+  Errors e;
+  double squares = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(found[i]) - expected[i]);
+    e.largest = std::isnan(difference) ? INFINITY : std::max(e.largest, difference);
+    squares += static_cast<double>(expected[i]) * expected[i];
+  }
+  e.scale = std::sqrt(squares / static_cast<double>(expected.size()));
+  for (std::size_t at = 0; at < expected.size(); at += vocab, ++e.rows) {
+    const auto top = [&](std::span<const float> l) { return std::max_element(&l[at], &l[at] + vocab) - &l[at]; };
+    e.other_top1 += top(found) != top(expected);
+  }
+  return e;
+}
+
+// All cases of one golden folder through a runner.
+Errors run_cases(Runner& runner, const std::string& arch, const std::string& logits_file) {
+  const auto golden = golden_json("tiny_models", arch + "/cases.json");
+  const auto expected = golden_floats("tiny_models", arch + "/" + logits_file);
+  const auto vocab = static_cast<std::size_t>(runner.info().vocab);
+  EXPECT_EQ(vocab, golden.at("vocab").get<std::size_t>());
+  std::vector<float> all;
+  for (const auto& one : golden.at("cases")) {
+    EXPECT_EQ(all.size(), one.at("offset").get<std::size_t>());
+    const auto logits = logits_of(runner, one.at("tokens").get<std::vector<TokenId>>());
+    EXPECT_TRUE(logits) << logits.error().message;
+    if (logits) all.insert(all.end(), logits->begin(), logits->end());
+  }
+  EXPECT_EQ(all.size(), expected.size());
+  if (all.size() != expected.size()) return {.largest = INFINITY};
+  return compare(all, expected, vocab);
+}
+
+class TinyModels : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  std::string arch() const { return std::get<0>(GetParam()); }
+  std::unique_ptr<Runner> open(const std::string& compute) const {
+    return load_runner(golden_path("tiny_models") + "/" + arch() + "/" + std::get<1>(GetParam()), compute, kOptions);
+  }
+};
+
+// The stated bound of the exact path: what fp32 summed in another order may differ.
+constexpr double kExactTolerance = 2e-5;
+
+TEST_P(TinyModels, ExactLogitsAreThoseOfTransformers) {
+  const auto runner = open("exact");
+  ASSERT_TRUE(runner);
+  const Errors e = run_cases(*runner, arch(), "logits.bin");
+  std::printf("[ measured ] %s %s: largest difference %.2e at logits of rms %.2f\n", arch().c_str(),
+              std::get<1>(GetParam()).c_str(), e.largest, e.scale);
+  EXPECT_LE(e.largest, kExactTolerance * e.scale);
+  EXPECT_EQ(e.other_top1, 0);
+}
+
+TEST_P(TinyModels, GreedyContinuationIsThatOfTransformers) {
+  const auto runner = open("exact");
+  ASSERT_TRUE(runner);
+  const auto golden = golden_json("tiny_models", arch() + "/cases.json").at("greedy");
+  EXPECT_EQ(greedy(*runner, golden.at("prompt"), 16), golden.at("tokens").get<std::vector<TokenId>>());
+}
+
+// However a prompt is cut into steps, and whatever runs beside it, each row's logits are the same bits.
+TEST_P(TinyModels, ChunksAndNeighboursDoNotChangeABit) {
+  for (const std::string compute : {"exact", "default"}) {
+    SCOPED_TRACE(compute);
+    const auto runner = open(compute);
+    ASSERT_TRUE(runner);
+    std::mt19937 random(99);
+    const auto some = [&](int low, int high) { return std::uniform_int_distribution<std::int32_t>(low, high)(random); };
+    std::vector<std::vector<TokenId>> texts(5);
+    for (auto& text : texts)
+      for (std::int32_t left = some(3, 100); left > 0; --left) text.push_back(some(3, runner->info().vocab - 1));
+    std::vector<std::vector<float>> alone;
+    for (const auto& text : texts) {
+      auto logits = logits_of(*runner, text);
+      ASSERT_TRUE(logits) << logits.error().message;
+      alone.push_back(std::move(*logits));
+    }
+    for (unsigned round = 0; round < 6; ++round) {
+      BlockDealer dealer(*runner, round);
+      std::vector<Sequence> sequences;
+      for (const auto& text : texts) sequences.push_back({text, dealer.deal(text.size())});
+      std::vector<std::vector<float>> together(texts.size());
+      while (std::ranges::any_of(sequences, [](auto& s) { return s.done < std::ssize(s.tokens); })) {
+        std::vector<std::int32_t> rows;
+        for (const Sequence& s : sequences) {
+          const auto left = static_cast<std::int32_t>(s.tokens.size()) - s.done;
+          rows.push_back(std::min(left, round == 0 ? 1 : some(0, 25)));   // round 0: everything one by one
+        }
+        if (std::ranges::count(rows, 0) == std::ssize(rows)) continue;
+        ASSERT_NO_FATAL_FAILURE(advance(*runner, sequences, rows, together));
+      }
+      for (std::size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(together[i], alone[i]) << "sequence " << i;
+    }
+  }
+}
+
+std::string test_name(const testing::TestParamInfo<std::tuple<std::string, std::string>>& info) {
+  return std::get<0>(info.param) + (std::get<1>(info.param) == "hf" ? "_safetensors" : "_gguf");
+}
+INSTANTIATE_TEST_SUITE_P(All, TinyModels,
+                         testing::Combine(testing::Values("llama", "llama3", "llama_linear", "mistral", "qwen2",
+                                                          "qwen2_yarn", "qwen3"),
+                                          testing::Values("model.gguf", "hf")),
+                         test_name);
+
+TEST(TinyModelsStoredSmaller, HalfPrecisionAndQ8WeightsMeanWhatTheGgufPackageSays) {
+  for (const std::string kind : {"f16", "q8_0"}) {
+    const auto runner = load_runner(golden_path("tiny_models") + "/llama/model-" + kind + ".gguf", "exact", kOptions);
+    ASSERT_TRUE(runner);
+    const Errors e = run_cases(*runner, "llama", "logits-" + kind + ".bin");
+    std::printf("[ measured ] llama %s exact: largest difference %.2e at logits of rms %.2f\n", kind.c_str(), e.largest,
+                e.scale);
+    EXPECT_LE(e.largest, kExactTolerance * e.scale);
+  }
+}
+
+// int8 activations per 32: a rounding of 1/254 of each group's largest value at every linear.
+TEST(TinyModelsDefaultPath, LogitsStayWithinTheRoundingOfInt8Activations) {
+  for (const std::string kind : {"f16", "q8_0"}) {
+    const auto runner = load_runner(golden_path("tiny_models") + "/llama/model-" + kind + ".gguf", "default", kOptions);
+    ASSERT_TRUE(runner);
+    const Errors e = run_cases(*runner, "llama", "logits-" + kind + ".bin");
+    std::printf("[ measured ] llama %s default: largest difference %.2e at logits of rms %.2f, top-1 differs %d of "
+                "%d\n", kind.c_str(), e.largest, e.scale, e.other_top1, e.rows);
+    EXPECT_LE(e.largest, 0.12 * e.scale);
+    EXPECT_LE(e.other_top1, e.rows / 20);
+  }
+}
+
+TEST(Fingerprint, ChangesWithWhatMayChangeResultsAndWithNothingElse) {
+  const std::string folder = golden_path("tiny_models") + "/llama/";
+  const auto of = [&](const std::string& file, const std::string& compute, const LoadOptions& options = kOptions) {
+    const auto runner = load_runner(folder + file, compute, options);
+    return runner ? runner->info().fingerprint : "";
+  };
+  const std::string f32 = of("model.gguf", "exact");
+  EXPECT_TRUE(f32.starts_with("fp_"));
+  EXPECT_EQ(f32.size(), 15u);
+  EXPECT_EQ(f32, of("model.gguf", "exact", {.context_tokens = 64, .kv_cache_bytes = 1 << 20, .sequences_max = 2}));
+  EXPECT_NE(f32, of("model.gguf", "default"));
+  EXPECT_NE(f32, of("model-f16.gguf", "exact"));
+  EXPECT_NE(of("model-f16.gguf", "exact"), of("model-q8_0.gguf", "exact"));
+}
+
+}  // namespace
+}  // namespace tokenworks::model
