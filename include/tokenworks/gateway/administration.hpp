@@ -3,10 +3,17 @@
 // the control socket (the owner of the data directory, as "local"). Every mutation writes an audit row in its transaction.
 // Calls block on the ledger: call from a worker, not from an IO thread.
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "tokenworks/base/clock.hpp"
 #include "tokenworks/base/result.hpp"
+#include "tokenworks/base/snapshot.hpp"
+#include "tokenworks/config/config.hpp"
+#include "tokenworks/gateway/admission.hpp"
 #include "tokenworks/ledger/entry.hpp"
 #include "tokenworks/ledger/rows.hpp"
 #include "tokenworks/tenancy/directory.hpp"
@@ -35,5 +42,19 @@ class Administration {
   virtual Result<> backup(const std::string& path, const std::string& actor) = 0;
   virtual Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) = 0;
 };
+
+// What the real one is made of; everything outlives it.
+struct AdministrationParts {
+  const Clock& clock;
+  ledger::Ledger& ledger;
+  Admission& admission;
+  Snapshot<tenancy::Directory>& directory;
+  const config::Config& config;                      // as started
+  std::map<std::string, std::uint32_t>& tenant_numbers;
+  std::function<Result<>(const config::Config&)> before_apply;   // certificates: an error stops the reload
+  std::function<void(const config::Config&)> applied;            // metrics, log
+  std::function<void(bool ok)> reloaded;                         // every reload's end
+};
+std::unique_ptr<Administration> make_administration(AdministrationParts parts);
 
 }  // namespace tokenworks::gateway

@@ -1,0 +1,63 @@
+#pragma once
+// What a Service is made of: the served models and the parts of the plant around them. The composition root (src/app)
+// builds these top to bottom; all of them outlive the Service.
+#include <boost/asio/thread_pool.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/base/snapshot.hpp"
+#include "tokenworks/config/config.hpp"
+#include "tokenworks/engine/engine.hpp"
+#include "tokenworks/gateway/admission.hpp"
+#include "tokenworks/gateway/service.hpp"
+#include "tokenworks/tenancy/directory.hpp"
+#include "tokenworks/tokenizer/chat_template.hpp"
+#include "tokenworks/tokenizer/tokenizer.hpp"
+
+namespace tokenworks::gateway {
+
+struct ServedModel {
+  config::ModelSpec spec;
+  ModelCard card;
+  std::string model_digest, tokenizer_digest;        // hex
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+  std::shared_ptr<const tokenizer::ChatTemplate> chat_template;
+  std::map<std::string, std::string> special;        // what the template sees as bos_token, ...
+  std::size_t longest_token_bytes = 1;               // a text longer than context x this cannot fit: refused unencoded
+  std::unique_ptr<engine::Engine> engine;
+};
+
+// How a billable request ended, for metrics and the log. Never its content.
+struct Outcome {
+  RequestId request;
+  std::string organization, project, model, currency, finish;
+  Errc error = Errc::internal;                       // when !ok
+  bool ok = true;
+  Usage usage;
+  Money charge;
+  double seconds = 0, queue_seconds = -1, first_token_seconds = -1;
+};
+
+struct ServiceParts {
+  const Clock& clock;
+  Admission& admission;
+  const Snapshot<tenancy::Directory>& directory;
+  std::vector<std::shared_ptr<const ServedModel>> models;
+  std::string jurisdiction;
+  bool progress_step = false;                        // ledger.progress: step
+  std::string server_secret;                         // salts what is stored of user strings
+  boost::asio::thread_pool& workers;                 // long prompts are encoded here
+  std::function<void(const Outcome&)> on_done;
+  std::function<void(std::string_view model, double seconds, int tokens)> on_inter_token;
+};
+
+class ServiceControl : public Service {
+ public:
+  static std::unique_ptr<ServiceControl> make(ServiceParts parts);
+  virtual void drain() = 0;                          // new requests are answered server_draining
+};
+
+}  // namespace tokenworks::gateway

@@ -1,0 +1,178 @@
+#include "tokenworks/gateway/administration.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+#include "tokenworks/base/log.hpp"
+#include "tokenworks/billing/price_book.hpp"
+
+namespace tokenworks::gateway {
+namespace {
+
+// What an audit row says about a key's state: everything but the secret, hashed.
+std::string state_hash(const ledger::KeyRow& row) {
+  std::string text = row.id.value + '\n' + row.organization.value + '\n' + row.project.value + '\n' + row.role + '\n' +
+                     row.principal + '\n' + std::to_string(row.created_unix_ns) + '\n' + std::to_string(row.expires_unix_ns) +
+                     '\n' + std::to_string(row.revoked_unix_ns) + '\n' + row.rotated_from;
+  for (const std::string& model : row.models) text += '\n' + model;
+  return hex(sha256(text));
+}
+
+std::string state_hash(const config::Config& c, const billing::PriceBook& prices) {
+  std::string text = prices.hash();
+  for (const auto& o : c.tenants.organizations) text += '\n' + o.name + ' ' + o.plan;
+  for (const auto& p : c.tenants.plans) text += '\n' + p.name;
+  return hex(sha256(text));
+}
+
+class AdministrationImpl final : public Administration {
+ public:
+  explicit AdministrationImpl(AdministrationParts parts) : parts_(std::move(parts)), tenants_(parts_.config.tenants) {}
+
+  Result<KeyIssued> create_key(const tenancy::KeyOrder& order, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    auto made = tenancy::make_key(order, tenants_, model_ids(), parts_.clock.unix_ns());
+    if (!made) return made.error();
+    return store(std::move(*made), "key.create", "", actor);
+  }
+
+  Result<std::vector<ledger::KeyRow>> list_keys(const std::string& organization) override {
+    auto rows = parts_.ledger.keys();
+    if (rows && !organization.empty()) {
+      std::erase_if(*rows, [&](const ledger::KeyRow& row) { return row.organization.value != organization; });
+    }
+    return rows;
+  }
+
+  Result<KeyIssued> rotate_key(const std::string& id, std::int64_t grace_ns, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    auto old = find(id);
+    if (!old) return old.error();
+    const std::int64_t now = parts_.clock.unix_ns();
+    if (old->revoked_unix_ns != 0 && old->revoked_unix_ns <= now) {
+      return error(Errc::invalid_request, "key " + id + " is revoked; create a new one", "id");
+    }
+    tenancy::KeyOrder order;
+    order.organization = old->organization.value;
+    const std::size_t slash = old->project.value.find('/');
+    order.project = slash == std::string::npos ? old->project.value : old->project.value.substr(slash + 1);
+    order.role = old->role;
+    order.principal = old->principal;
+    order.models = old->models;
+    order.expires_unix_ns = old->expires_unix_ns;
+    auto made = tenancy::make_key(order, tenants_, model_ids(), now);
+    if (!made) return made.error();
+    made->row.rotated_from = id;
+    auto issued = store(std::move(*made), "key.rotate", state_hash(*old), actor);
+    if (!issued) return issued;
+    ledger::KeyRow ended = *old;
+    const std::int64_t until = now + grace_ns;
+    ended.revoked_unix_ns = ended.revoked_unix_ns == 0 ? until : std::min(ended.revoked_unix_ns, until);
+    const ledger::AuditEvent event{now, actor, "key.grace", id, state_hash(*old), state_hash(ended)};
+    if (auto put = parts_.ledger.put_key(ended, event); !put) return put.error();
+    if (auto rebuilt = rebuild(); !rebuilt) return rebuilt.error();
+    return issued;
+  }
+
+  Result<> revoke_key(const std::string& id, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    auto row = find(id);
+    if (!row) return row.error();
+    const std::int64_t now = parts_.clock.unix_ns();
+    if (row->revoked_unix_ns != 0 && row->revoked_unix_ns <= now) return {};
+    const std::string before = state_hash(*row);
+    row->revoked_unix_ns = now;
+    if (auto put = parts_.ledger.put_key(*row, {now, actor, "key.revoke", id, before, state_hash(*row)}); !put) return put.error();
+    return rebuild();
+  }
+
+  Result<> reload(const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    auto done = reload_locked(actor);
+    if (parts_.reloaded) parts_.reloaded(done.has_value());
+    if (!done) log::error("reload_failed", {{"actor", actor}, {"error", done.error().message}});
+    return done;
+  }
+
+  Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t limit) override { return parts_.ledger.audit_events(limit); }
+  Result<std::vector<ledger::UsageRow>> usage(const ledger::UsageQuery& query) override { return parts_.ledger.usage(query); }
+  Result<ledger::VerifyReport> verify() override { return parts_.ledger.verify(); }
+  Result<> backup(const std::string& path, const std::string& actor) override {
+    if (path.empty() || path.front() != '/') return error(Errc::invalid_request, "the backup needs an absolute path", "path");
+    if (auto done = parts_.ledger.backup(path); !done) return done.error();
+    return parts_.ledger.audit({parts_.clock.unix_ns(), actor, "ledger.backup", path, "", ""});
+  }
+  Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) override { return parts_.ledger.entries_of(request); }
+
+ private:
+  std::vector<std::string> model_ids() const {
+    std::vector<std::string> ids;
+    for (const auto& m : parts_.config.plant.models) ids.push_back(m.id);
+    return ids;
+  }
+
+  Result<ledger::KeyRow> find(const std::string& id) {
+    auto rows = parts_.ledger.keys();
+    if (!rows) return rows.error();
+    for (ledger::KeyRow& row : *rows) {
+      if (row.id.value == id) return std::move(row);
+    }
+    return error(Errc::not_found, "there is no key with the id '" + id + "'", "id");
+  }
+
+  Result<KeyIssued> store(tenancy::NewKey made, const char* action, const std::string& before, const std::string& actor) {
+    const ledger::AuditEvent event{parts_.clock.unix_ns(), actor, action, made.row.id.value, before, state_hash(made.row)};
+    if (auto put = parts_.ledger.put_key(made.row, event); !put) return put.error();
+    if (auto rebuilt = rebuild(); !rebuilt) return rebuilt.error();
+    return KeyIssued{std::move(made.text), std::move(made.row)};
+  }
+
+  // The directory readers see from now on: the tenants in force and every key of the ledger.
+  Result<> rebuild() {
+    auto keys = parts_.ledger.keys();
+    if (!keys) return keys.error();
+    auto built = tenancy::Directory::build(tenants_, *keys, parts_.tenant_numbers);
+    if (!built) return built.error();
+    parts_.directory.set(std::move(*built));
+    return {};
+  }
+
+  Result<> reload_locked(const std::string& actor) {
+    auto fresh = config::load(parts_.config.path);
+    if (!fresh) return fresh.error();
+    auto prices = billing::PriceBook::make(fresh->prices);
+    if (!prices) return prices.error();
+    auto keys = parts_.ledger.keys();
+    if (!keys) return keys.error();
+    auto directory = tenancy::Directory::build(fresh->tenants, *keys, parts_.tenant_numbers);
+    if (!directory) return directory.error();
+    if (parts_.before_apply) {
+      if (auto ready = parts_.before_apply(*fresh); !ready) return ready.error();
+    }
+    const std::int64_t now = parts_.clock.unix_ns();
+    const billing::PriceBook& book = **prices;
+    const std::string after = state_hash(*fresh, book);
+    const ledger::AuditEvent event{now, actor, "config.reload", parts_.config.path, state_, after};
+    if (auto put = parts_.ledger.put_price_book({book.version(), book.hash(), book.text(), now}, event); !put) return put.error();
+    if (auto applied = parts_.admission.reload(fresh->tenants, *prices); !applied) return applied.error();
+    tenants_ = fresh->tenants;
+    parts_.directory.set(std::move(*directory));
+    state_ = after;
+    if (parts_.applied) parts_.applied(*fresh);
+    log::info("reloaded", {{"actor", actor}, {"price_version", book.version()}});
+    return {};
+  }
+
+  AdministrationParts parts_;
+  std::mutex mutex_;                                 // one mutation at a time; readers of the snapshot never wait for it
+  config::Tenants tenants_;                          // in force
+  std::string state_;
+};
+
+}  // namespace
+
+std::unique_ptr<Administration> make_administration(AdministrationParts parts) {
+  return std::make_unique<AdministrationImpl>(std::move(parts));
+}
+
+}  // namespace tokenworks::gateway

@@ -1,0 +1,236 @@
+#include "serving.hpp"
+
+#include <algorithm>
+
+namespace tokenworks::gateway {
+namespace asio = boost::asio;
+
+namespace {
+
+// How serious an end is, when the choices of one request ended differently.
+int weight(engine::Finish finish) {
+  switch (finish) {
+    case engine::Finish::running: return 0;
+    case engine::Finish::stop: return 1;
+    case engine::Finish::length: return 2;
+    case engine::Finish::budget: return 3;
+    case engine::Finish::cancelled: return 4;
+    case engine::Finish::deadline: return 5;
+    case engine::Finish::failed: return 6;
+  }
+  return 6;
+}
+
+constexpr std::int64_t kExtendAhead = 16;            // tokens before a chunked hold runs out, so that the engine need not wait
+
+}  // namespace
+
+Serving::Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> model,
+                 std::shared_ptr<const GenerateRequest> request, RequestId id, std::shared_ptr<Bell> bell,
+                 std::shared_ptr<Signals> signals, Prepared prepared, Hold hold, AnswerStart start, AnswerSink& sink,
+                 Departure& departure)
+    : parts_(parts), model_(std::move(model)), request_(std::move(request)), id_(id), bell_(std::move(bell)),
+      signals_(std::move(signals)), prepared_(std::move(prepared)), hold_(std::move(hold)), start_(std::move(start)),
+      sink_(sink), departure_(departure), began_ns_(parts.clock.steady_ns()) {
+  if (request_->timeout_ns > 0) deadline_ns_ = began_ns_ + request_->timeout_ns;
+  for (const auto& prompt : prepared_.prompts) usage_.input += static_cast<std::int64_t>(prompt.size());
+  // A plain pointer: the departure outlives this object, and the destructor takes the call back.
+  departure_.on_leave([bell = bell_.get()] { bell->ring_here(); });
+}
+
+Serving::~Serving() {
+  departure_.on_leave({});
+  if (stream_) stream_->detach();
+  if (running_) model_->engine->cancel(id_);
+}
+
+asio::awaitable<Result<Receipt>> Serving::run(Outcome& outcome) {
+  for (std::size_t prompt = 0; prompt < prepared_.prompts.size() && !gone_; ++prompt) {
+    auto done = co_await generate(prompt, outcome);
+    if (!done) co_return done.error();
+  }
+  auto receipt = co_await settle(outcome);
+  co_return receipt;
+}
+
+Result<> Serving::submit(std::size_t prompt) {
+  engine::Sequence sequence;
+  sequence.prompt = std::move(prepared_.prompts[prompt]);
+  const auto length = static_cast<std::int64_t>(sequence.prompt.size());
+  const std::int64_t room = model_->engine->info().context_tokens - length;
+  sequence.choices = request_->choices;
+  sequence.max_tokens = std::min(request_->max_tokens.value_or(room), room);
+  sequence.sampling = request_->sampling;
+  if (request_->seed) {
+    sequence.sampling.seed = *request_->seed;
+  } else {
+    for (std::size_t i = 8; i < 16; ++i) sequence.sampling.seed = sequence.sampling.seed << 8 | id_.bytes[i];
+  }
+  if (!request_->logprobs) sequence.sampling.top_logprobs = -1;
+  sequence.bias = request_->bias;
+  sequence.stop_tokens = request_->stop_tokens;
+  sequence.ignore_eos = request_->ignore_eos;
+  sequence.deadline_ns = deadline_ns_;
+  sequence.extendable = hold_.chunked();
+  if (!prepared_.constraints.empty()) {
+    const auto first = prepared_.constraints.begin() + static_cast<std::ptrdiff_t>(prompt * request_->choices);
+    sequence.constraints.assign(first, first + request_->choices);
+  }
+  choices_.clear();
+  for (std::uint32_t c = 0; c < request_->choices; ++c) choices_.emplace_back(model_->tokenizer, request_->stop, request_->logprobs);
+  stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
+  auto accepted = model_->engine->submit(hold_.take_ticket(), std::move(sequence), stream_);
+  if (!accepted) return accepted.error();
+  running_ = true;
+  return {};
+}
+
+asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome) {
+  auto submitted = submit(prompt);
+  if (!submitted) co_return submitted.error();
+  final_extension_ = !hold_.chunked();
+  std::vector<AnswerChunk> ready;
+  while (running_) {
+    co_await bell_->wait();
+    if (departure_.left() && !gone_) leave();
+    take_events(prompt, ready);
+    if (signals_->hold.load() == 2 && !started_ && !gone_) {
+      co_return error(Errc::ledger_unavailable, "The ledger could not record this request; try again later.");
+    }
+    if (gone_) ready.clear();
+    if (ready.empty() || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
+    std::vector<AnswerChunk> now;
+    now.swap(ready);
+    auto delivered = co_await deliver(std::move(now), outcome);
+    if (!delivered && !gone_) leave();
+  }
+  output_before_ = usage_.output;
+  cached_before_ = usage_.cached_input;
+  while (!ready.empty() && !gone_ && signals_->hold.load() == 0) {
+    co_await bell_->wait();
+    if (departure_.left()) leave();
+  }
+  if (!ready.empty() && !gone_) {
+    auto delivered = co_await deliver(std::move(ready), outcome);
+    if (!delivered) leave();
+  }
+  co_return Result<>{};
+}
+
+void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
+  events_.clear();
+  stream_->drain(events_);
+  if (events_.empty()) return;
+  for (const engine::TokenEvent& event : events_) {
+    ChoiceText& choice = choices_[event.choice];
+    const auto number = static_cast<std::uint32_t>(prompt) * request_->choices + event.choice;
+    auto chunk = std::find_if(ready.begin(), ready.end(), [&](const AnswerChunk& c) { return c.choice == number; });
+    if (chunk == ready.end()) {
+      ready.push_back({});
+      chunk = ready.end() - 1;
+      chunk->choice = number;
+    }
+    const bool ended_before = choice.ended();
+    choice.take(event, *chunk);
+    if (choice.ended() && !ended_before && !choice.engine_ended()) model_->engine->cancel(id_, event.choice);
+    if (chunk->text.empty() && chunk->tokens.empty() && chunk->finish.empty()) ready.erase(chunk);
+  }
+  running_ = false;
+  std::int64_t output = 0;
+  for (const ChoiceText& choice : choices_) {
+    output += choice.output();
+    if (!choice.engine_ended()) running_ = true;
+    if (choice.ended() && weight(choice.finish()) > weight(finish_)) finish_ = choice.finish();
+  }
+  usage_.output = output_before_ + output;
+  usage_.cached_input = cached_before_ + stream_->cached_tokens();
+  count_progress();
+  if (running_ && !final_extension_ && !gone_) extend_when_near(prompt);
+}
+
+void Serving::count_progress() {
+  ledger::OnDurable durable;
+  if (parts_.progress_step) {
+    durable = [signals = signals_, bell = bell_, output = usage_.output](const Result<>& committed) {
+      if (committed) signals->durable_output.store(std::max(signals->durable_output.load(), output));
+      bell->ring();
+    };
+  }
+  hold_.progress(usage_, std::move(durable));
+}
+
+void Serving::extend_when_near(std::size_t) {
+  std::int64_t most = 0;
+  for (const ChoiceText& choice : choices_) {
+    if (!choice.engine_ended()) most = std::max(most, choice.output());
+  }
+  const std::int64_t granted = hold_.granted_output();
+  if (most + kExtendAhead < granted) return;
+  auto extended = hold_.extend();
+  final_extension_ = !extended || !hold_.chunked();
+  model_->engine->extend(id_, extended ? *extended : granted, final_extension_);
+}
+
+asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready, Outcome& outcome) {
+  const std::int64_t counted = usage_.output;
+  // progress: step: a token is written only after the commit that covers it.
+  while (parts_.progress_step && signals_->durable_output.load() < counted) {
+    if (departure_.left()) co_return error(Errc::cancelled, "the client left");
+    co_await bell_->wait();
+  }
+  if (!started_) {
+    started_ = true;
+    start_.rates = hold_.rates();
+    auto begun = co_await sink_.begin(start_);
+    if (!begun) co_return begun.error();
+    outcome.first_token_seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
+  }
+  int tokens = 0;
+  for (const AnswerChunk& chunk : ready) tokens += chunk.text.empty() ? 0 : 1;
+  auto written = co_await sink_.write(std::move(ready));
+  const std::int64_t now = parts_.clock.steady_ns();
+  if (last_delivery_ns_ != 0 && tokens > 0 && parts_.on_inter_token) {
+    parts_.on_inter_token(model_->card.id, static_cast<double>(now - last_delivery_ns_) * 1e-9, tokens);
+  }
+  last_delivery_ns_ = now;
+  co_return written;
+}
+
+void Serving::leave() {
+  gone_ = true;
+  if (running_) model_->engine->cancel(id_);
+}
+
+asio::awaitable<Result<Receipt>> Serving::settle(Outcome& outcome) {
+  if (gone_ && weight(finish_) < weight(engine::Finish::cancelled)) finish_ = engine::Finish::cancelled;
+  outcome.usage = usage_;
+  outcome.finish = engine::name(finish_);
+  auto charge = hold_.settle(usage_, engine::name(finish_), [signals = signals_, bell = bell_](const Result<>& committed) {
+    signals->settle.store(committed ? 1 : 2);
+    bell->ring();
+  });
+  if (!charge) co_return charge.error();
+  outcome.charge = charge->total;
+  outcome.currency = hold_.currency();
+  // No client sees a count that a crash could lose. One that left has nobody to tell.
+  while (signals_->settle.load() == 0 && !departure_.left()) co_await bell_->wait();
+  if (gone_ || departure_.left()) co_return error(Errc::cancelled, "the client left");
+  if (signals_->settle.load() == 2) {
+    co_return error(Errc::ledger_unavailable, "The ledger could not record the end of this request.");
+  }
+  if (finish_ == engine::Finish::failed) co_return error(Errc::engine_failed, "The engine failed while answering; what was generated until then was counted.");
+  if (finish_ == engine::Finish::deadline) {
+    co_return error(Errc::deadline_exceeded, "The time given by x-request-timeout was over after " + std::to_string(usage_.output) + " tokens.");
+  }
+  Receipt receipt;
+  receipt.request = id_;
+  receipt.model = model_->card.id;
+  receipt.usage = usage_;
+  receipt.cost = charge->total;
+  receipt.currency = hold_.currency();
+  receipt.tier = hold_.tier();
+  for (billing::ChargeLine& line : charge->lines) receipt.lines.push_back({std::move(line.token_class), line.tokens, line.amount});
+  co_return receipt;
+}
+
+}  // namespace tokenworks::gateway

@@ -1,0 +1,70 @@
+#pragma once
+// Serving: one admitted request while it runs: its hold, its choices, what was counted. `run` is the middle of the story in
+// docs/life_of_a_request.md (steps 5 to 9). Lives in the coroutine's frame; when that dies early, the sequences are
+// cancelled and the hold settles what was counted.
+#include <boost/asio/awaitable.hpp>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "answer.hpp"
+#include "bell.hpp"
+#include "prepare.hpp"
+#include "tokenworks/gateway/plant.hpp"
+
+namespace tokenworks::gateway {
+
+// Written by the ledger thread, read by the coroutine after a ring.
+struct Signals {
+  std::atomic<int> hold{0};                          // 0 pending, 1 durable, 2 lost
+  std::atomic<int> settle{0};
+  std::atomic<std::int64_t> durable_output{0};       // progress: step
+};
+
+class Serving {
+ public:
+  Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> model, std::shared_ptr<const GenerateRequest> request,
+          RequestId id, std::shared_ptr<Bell> bell, std::shared_ptr<Signals> signals, Prepared prepared, Hold hold,
+          AnswerStart start, AnswerSink& sink, Departure& departure);
+  ~Serving();
+  Serving(const Serving&) = delete;
+  Serving& operator=(const Serving&) = delete;
+
+  // Generates every prompt's choices, then settles. The receipt is durable. `outcome` learns counts and times.
+  boost::asio::awaitable<Result<Receipt>> run(Outcome& outcome);
+
+ private:
+  Result<> submit(std::size_t prompt);
+  boost::asio::awaitable<Result<>> generate(std::size_t prompt, Outcome& outcome);
+  void take_events(std::size_t prompt, std::vector<AnswerChunk>& ready);
+  void count_progress();
+  void extend_when_near(std::size_t prompt);
+  boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready, Outcome& outcome);
+  boost::asio::awaitable<Result<Receipt>> settle(Outcome& outcome);
+  void leave();                                      // the client is gone: cancel what runs, go on counting
+
+  const ServiceParts& parts_;
+  std::shared_ptr<const ServedModel> model_;
+  std::shared_ptr<const GenerateRequest> request_;
+  RequestId id_;
+  std::shared_ptr<Bell> bell_;
+  std::shared_ptr<Signals> signals_;
+  Prepared prepared_;
+  Hold hold_;
+  AnswerStart start_;
+  AnswerSink& sink_;
+  Departure& departure_;
+
+  std::int64_t began_ns_;
+  std::int64_t deadline_ns_ = 0;
+  std::shared_ptr<engine::TokenStream> stream_;      // of the prompt that runs
+  std::vector<ChoiceText> choices_;                  // of the prompt that runs
+  std::vector<engine::TokenEvent> events_;
+  Usage usage_;                                      // of all prompts so far
+  std::int64_t output_before_ = 0, cached_before_ = 0;   // of the prompts that ended
+  bool running_ = false, started_ = false, gone_ = false, final_extension_ = false;
+  std::int64_t last_delivery_ns_ = 0;
+  engine::Finish finish_ = engine::Finish::stop;     // the worst end of any choice
+};
+
+}  // namespace tokenworks::gateway
