@@ -1,0 +1,167 @@
+#include "tokenworks/telemetry/metrics.hpp"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <set>
+
+#include "charges.hpp"
+#include "exposition.hpp"
+#include "scraped.hpp"
+#include "series.hpp"
+
+namespace tokenworks::telemetry {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Histogram;
+
+constexpr const char* kOther = "other";
+
+// The label values that may appear: known names up to a bound, the rest is "other".
+class Labels {
+ public:
+  explicit Labels(std::size_t most) : most_(most) {}
+  void set(const std::vector<std::string>& names) {
+    std::lock_guard lock(mutex_);
+    now_.clear();
+    for (const std::string& name : names) {
+      if (ever_.contains(name) || ever_.size() < most_) ever_.insert(name), now_.insert(name);
+    }
+  }
+  std::string of(std::string_view name) const {
+    std::lock_guard lock(mutex_);
+    const auto found = now_.find(name);
+    return found == now_.end() ? kOther : *found;
+  }
+  std::vector<std::string> all() const {
+    std::lock_guard lock(mutex_);
+    return {now_.begin(), now_.end()};
+  }
+
+ private:
+  const std::size_t most_;
+  mutable std::mutex mutex_;
+  std::set<std::string, std::less<>> now_;
+  std::set<std::string> ever_;                       // series that exist stay: reloads must not add labels without end
+};
+
+class MetricsImpl final : public Metrics {
+ public:
+  explicit MetricsImpl(const std::vector<std::pair<std::string, std::string>>& build)
+      : requests_(counters(series::kRequests)),
+        tokens_(counters(series::kTokens)),
+        first_token_(histogram(series::kFirstToken, series::kFirstTokenBuckets)),
+        inter_token_(histogram(series::kInterToken, series::kInterTokenBuckets)),
+        request_time_(histogram(series::kRequestTime, series::kRequestBuckets)),
+        queue_time_(histogram(series::kQueueTime, series::kFirstTokenBuckets)),
+        step_time_(histogram(series::kStepTime, series::kStepBuckets)),
+        step_sequences_(histogram(series::kStepSequences, series::kCountBuckets)),
+        step_prefill_(histogram(series::kStepTokens, series::kCountBuckets, {{"kind", "prefill"}})),
+        step_decode_(histogram(series::kStepTokens, series::kCountBuckets, {{"kind", "decode"}})),
+        commit_(histogram(series::kCommit, series::kCommitBuckets)) {
+    prometheus::Labels labels(build.begin(), build.end());
+    prometheus::BuildGauge().Name(series::kBuild.name).Help(series::kBuild.help).Register(registry_).Add(labels).Set(1);
+  }
+
+  void set_organizations(const std::vector<std::string>& names) override {
+    organizations_.set(names);
+    make_zeroes();
+  }
+  void set_models(const std::vector<std::string>& ids) override {
+    models_.set(ids);
+    make_zeroes();
+  }
+  void on_scrape(std::function<Scrape()> collect) override { collect_ = std::move(collect); }
+
+  void request_done(const RequestDone& done) override {
+    const std::string organization = organizations_.of(done.organization);
+    const std::string model = models_.of(done.model);
+    // Statuses come from our own closed mapping, so their number is bounded.
+    requests_.Add({{"organization", organization}, {"model", model}, {"status", std::to_string(done.status)}}).Increment();
+    const Usage& usage = done.usage;
+    if (usage.input != 0 || usage.output != 0) {
+      add_tokens(organization, model, "input", usage.input - usage.cached_input);
+      add_tokens(organization, model, "cached_input", usage.cached_input);
+      add_tokens(organization, model, "output", usage.output - usage.reasoning);
+      add_tokens(organization, model, "reasoning", usage.reasoning);
+    }
+    if (!done.currency.empty()) charges_.add(organization, std::string(done.currency), done.charge);
+    if (done.seconds >= 0) request_time_.Observe(done.seconds);
+    if (done.queue_seconds >= 0) queue_time_.Observe(done.queue_seconds);
+    if (done.first_token_seconds >= 0) first_token_.Observe(done.first_token_seconds);
+  }
+
+  void inter_token(std::string_view, double seconds, int tokens) override {
+    for (int i = 0; i < tokens; ++i) inter_token_.Observe(seconds);
+  }
+
+  void step(std::string_view, double seconds, int prefill_tokens, int decode_tokens, int sequences) override {
+    step_time_.Observe(seconds);
+    step_sequences_.Observe(sequences);
+    if (prefill_tokens > 0) step_prefill_.Observe(prefill_tokens);
+    if (decode_tokens > 0) step_decode_.Observe(decode_tokens);
+  }
+
+  void ledger_commit(double seconds, std::int64_t entries) override {
+    commit_.Observe(seconds);
+    entries_ += entries;
+  }
+
+  std::string expose(bool openmetrics) override {
+    const Scrape scrape = collect_ ? collect_() : Scrape{};
+    if (!scrape.currency.empty()) {
+      for (const std::string& organization : organizations_.all()) charges_.ensure(organization, scrape.currency);
+    }
+    std::vector<prometheus::MetricFamily> families = registry_.Collect();
+    for (auto& family : charges_.Collect()) families.push_back(std::move(family));
+    append_scraped(scrape, entries_, families);
+    append_process(families);
+    return write_exposition(std::move(families), openmetrics);
+  }
+
+ private:
+  Family<Counter>& counters(const series::Series& s) {
+    return prometheus::BuildCounter().Name(s.name).Help(s.help).Register(registry_);
+  }
+  Histogram& histogram(const series::Series& s, const std::vector<double>& buckets, const prometheus::Labels& labels = {}) {
+    return prometheus::BuildHistogram().Name(s.name).Help(s.help).Register(registry_).Add(labels, buckets);
+  }
+  void add_tokens(const std::string& organization, const std::string& model, const char* token_class, std::int64_t count) {
+    if (count < 0) return;
+    tokens_.Add({{"organization", organization}, {"model", model}, {"class", token_class}}).Increment(static_cast<double>(count));
+  }
+  // Series of what is configured exist from the start, so that rates and alerts see the first event.
+  void make_zeroes() {
+    for (const std::string& organization : organizations_.all()) {
+      for (const std::string& model : models_.all()) {
+        requests_.Add({{"organization", organization}, {"model", model}, {"status", "200"}});
+        for (const char* c : {"input", "cached_input", "output", "reasoning"}) add_tokens(organization, model, c, 0);
+      }
+    }
+  }
+
+  prometheus::Registry registry_;                    // owns what the references below refer to
+  Family<Counter>&requests_, &tokens_;
+  Histogram &first_token_, &inter_token_, &request_time_, &queue_time_, &step_time_, &step_sequences_, &step_prefill_,
+      &step_decode_, &commit_;
+  Charges charges_;
+  Labels organizations_{series::kOrganizationsMax};
+  Labels models_{64};
+  std::atomic<std::int64_t> entries_{0};
+  std::function<Scrape()> collect_;
+};
+
+}  // namespace
+
+std::unique_ptr<Metrics> Metrics::make(const std::vector<std::pair<std::string, std::string>>& build) {
+  return std::make_unique<MetricsImpl>(build);
+}
+
+}  // namespace tokenworks::telemetry

@@ -1,0 +1,94 @@
+#include "scraped.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "series.hpp"
+
+namespace tokenworks::telemetry {
+namespace {
+
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+prometheus::ClientMetric sample(MetricType type, double value) {
+  prometheus::ClientMetric metric;
+  (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+  return metric;
+}
+
+void append(std::vector<MetricFamily>& families, const char* name, const char* help, MetricType type, double value) {
+  families.push_back({name, help, type, {sample(type, value)}});
+}
+void gauge(std::vector<MetricFamily>& families, const series::Series& s, double value) {
+  append(families, s.name, s.help, MetricType::Gauge, value);
+}
+void counter(std::vector<MetricFamily>& families, const series::Series& s, double value) {
+  append(families, s.name, s.help, MetricType::Counter, value);
+}
+
+}  // namespace
+
+void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::vector<MetricFamily>& families) {
+  Scrape::Model sum;
+  for (const Scrape::Model& m : scrape.models) {
+    sum.running += m.running, sum.waiting += m.waiting;
+    sum.kv_used += m.kv_used, sum.kv_cached += m.kv_cached, sum.kv_free += m.kv_free;
+    sum.prefix_hit_tokens += m.prefix_hit_tokens, sum.preemptions += m.preemptions;
+    sum.tokens_discarded += m.tokens_discarded;
+    sum.predicted_wait_seconds = std::max(sum.predicted_wait_seconds, m.predicted_wait_seconds);
+    // The pair that matters is the one nearest to its bound.
+    if (m.fairness_gap * sum.fairness_bound >= sum.fairness_gap * m.fairness_bound) {
+      sum.fairness_gap = m.fairness_gap, sum.fairness_bound = m.fairness_bound;
+    }
+  }
+  gauge(families, series::kRunning, static_cast<double>(sum.running));
+  gauge(families, series::kWaiting, static_cast<double>(sum.waiting));
+  gauge(families, series::kHoldsOpen, static_cast<double>(scrape.holds_open));
+  gauge(families, series::kHoldAmount, static_cast<double>(scrape.hold_amount.nano) / 1e9);
+  gauge(families, series::kGap, sum.fairness_gap);
+  gauge(families, series::kBound, sum.fairness_bound);
+  gauge(families, series::kPredictedWait, sum.predicted_wait_seconds);
+  gauge(families, series::kReloadOk, scrape.reload_ok ? 1 : 0);
+  gauge(families, series::kReloadTime, static_cast<double>(scrape.reload_unix_s));
+  counter(families, series::kDiscarded, static_cast<double>(sum.tokens_discarded));
+  counter(families, series::kPrefixHits, static_cast<double>(sum.prefix_hit_tokens));
+  counter(families, series::kPreemptions, static_cast<double>(sum.preemptions));
+  counter(families, series::kEntries, static_cast<double>(std::max(scrape.ledger_entries, entries_committed)));
+  counter(families, series::kLedgerFailures, static_cast<double>(scrape.ledger_failures));
+
+  MetricFamily blocks{series::kKvBlocks.name, series::kKvBlocks.help, MetricType::Gauge, {}};
+  for (const auto& [state, count] : {std::pair{"used", sum.kv_used}, {"cached", sum.kv_cached}, {"free", sum.kv_free}}) {
+    blocks.metric.push_back(sample(MetricType::Gauge, static_cast<double>(count)));
+    blocks.metric.back().label = {{"state", state}};
+  }
+  families.push_back(std::move(blocks));
+}
+
+void append_process(std::vector<MetricFamily>& families) {
+  // proc(5): after the command in parentheses, utime and stime are fields 14 and 15, rss is field 24.
+  std::ifstream file("/proc/self/stat");
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::size_t close = text.rfind(')');
+  if (close == std::string::npos) return;
+  std::istringstream fields(text.substr(close + 1));
+  std::vector<std::string> field{"", "", ""};        // so that the index is proc(5)'s number
+  for (std::string word; fields >> word;) field.push_back(word);
+  if (field.size() < 25) return;
+  const auto number = [&](std::size_t i) { return std::strtod(field[i].c_str(), nullptr); };
+  append(families, "process_cpu_seconds_total", "User and system CPU time of this process.", MetricType::Counter,
+         (number(14) + number(15)) / static_cast<double>(sysconf(_SC_CLK_TCK)));
+  append(families, "process_resident_memory_bytes", "Resident memory of this process.", MetricType::Gauge,
+         number(24) * static_cast<double>(sysconf(_SC_PAGESIZE)));
+  std::error_code error;
+  double descriptors = 0;
+  for (std::filesystem::directory_iterator at("/proc/self/fd", error), end; !error && at != end; at.increment(error)) ++descriptors;
+  append(families, "process_open_fds", "Open file descriptors of this process.", MetricType::Gauge, descriptors);
+}
+
+}  // namespace tokenworks::telemetry
