@@ -1,0 +1,49 @@
+#pragma once
+// Idempotency: what an `Idempotency-Key` remembers. The first request with a key runs; a repeat while it runs is refused; a
+// repeat afterwards gets the stored answer and is not charged again; the same key with another body is refused. Rows live
+// for 24 hours, in memory for lookups and in the ledger so that a restart remembers. Answers up to 64 KiB are kept whole,
+// larger ones as usage only; under `retention: none` no content is kept. Any thread; one short mutex, no I/O under it.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/base/result.hpp"
+#include "tokenworks/ledger/ledger.hpp"
+
+namespace tokenworks::jobs {
+
+class Idempotency {
+ public:
+  static constexpr std::size_t kBodyBytesMax = 64 << 10, kKeyBytesMax = 255;
+  static constexpr std::int64_t kKeptNs = std::int64_t{24} * 3600 * 1'000'000'000;
+
+  // Loads what the ledger still remembers.
+  static Result<std::unique_ptr<Idempotency>> open(ledger::Ledger& ledger, const Clock& clock);
+
+  // nullopt: run the request, then call finish() or forget(). A row: replay it. Errors: invalid_request (a key that is too
+  // long), idempotency_in_progress, idempotency_mismatch.
+  Result<std::optional<ledger::IdempotencyRow>> begin(const OrganizationId& organization, const std::string& key,
+                                                      const Digest& body_hash, const RequestId& request);
+  // The answer as the client got it. `keep_body` false under `retention: none`.
+  void finish(const OrganizationId& organization, const std::string& key, std::int32_t status, std::string body,
+              const Usage& usage, Money cost, bool keep_body);
+  // Nothing ran and nothing was charged: the key is free again.
+  void forget(const OrganizationId& organization, const std::string& key);
+
+ private:
+  using Place = std::pair<std::string, std::string>;   // organization, key
+  Idempotency(ledger::Ledger& ledger, const Clock& clock) : ledger_(ledger), clock_(clock) {}
+  void drop_old();
+
+  ledger::Ledger& ledger_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  std::map<Place, ledger::IdempotencyRow> rows_;
+  std::multimap<std::int64_t, Place> by_age_;
+};
+
+}  // namespace tokenworks::jobs

@@ -1,0 +1,88 @@
+#include "tokenworks/jobs/idempotency.hpp"
+
+namespace tokenworks::jobs {
+
+Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, const Clock& clock) {
+  auto rows = ledger.idempotency(clock.unix_ns() - kKeptNs);
+  if (!rows) return rows.error();
+  auto made = std::unique_ptr<Idempotency>(new Idempotency(ledger, clock));
+  for (ledger::IdempotencyRow& row : *rows) {
+    // It was running when the last process died: recovery settled it, so it counts as finished, with no answer to show.
+    row.finished = true;
+    const Place place{row.organization.value, row.key};
+    made->by_age_.emplace(row.created_unix_ns, place);
+    made->rows_[place] = std::move(row);
+  }
+  return made;
+}
+
+Result<std::optional<ledger::IdempotencyRow>> Idempotency::begin(const OrganizationId& organization, const std::string& key,
+                                                                 const Digest& body_hash, const RequestId& request) {
+  if (key.empty() || key.size() > kKeyBytesMax) {
+    return error(Errc::invalid_request, "Idempotency-Key must have 1 to 255 characters", "Idempotency-Key");
+  }
+  ledger::IdempotencyRow row;
+  {
+    std::lock_guard lock(mutex_);
+    drop_old();
+    const Place place{organization.value, key};
+    if (const auto found = rows_.find(place); found != rows_.end()) {
+      const ledger::IdempotencyRow& known = found->second;
+      if (known.body_hash != body_hash) {
+        return error(Errc::idempotency_mismatch, "This Idempotency-Key was used with another request body; use a new key.");
+      }
+      if (!known.finished) {
+        Error e = error(Errc::idempotency_in_progress, "The first request with this Idempotency-Key is still running.");
+        e.retry_after_ms = 1000;
+        return e;
+      }
+      return std::optional(known);
+    }
+    row.organization = organization;
+    row.key = key;
+    row.body_hash = body_hash;
+    row.request = request;
+    row.created_unix_ns = clock_.unix_ns();
+    rows_[place] = row;
+    by_age_.emplace(row.created_unix_ns, place);
+  }
+  // Queued before the HOLD of the same request: the ledger commits in order, so no charge can outlive its key.
+  if (auto queued = ledger_.queue_idempotency(row, {}); !queued) {
+    forget(organization, key);
+    return queued.error();
+  }
+  return std::optional<ledger::IdempotencyRow>();
+}
+
+void Idempotency::finish(const OrganizationId& organization, const std::string& key, std::int32_t status, std::string body,
+                         const Usage& usage, Money cost, bool keep_body) {
+  ledger::IdempotencyRow row;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = rows_.find({organization.value, key});
+    if (found == rows_.end()) return;
+    found->second.finished = true;
+    found->second.status = status;
+    found->second.usage = usage;
+    found->second.cost = cost;
+    if (keep_body && body.size() <= kBodyBytesMax) found->second.body = std::move(body);
+    row = found->second;
+  }
+  (void)ledger_.queue_idempotency(std::move(row), {});   // a full queue: the row in memory still answers
+}
+
+void Idempotency::forget(const OrganizationId& organization, const std::string& key) {
+  std::lock_guard lock(mutex_);
+  rows_.erase({organization.value, key});            // its place in by_age_ is dropped with the old ones
+}
+
+void Idempotency::drop_old() {
+  const std::int64_t oldest = clock_.unix_ns() - kKeptNs;
+  while (!by_age_.empty() && by_age_.begin()->first < oldest) {
+    const auto found = rows_.find(by_age_.begin()->second);
+    if (found != rows_.end() && found->second.created_unix_ns < oldest) rows_.erase(found);
+    by_age_.erase(by_age_.begin());
+  }
+}
+
+}  // namespace tokenworks::jobs
