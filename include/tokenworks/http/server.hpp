@@ -12,6 +12,7 @@
 #include "tokenworks/config/config.hpp"
 #include "tokenworks/gateway/administration.hpp"
 #include "tokenworks/gateway/service.hpp"
+#include "tokenworks/jobs/idempotency.hpp"
 #include "tokenworks/telemetry/metrics.hpp"
 
 namespace tokenworks::http {
@@ -29,6 +30,7 @@ struct ServerOptions {
   config::Plant::Limits limits;
   int io_threads = 1;
   std::string server_version;                        // the `server` header
+  jobs::Idempotency* idempotency = nullptr;          // for Idempotency-Key on billable routes; outlives the server
 };
 
 class Server {

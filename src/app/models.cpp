@@ -1,0 +1,77 @@
+#include "models.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <future>
+
+#include "tokenworks/base/log.hpp"
+#include "tokenworks/formats/model_file.hpp"
+#include "tokenworks/model/runner.hpp"
+
+namespace tokenworks::app {
+
+Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, std::int64_t queue_requests,
+                                                         const std::string& cache_secret, const Clock& clock,
+                                                         std::function<void(const engine::StepReport&)> on_step) {
+  const std::int64_t began = clock.steady_ns();
+  const auto failed = [&](const Error& e) { return error(e.code, "model '" + spec.id + "': " + e.message); };
+  auto file = formats::ModelFile::open(spec.path);
+  if (!file) return failed(file.error());
+  // The digest reads every byte; it runs beside the load and shares its page cache.
+  auto digest = std::async(std::launch::async, [f = *file] { return formats::model_digest(*f); });
+
+  auto model = std::make_shared<gateway::ServedModel>();
+  model->spec = spec;
+  auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
+  if (!tokenizer) return failed(tokenizer.error());
+  model->tokenizer = *tokenizer;
+  model->tokenizer_digest = hex(model->tokenizer->digest());
+  for (TokenId id = 0; id < model->tokenizer->vocab_size(); ++id) {
+    model->longest_token_bytes = std::max(model->longest_token_bytes, model->tokenizer->token_bytes(id).size());
+  }
+  const std::string& source = (*file)->tokenizer().chat_template;
+  auto chat_template = tokenizer::ChatTemplate::parse(source.empty() ? tokenizer::default_chat_template() : source);
+  if (!chat_template) return failed(chat_template.error());
+  model->chat_template = *chat_template;
+  model->special = (*file)->tokenizer().special_strings;
+
+  backend::BackendChoice choice;
+  choice.backend = spec.backend;
+  choice.compute = spec.compute;
+  choice.threads = static_cast<std::int32_t>(spec.threads);
+  auto backend = backend::make_backend(choice);
+  if (!backend) return failed(backend.error());
+  const backend::BackendInfo backend_info = (*backend)->info();
+  model::LoadOptions options;
+  options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
+  options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
+  options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
+  auto runner = model::load(*file, std::move(*backend), options);
+  if (!runner) return failed(runner.error());
+  const model::RunnerInfo info = (*runner)->info();
+
+  model->model_digest = hex(digest.get());
+  model->card.id = spec.id;
+  model->card.owned_by = "tokenworks";
+  model->card.digest = model->model_digest;
+  model->card.fingerprint = info.fingerprint;
+  model->card.format = (*file)->format();
+  model->card.aliases = spec.aliases;
+  model->card.context_tokens = info.context_tokens;
+  struct stat status {};
+  if (::stat(spec.path.c_str(), &status) == 0) model->card.created_unix_s = status.st_mtime;
+
+  engine::EngineOptions engine_options;
+  engine_options.inbox = static_cast<std::size_t>(queue_requests);
+  engine_options.step_target_ns = spec.step_target_ns;
+  engine_options.cache_secret = cache_secret;
+  model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));
+  log::info("model_ready", {{"model", spec.id}, {"backend", backend_info.name}, {"path", backend_info.path},
+                            {"device", backend_info.device}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},
+                            {"weight_bytes", info.weight_bytes}, {"digest", model->model_digest.substr(0, 16)},
+                            {"ms", (clock.steady_ns() - began) / 1'000'000}});
+  return model;
+}
+
+}  // namespace tokenworks::app
