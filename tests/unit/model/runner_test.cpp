@@ -1,6 +1,7 @@
 // The Runner's contract at its edges: what it refuses, what it reports, what it samples.
 #include <gtest/gtest.h>
 
+#include "counting_backend.hpp"
 #include "fake_model.hpp"
 #include "steps.hpp"
 
@@ -61,6 +62,32 @@ TEST(Runner, SamplesTheRowsAskedForAndNoOthers) {
   };
   EXPECT_EQ(sampled[0].token, top({5, 6, 7}));
   EXPECT_EQ(sampled[1].token, top(b));
+}
+
+// What a device would pay for: nothing is made or copied in a step, the host waits once, and the last feed-forward and
+// the head run for the sampled rows alone.
+TEST(Runner, AStepMakesNothingCopiesNothingAndWaitsOnce) {
+  const auto counters = std::make_shared<Counters>();
+  auto inner = backend::make_backend({.backend = "cpu", .compute = "exact", .threads = 1});
+  auto loaded = load(std::make_shared<FakeModel>(), std::make_unique<CountingBackend>(std::move(*inner), counters),
+                     {.context_tokens = 64, .kv_cache_bytes = 8 * 8192, .sequences_max = 3, .rows_max = 16});
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  *counters = {};
+  StepStorage step;
+  step.add({{5, 6, 7, 8, 9}, {3}}, 5);
+  const backend::SamplingParams params{.temperature = 0};
+  const backend::SampleRow row{.params = &params};
+  backend::Sampled sampled;
+  const std::int32_t last = 4;
+  ASSERT_TRUE((*loaded)->run({step.rows(), {&last, 1}, {&row, 1}}, {&sampled, 1}));
+  EXPECT_EQ(counters->made + counters->uploads + counters->downloads, 0);
+  EXPECT_EQ(counters->waits, 1);
+  EXPECT_EQ(counters->linear_rows, (std::vector<std::int32_t>{5, 5, 5, 5, 5, 5, 1, 1, 1}));
+
+  *counters = {};                                    // a chunk in the middle of a prompt: no head at all
+  ASSERT_TRUE((*loaded)->run({step.rows(), {}, {}}, {}));
+  EXPECT_EQ(counters->waits, 1);
+  EXPECT_EQ(counters->linear_rows, (std::vector<std::int32_t>{5, 5, 5, 5, 5, 5}));
 }
 
 TEST(Runner, AStepThatDoesNotFitIsRefusedAndTheNextOneRuns) {
