@@ -16,9 +16,17 @@
 
 namespace tokenworks::tokenizer {
 
+// What an incremental decode carries from one token to the next. Owned by the caller, one per text.
+struct DecodeState {
+  std::string held;                                  // bytes that are not yet certain text
+  bool first = true;                                 // no token was decoded yet
+  std::int32_t strip = -1;                           // leading characters still to be cut; -1: as the decoder begins
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
+  // bad_file, naming the part of the data at fault, when the data is inconsistent or uses a part that is not known.
   static Result<std::shared_ptr<const Tokenizer>> make(const formats::TokenizerData& data);
 
   // Plain text, never control tokens, no BOS. Invalid UTF-8 is first replaced as Python's errors="replace" does.
@@ -41,6 +49,10 @@ class Tokenizer {
   virtual std::optional<TokenId> find_control(std::string_view spelling) const = 0;
   // Whole-text decode; control tokens are skipped unless `with_control`. Invalid UTF-8 becomes U+FFFD.
   virtual std::string decode(const std::vector<TokenId>& ids, bool with_control = false) const = 0;
+  // The same step by step: decode_next for every token, then decode_end once; what they return, put together, is `decode`
+  // of the tokens. decode_next returns only what no later token can change. The default decodes `token_bytes` as UTF-8.
+  virtual std::string decode_next(DecodeState& state, TokenId id, bool with_control = false) const;
+  virtual std::string decode_end(DecodeState& state) const;
   virtual const Digest& digest() const = 0;          // over everything that influences ids; written in every entry
 };
 
@@ -54,8 +66,7 @@ class StreamingDetokenizer {
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::string held_;
-  bool first_ = true;
+  DecodeState state_;
 };
 
 // StopMatcher: finds stop strings in streamed text. Text that could still become one is held back. One per choice.
