@@ -1,0 +1,95 @@
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <thread>
+
+#include "commands.hpp"
+#include "tokenworks/backend/backend.hpp"
+
+namespace tokenworks::cli {
+namespace {
+
+std::string config_path;
+
+void row(const char* what, const std::string& value) { std::printf("%-22s %s\n", what, value.c_str()); }
+
+// Median of a few write + fdatasync pairs in the data directory: what every settled request waits for at least.
+std::string fsync_time(const std::string& folder) {
+  const std::string path = folder + "/.doctor";
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return "cannot write in " + folder;
+  std::vector<std::int64_t> times;
+  const std::string page(4096, 'x');
+  for (int i = 0; i < 21; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    if (::pwrite(fd, page.data(), page.size(), 0) != static_cast<ssize_t>(page.size()) || ::fdatasync(fd) != 0) break;
+    times.push_back(std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began).count());
+  }
+  ::close(fd);
+  ::unlink(path.c_str());
+  if (times.empty()) return "cannot sync in " + folder;
+  std::sort(times.begin(), times.end());
+  return std::to_string(times[times.size() / 2]) + " us (fdatasync, median) in " + folder;
+}
+
+int doctor() {
+  row("build", app::build_id());
+  row("cores", std::to_string(std::thread::hardware_concurrency()));
+  auto backend = backend::make_backend({});
+  row("cpu backend", backend ? (*backend)->info().path + " on " + (*backend)->info().device : backend.error().message);
+  if (access("/dev/nvidiactl", F_OK) == 0) {
+    row("gpu", "an NVIDIA device is here, but this build has no CUDA backend: models run on the CPU");
+  } else {
+    row("gpu", "none found: models run on the CPU");
+  }
+  std::ifstream memory("/proc/meminfo");
+  for (std::string line; std::getline(memory, line);) {
+    if (line.starts_with("MemAvailable:")) row("memory available", line.substr(line.find_first_of("0123456789")));
+  }
+  std::ifstream huge("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string pages;
+  std::getline(huge, pages);
+  row("huge pages", pages.empty() ? "unknown" : pages);
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  row("open files", std::to_string(files.rlim_cur) + ", at most " + std::to_string(files.rlim_max));
+  int code = app::kOk;
+  if (!config_path.empty()) {
+    config::Config c;
+    if (!load_config(config_path, c, code)) return code;
+    row("configuration", c.path + ": ok");
+    if (access(c.plant.data_dir.c_str(), F_OK) == 0) {
+      row("disk", fsync_time(c.plant.data_dir));
+    } else {
+      row("disk", c.plant.data_dir + " does not exist yet; serve will make it");
+    }
+  }
+  return backend ? app::kOk : app::kCheckFailed;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Action& action) {
+  CLI::App* sub = app.add_subcommand("doctor", "What this machine offers and what will run where");
+  sub->add_option("--config", config_path, "tokenworks.yaml");
+  sub->callback([&action] { action = doctor; });
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  static bool json = false;
+  version->add_flag("--json", json, "Print JSON");
+  version->callback([&action] {
+    action = [] {
+      if (json) {
+        std::printf("{\"version\": \"%s\", \"build_id\": \"%s\"}\n", app::version(), app::build_id());
+      } else {
+        std::printf("tokenworks %s\n", app::build_id());
+      }
+      return app::kOk;
+    };
+  });
+}
+
+}  // namespace tokenworks::cli

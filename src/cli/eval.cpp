@@ -1,0 +1,96 @@
+#include "tokenworks/model/eval.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+
+#include "commands.hpp"
+#include "tokenworks/backend/backend.hpp"
+#include "tokenworks/tokenizer/tokenizer.hpp"
+
+namespace tokenworks::cli {
+namespace {
+
+struct Flags {
+  std::string model, text;
+  std::int64_t tokens = 3072, window = 512, threads = 0;
+  bool no_reference = false, json = false;
+} flags;
+
+Result<std::unique_ptr<model::Runner>> load(const std::shared_ptr<const formats::ModelFile>& file, const char* compute) {
+  backend::BackendChoice choice;
+  choice.compute = compute;
+  choice.threads = static_cast<std::int32_t>(flags.threads);
+  auto backend = backend::make_backend(choice);
+  if (!backend) return backend.error();
+  model::LoadOptions options;
+  options.context_tokens = static_cast<std::int32_t>(flags.window) + 16;
+  options.sequences_max = 1;
+  return model::load(file, std::move(*backend), options);
+}
+
+int eval() {
+  auto file = formats::ModelFile::open(flags.model);
+  if (!file) return fail(file.error());
+  auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
+  if (!tokenizer) return fail(tokenizer.error());
+  std::ifstream in(flags.text, std::ios::binary);
+  if (!in) return fail(error(Errc::io, flags.text + ": cannot be read"));
+  std::stringstream text;
+  text << in.rdbuf();
+  std::vector<TokenId> ids = (*tokenizer)->encode(text.str());
+  if (static_cast<std::int64_t>(ids.size()) > flags.tokens) ids.resize(static_cast<std::size_t>(flags.tokens));
+  auto runner = load(*file, "default");
+  if (!runner) return fail(runner.error());
+  std::unique_ptr<model::Runner> reference;
+  if (!flags.no_reference) {
+    auto exact = load(*file, "exact");
+    if (!exact) return fail(exact.error());
+    reference = std::move(*exact);
+  }
+  model::EvalOptions options;
+  options.window = static_cast<std::int32_t>(flags.window);
+  options.bos = (*tokenizer)->bos();
+  if (isatty(STDERR_FILENO) != 0) {
+    options.progress = [](std::int64_t done, std::int64_t total) {
+      std::fprintf(stderr, "\r%lld of %lld tokens", static_cast<long long>(done), static_cast<long long>(total));
+      if (done == total) std::fputc('\n', stderr);
+    };
+  }
+  auto e = model::evaluate(**runner, reference.get(), ids, options);
+  if (!e) return fail(e.error());
+  if (flags.json) {
+    std::printf("{\"tokens\": %lld, \"perplexity\": %.6g, \"reference_perplexity\": %.6g, \"change_percent\": %.4g, \"change_error_percent\": "
+                "%.4g, \"mean_kl\": %.6g, \"largest_kl\": %.6g, \"top1_agreement\": %.6g, \"largest_logit_difference\": %.6g}\n",
+                static_cast<long long>(e->predicted), e->perplexity, e->reference_perplexity, e->perplexity_change_percent,
+                e->change_error_percent, e->mean_kl, e->largest_kl, e->top1_agreement, e->largest_logit_difference);
+    return app::kOk;
+  }
+  std::printf("tokens predicted          %lld\nperplexity                %.4f\n", static_cast<long long>(e->predicted), e->perplexity);
+  if (reference) {
+    std::printf("perplexity, exact path    %.4f  (%+.3f %% +- %.3f)\nmean KL to the exact path %.3e  (largest %.3e)\n"
+                "top-1 agreement           %.2f %%\nlargest logit difference  %.3f\n",
+                e->reference_perplexity, e->perplexity_change_percent, e->change_error_percent, e->mean_kl, e->largest_kl,
+                e->top1_agreement * 100, e->largest_logit_difference);
+  }
+  std::printf("speed                     %.0f tokens/s\n", e->seconds > 0 ? static_cast<double>(e->predicted) / e->seconds : 0.0);
+  return app::kOk;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  CLI::App* sub = app.add_subcommand("eval", "Perplexity of a text, and what the default arithmetic costs against fp32");
+  sub->add_option("--model", flags.model, "A GGUF file or a Hugging Face folder")->required();
+  sub->add_option("--text", flags.text, "A text file")->required();
+  sub->add_option("--tokens", flags.tokens, "At most this many tokens of it")->check(CLI::Range(2, 100'000'000));
+  sub->add_option("--window", flags.window, "Tokens of one window")->check(CLI::Range(2, 1 << 20));
+  sub->add_option("--threads", flags.threads, "Compute threads; 0: one per core");
+  sub->add_flag("--no-reference", flags.no_reference, "Perplexity only");
+  sub->add_flag("--json", flags.json, "Print JSON");
+  sub->callback([&action] { action = eval; });
+}
+
+}  // namespace tokenworks::cli

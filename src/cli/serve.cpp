@@ -1,0 +1,63 @@
+#include <cstdio>
+
+#include "commands.hpp"
+#include "tokenworks/billing/price_book.hpp"
+
+namespace tokenworks::cli {
+namespace {
+
+int check(const std::string& path) {
+  config::Config c;
+  int code = app::kOk;
+  if (!load_config(path, c, code)) return code;
+  if (auto prices = billing::PriceBook::make(c.prices); !prices) return fail(prices.error());
+  std::printf("%s: ok (%zu models, %zu plans, %zu organizations, prices %s in %s)\n", c.path.c_str(), c.plant.models.size(),
+              c.tenants.plans.size(), c.tenants.organizations.size(), c.prices.version.c_str(), c.prices.currency.c_str());
+  return app::kOk;
+}
+
+int print_reference() {
+  const std::string titles[][2] = {{"tokenworks.yaml", "the plant"}, {"prices.yaml", "the price book"},
+                                   {"tenants.yaml", "who may use what, when, how much"}};
+  for (const auto& [file, what] : titles) {
+    std::printf("## %s: %s\n\n| key | type | default | meaning |\n|---|---|---|---|\n", file.c_str(), what.c_str());
+    for (const config::KeyDoc& k : config::reference()) {
+      if (k.file == file) {
+        std::printf("| `%s` | %s | %s | %s |\n", k.path.c_str(), k.type.c_str(), k.otherwise.c_str(), k.meaning.c_str());
+      }
+    }
+    std::printf("\n");
+  }
+  return app::kOk;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Action& action) {
+  static std::string config_path;
+  static bool reference = false;
+  CLI::App* serve = app.add_subcommand("serve", "Run the plant until SIGTERM (drains) or a second one; SIGHUP reloads");
+  serve->add_option("--config", config_path, "tokenworks.yaml")->required();
+  serve->callback([&action] {
+    action = [] {
+      config::Config c;
+      int code = app::kOk;
+      return load_config(config_path, c, code) ? app::serve(c) : code;
+    };
+  });
+  CLI::App* check_command = app.add_subcommand("check", "Report every mistake of a configuration at once");
+  check_command->add_option("--config", config_path, "tokenworks.yaml");
+  check_command->add_flag("--reference", reference, "Print every configuration key as a table instead");
+  check_command->callback([&action] {
+    action = [] {
+      if (reference) return print_reference();
+      if (config_path.empty()) {
+        std::fprintf(stderr, "tokenworks: check needs --config FILE (or --reference)\n");
+        return app::kBadUsage;
+      }
+      return check(config_path);
+    };
+  });
+}
+
+}  // namespace tokenworks::cli
