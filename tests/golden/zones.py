@@ -1,7 +1,8 @@
 """Expectations for base/time_zone: offsets and first instants of local times, from Python's zoneinfo.
 
 Usage: zones.py OUTDIR. Writes offsets.csv (zone,unix_s,offset_s), first.csv (zone,local_s,unix_s): the first instant whose
-local wall clock shows local_s or later, found by walking, not by formula. zoneinfo reads the same system files.
+local wall clock shows local_s or later, and periods.csv (zone,per,unix_s,start_s,end_s): the calendar day, week or month
+around an instant; both found by walking, not by formula. zoneinfo reads the same system files.
 """
 import random
 import sys
@@ -47,11 +48,24 @@ def first_instant(zone, local_s):
     raise AssertionError(local_s)
 
 
+def periods(zone, unix_s):
+    """The day, week (from Monday) and month around an instant whose wall clock is far from any change of date."""
+    date = (EPOCH + timedelta(seconds=unix_s)).astimezone(zone).date()
+    monday = date - timedelta(days=date.weekday())
+    month = date.replace(day=1)
+    next_month = (month + timedelta(days=32)).replace(day=1)
+    for per, start, end in (("day", date, date + timedelta(days=1)), ("week", monday, monday + timedelta(days=7)),
+                            ("month", month, next_month)):
+        walls = [int(datetime(d.year, d.month, d.day, tzinfo=timezone.utc).timestamp()) for d in (start, end)]
+        yield per, first_instant(zone, walls[0]), first_instant(zone, walls[1])
+
+
 def main():
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(20261123)
-    with open(out / "offsets.csv", "w") as offsets, open(out / "first.csv", "w") as first:
+    with open(out / "offsets.csv", "w") as offsets, open(out / "first.csv", "w") as first, \
+            open(out / "periods.csv", "w") as spans:
         for name in ZONES:
             zone = ZoneInfo(name)
             instants = [rng.randrange(170_000_000, 4_000_000_000) for _ in range(200)]
@@ -71,6 +85,11 @@ def main():
             for wall in locals_:
                 wall -= wall % 60
                 first.write(f"{name},{wall},{first_instant(zone, wall)}\n")
+            for t in [rng.choice(edges) + rng.choice((-1, 0, 3600, 36_000)) for _ in range(4 if edges else 0)] + \
+                    [rng.randrange(700_000_000, 2_500_000_000) for _ in range(2)]:
+                for per, start, end in periods(zone, t):
+                    if start <= t < end:         # else the wall clock was set back over midnight: no one answer
+                        spans.write(f"{name},{per},{t},{start},{end}\n")
 
 
 if __name__ == "__main__":
