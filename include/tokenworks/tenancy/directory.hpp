@@ -53,6 +53,8 @@ struct UseCase {
   std::int64_t unix_ns = 0;
 };
 Result<> may_use(const Principal& who, const UseCase& use);
+// The data class of a request: what it named, else its project's, else the model's first.
+std::string data_class_of(const Principal& who, const std::string& named, const std::vector<std::string>& model_data_classes);
 // Whether the model should be listed for `who` (allowed at some time).
 bool may_see(const Principal& who, std::string_view model);
 
@@ -69,5 +71,13 @@ struct KeyOrder {
 // Checks the order against the tenants (unknown organization, project, model; roles of the plant take none).
 Result<NewKey> make_key(const KeyOrder& order, const config::Tenants& tenants, const std::vector<std::string>& model_ids,
                         std::int64_t unix_ns);
+
+// A key with the same rights as `old`, and what becomes of `old`: it works for `grace_ns` more, or until it would have
+// ended anyway. invalid_request when `old` has ended already.
+struct Rotation {
+  NewKey fresh;
+  ledger::KeyRow old;
+};
+Result<Rotation> rotate_key(const ledger::KeyRow& old, std::int64_t grace_ns, std::int64_t unix_ns);
 
 }  // namespace tokenworks::tenancy

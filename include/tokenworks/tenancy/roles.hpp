@@ -21,5 +21,7 @@ inline std::optional<Role> role_of(std::string_view text) {
 inline bool plant_role(Role role) {
   return role == Role::operator_ || role == Role::security_officer || role == Role::auditor;
 }
+// Who may spend tokens. The others look at books, keys or weights and have no business with a model.
+inline bool may_use_models(Role role) { return role == Role::member || role == Role::org_admin; }
 
 }  // namespace tokenworks::tenancy
