@@ -1,0 +1,320 @@
+// Making a plan. Flows are served in windows of their virtual counters: a window reaches from the lowest counter that has
+// prompt work up to G above it. Inside a window decodes go first (a stream's next token is worth more than a prompt's next
+// chunk), then prompt work by ascending counter. The next window opens only if everybody in the one before got all it
+// could use: that is the whole fairness rule, and it leaves no budget unused while someone could use it.
+#include <algorithm>
+#include <cassert>
+
+#include "scheduler/state.hpp"
+
+namespace tokenworks::scheduler {
+namespace {
+
+constexpr std::int64_t kPrefillMin = 16;             // rows of prompt work a step makes room for, whatever the decodes cost
+constexpr std::int64_t kAlonePrefill = 4;            // step targets a step may take while nobody waits for a next token
+constexpr std::int64_t kGapMin = 128;                // cost units
+
+}  // namespace
+
+void Scheduler::State::make_plan() {
+  ++step;
+  plan.items.clear(), plan.expired.clear(), plan.preempted.clear();
+  plan.prefill_tokens = plan.decode_tokens = 0;
+  load = {};
+  popped.clear();
+  claims_known = false;
+  for (TierState& tier : tiers) {
+    tier.unsatisfied = tier.waiting_unsatisfied = tier.waiting_closed = false;
+    tier.misfits = 0;
+  }
+  expire();
+  collect();
+  size_budget();
+
+  std::array<std::size_t, 3> order = {0, 1, 2};      // tiers by their own counters
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(effective(tiers[a]), a) < std::pair(effective(tiers[b]), b);
+  });
+  std::array<Micro, 3> up_to;
+  Micro lowest_tier = kNobody;
+  for (const std::size_t t : order) {
+    const Micro lowest = lowest_demand(t, -1);
+    up_to[t] = lowest == kNobody ? kNobody : lowest + gap_micro;
+    if (lowest != kNobody) lowest_tier = std::min(lowest_tier, effective(tiers[t]));
+  }
+  const auto waits = [&](std::size_t t) {            // too far above a tier that has prompt work
+    return lowest_tier != kNobody && effective(tiers[t]) > lowest_tier + gap_micro;
+  };
+  for (const std::size_t t : order) {
+    if (!waits(t)) decode_window(t, -1, up_to[t]);
+  }
+  for (const std::size_t t : order) {
+    if (!waits(t)) prefill_window(t, -1, up_to[t]);
+  }
+  bool lower_unsatisfied = false;
+  for (const std::size_t t : order) {
+    if (waits(t) && !lower_unsatisfied) {
+      decode_window(t, -1, up_to[t]);
+      prefill_window(t, -1, up_to[t]);
+    }
+    while (!tiers[t].unsatisfied && up_to[t] != kNobody && !(waits(t) && lower_unsatisfied)) {
+      const Micro above = up_to[t], lowest = lowest_demand(t, above);
+      up_to[t] = lowest == kNobody ? kNobody : lowest + gap_micro;
+      decode_window(t, above, up_to[t]);
+      prefill_window(t, above, up_to[t]);
+    }
+    if (tiers[t].unsatisfied || (waits(t) && lower_unsatisfied)) leave_rest(t);
+    lower_unsatisfied = lower_unsatisfied || tiers[t].unsatisfied;
+  }
+
+  for (const FlowId id : popped) {
+    TierState& tier = tiers[flows[id].tier];
+    if (flows[id].waiting > 0 && !tier.waiting.contains(id)) tier.waiting.push(id);
+  }
+  prefill_backlog = 0;
+  for (const Handle h : running) prefill_backlog += std::max(0, seq(h).known() - seq(h).computed - 1);
+  prefill_backlog = std::max<std::int64_t>(0, prefill_backlog - plan.prefill_tokens);
+  write_tables();
+}
+
+void Scheduler::State::expire() {
+  while (!deadlines.empty()) {
+    const Deadline next = deadlines.front();
+    const bool alive = seq(next.handle).serial == next.serial;
+    if (alive && next.at > now) break;
+    std::pop_heap(deadlines.begin(), deadlines.end(), std::greater<>{});
+    deadlines.pop_back();
+    if (!alive) continue;
+    plan.expired.push_back(next.handle);
+    end(next.handle, false);
+  }
+}
+
+// Who runs, by flow, and what running sequences still need.
+void Scheduler::State::collect() {
+  running_flows.clear();
+  promised = 0;
+  for (const Handle h : running) {
+    Seq& s = seq(h);
+    s.planned = -1;
+    Flow& flow = flows[s.flow];
+    if (flow.seen_step != step) {
+      flow.seen_step = step;
+      flow.decodes.clear(), flow.prefills.clear();
+      running_flows.push_back(s.flow);
+    }
+    promised += std::max(0, blocks_for(s.known()) - static_cast<std::int32_t>(s.blocks.size()));
+    if (s.paused) continue;
+    (s.decodes() ? flow.decodes : flow.prefills).push_back(h);
+  }
+}
+
+void Scheduler::State::size_budget() {
+  rows_left = options.rows_max;
+  bool decoding = false;
+  for (const FlowId id : running_flows) decoding = decoding || !flows[id].decodes.empty();
+  const auto tokens_in = [&](double ns) {
+    return std::min<std::int64_t>(std::max(cost.rows_within(ns - cost.base(), 0), kPrefillMin), options.rows_max);
+  };
+  const auto target = static_cast<double>(options.step_target_ns);
+  const double allowed = decoding ? target : target * kAlonePrefill;
+  ns_left = allowed - cost.base();
+  budget_tokens = tokens_in(allowed);
+  const std::int64_t gap = options.gap_units > 0 ? options.gap_units : std::max(2 * tokens_in(target), kGapMin);
+  gap_micro = gap * 1'000'000;
+}
+
+// The lowest counter above `above` among the tier's flows that have prompt work, waiting ones included.
+Micro Scheduler::State::lowest_demand(std::size_t t, Micro above) const {
+  const TierState& tier = tiers[t];
+  Micro lowest = kNobody;
+  for (const FlowId id : running_flows) {
+    const Flow& flow = flows[id];
+    if (flow.tier == t && !flow.prefills.empty() && effective(flow) > above) lowest = std::min(lowest, effective(flow));
+  }
+  if (!tier.waiting_closed && !tier.waiting.empty()) {
+    lowest = std::min(lowest, std::max(above + 1, effective(flows[tier.waiting.top()])));
+  }
+  return lowest;
+}
+
+void Scheduler::State::decode_window(std::size_t t, Micro above, Micro up_to) {
+  for (const FlowId id : running_flows) {
+    const Flow& flow = flows[id];
+    if (flow.tier != t || flow.decodes.empty() || effective(flow) <= above || effective(flow) > up_to) continue;
+    for (const Handle h : flow.decodes) {
+      Seq& s = seq(h);
+      if (s.where != Where::running) continue;       // preempted for another's growth a moment ago
+      if (rows_left <= 0) {
+        leave_unsatisfied(id);
+        break;
+      }
+      if (grow(h, s.known())) plan_rows(h, 1, true);
+    }
+  }
+}
+
+void Scheduler::State::prefill_window(std::size_t t, Micro above, Micro up_to) {
+  TierState& tier = tiers[t];
+  candidates.clear();
+  for (const FlowId id : running_flows) {
+    const Flow& flow = flows[id];
+    if (flow.tier == t && !flow.prefills.empty() && effective(flow) > above && effective(flow) <= up_to) {
+      candidates.push_back(id);
+    }
+  }
+  std::sort(candidates.begin(), candidates.end(), [&](FlowId a, FlowId b) {
+    return std::pair(effective(flows[a]), flows[a].since) < std::pair(effective(flows[b]), flows[b].since);
+  });
+  std::size_t next = 0;
+  for (;;) {
+    if (static_cast<std::int32_t>(running.size()) >= slots && !tier.waiting_closed) {
+      if (!claims_known) claims_possible = victim_for_claim(~0u, true) != kNoHandle, claims_known = true;
+      tier.waiting_closed = !claims_possible;
+    }
+    const bool waiting = !tier.waiting_closed && !tier.waiting.empty() && effective(flows[tier.waiting.top()]) <= up_to;
+    FlowId id;
+    if (next < candidates.size() &&
+        (!waiting || effective(flows[candidates[next]]) <= effective(flows[tier.waiting.top()]))) {
+      id = candidates[next++];
+    } else if (waiting) {
+      id = tier.waiting.top();
+    } else {
+      return;
+    }
+    if (tier.waiting.contains(id)) {
+      tier.waiting.remove(id);
+      popped.push_back(id);
+    }
+    if (!prefill_flow(id)) return leave_rest(t);
+  }
+}
+
+bool Scheduler::State::prefill_flow(FlowId id) {
+  Flow& flow = flows[id];
+  flow.visited_step = step;
+  if (flow.seen_step == step) {
+    for (const Handle h : flow.prefills) {
+      if (seq(h).where != Where::running || seq(h).planned >= 0) continue;
+      if (!plan_chunk(h)) {
+        leave_unsatisfied(id);
+        return false;
+      }
+    }
+  }
+  while (flow.waiting > 0 && !tiers[flow.tier].waiting_closed) {
+    const Admitted admitted = admit_head(id);
+    if (admitted == Admitted::blocked) break;
+    if (admitted == Admitted::no_budget) {
+      leave_unsatisfied(id);
+      return false;
+    }
+  }
+  return true;
+}
+
+void Scheduler::State::leave_unsatisfied(FlowId id) {
+  flows[id].unsatisfied_step = step;
+  tiers[flows[id].tier].unsatisfied = true;
+}
+
+// The budget is used up, or this tier has to wait: whoever in it still had something to do was left work.
+void Scheduler::State::leave_rest(std::size_t t) {
+  TierState& tier = tiers[t];
+  for (const FlowId id : running_flows) {
+    const Flow& flow = flows[id];
+    if (flow.tier != t) continue;
+    const auto left = [&](Handle h) { return seq(h).where == Where::running && seq(h).planned < 0; };
+    if (std::any_of(flow.decodes.begin(), flow.decodes.end(), left) ||
+        std::any_of(flow.prefills.begin(), flow.prefills.end(), left)) {
+      leave_unsatisfied(id);
+    }
+  }
+  if (!tier.waiting_closed && !tier.waiting.empty() && static_cast<std::int32_t>(running.size()) < slots) {
+    tier.unsatisfied = tier.waiting_unsatisfied = true;
+    tier.waiting_from = effective(flows[tier.waiting.top()]);
+  }
+}
+
+bool Scheduler::State::budget_left() const {
+  if (rows_left <= 0) return false;
+  if (plan.prefill_tokens < kPrefillMin) return true;
+  return plan.prefill_tokens < budget_tokens && cost.rows_within(ns_left, 0) >= 1;
+}
+
+std::int32_t Scheduler::State::chunk_for(const Seq& s) const {
+  if (!budget_left()) return 0;
+  std::int64_t rows = std::min(cost.rows_within(ns_left, s.computed), budget_tokens - plan.prefill_tokens);
+  rows = std::max({rows, kPrefillMin - plan.prefill_tokens, std::int64_t{1}});
+  return static_cast<std::int32_t>(std::min<std::int64_t>({rows, s.known() - s.computed, rows_left}));
+}
+
+bool Scheduler::State::plan_chunk(Handle h) {
+  Seq& s = seq(h);
+  const std::int32_t chunk = chunk_for(s);
+  if (chunk == 0) return false;
+  grow_freely(h, s.computed + chunk);
+  const auto room = [&] { return static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens - s.computed; };
+  if (room() <= 0 && !grow(h, s.computed + 1)) return true;    // preempted: not for want of budget
+  const std::int32_t count = std::min(chunk, room());
+  plan_rows(h, count, false);
+  return count < chunk || s.computed + count == s.known();
+}
+
+void Scheduler::State::plan_rows(Handle h, std::int32_t count, bool decode) {
+  Seq& s = seq(h);
+  s.planned = static_cast<std::int32_t>(plan.items.size());
+  PlannedRows item{};
+  item.handle = h;
+  item.first = s.computed;
+  item.count = count;
+  item.decode = decode;
+  item.samples = s.computed + count == s.known();
+  item.started = !s.started;
+  item.cached = item.started ? std::min(s.hit, s.prompt_size()) : 0;
+  plan.items.push_back(item);
+  rows_left -= count;
+  const std::int64_t end = s.computed + count;
+  if (decode) {
+    ++plan.decode_tokens;
+    ++load.decodes;
+    load.decode_kv += end;
+    ns_left -= cost.per_decode() + cost.per_decode_kv() * static_cast<double>(end);
+  } else {
+    const std::int64_t pairs = static_cast<std::int64_t>(count) * s.computed + static_cast<std::int64_t>(count) * count / 2;
+    plan.prefill_tokens += count;
+    load.prefill += count;
+    load.prefill_pairs += pairs;
+    ns_left -= cost.per_prefill() * count + cost.per_prefill_pair() * static_cast<double>(pairs);
+  }
+}
+
+// A sequence that was planned already loses its blocks to one that may not wait. What its rows cost stays spent.
+void Scheduler::State::unplan(Seq& s) {
+  PlannedRows& item = plan.items[static_cast<std::size_t>(s.planned)];
+  (item.decode ? plan.decode_tokens : plan.prefill_tokens) -= item.count;
+  rows_left += item.count;
+  item.handle = kNoHandle;
+  s.planned = -1;
+}
+
+void Scheduler::State::write_tables() {
+  std::erase_if(plan.items, [](const PlannedRows& item) { return item.handle == kNoHandle; });
+  plan.tokens.clear(), plan.positions.clear(), plan.block_tables.clear();
+  for (PlannedRows& item : plan.items) {
+    Seq& s = seq(item.handle);
+    s.started = true;
+    item.row = static_cast<std::int32_t>(plan.tokens.size());
+    item.table = static_cast<std::int32_t>(plan.block_tables.size());
+    for (std::int32_t i = item.first; i < item.first + item.count; ++i) {
+      plan.tokens.push_back(s.token(i));
+      plan.positions.push_back(i);
+    }
+    const auto blocks = s.blocks.begin();
+    plan.block_tables.insert(plan.block_tables.end(), blocks, blocks + blocks_for(item.first + item.count));
+  }
+  plan.zero.clear();
+  plan.zero.swap(pool.zero());
+}
+
+}  // namespace tokenworks::scheduler

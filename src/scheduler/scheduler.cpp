@@ -1,0 +1,344 @@
+// The life of a sequence: added, waiting, running, preempted or paused in between, gone.
+#include "tokenworks/scheduler/scheduler.hpp"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "scheduler/state.hpp"
+#include "tokenworks/base/crypto.hpp"
+
+namespace tokenworks::scheduler {
+namespace {
+
+void wipe(std::vector<TokenId>& tokens) {
+  OPENSSL_cleanse(tokens.data(), tokens.size() * sizeof(TokenId));
+  tokens.clear();
+}
+
+constexpr std::array<std::int64_t, 3> kTierWeights = {304, 76, 20};   // priority, standard, batch; see fairness.cpp
+
+}  // namespace
+
+Prompt::~Prompt() { wipe(tokens_); }
+
+Result<> check_fits(const Options& options, std::int64_t prompt_tokens, std::int64_t max_tokens) {
+  if (prompt_tokens < 1 || max_tokens < 1) {
+    return error(Errc::invalid_request, "a prompt needs at least one token and max_tokens at least 1");
+  }
+  if (prompt_tokens + 1 > options.context_tokens) {
+    return error(Errc::context_length_exceeded,
+                 "the prompt has " + std::to_string(prompt_tokens) + " tokens; with at least one of output the context of " +
+                     std::to_string(options.context_tokens) + " tokens is exceeded");
+  }
+  const std::int64_t longest = std::min<std::int64_t>(prompt_tokens + max_tokens, options.context_tokens);
+  if (blocks_for(longest) > options.kv_blocks) {
+    return error(Errc::context_length_exceeded,
+                 "prompt and output of " + std::to_string(longest) + " tokens can never fit the KV cache of " +
+                     std::to_string(std::int64_t{options.kv_blocks} * kBlockTokens) +
+                     " tokens; ask for fewer output tokens or shorten the prompt");
+  }
+  return {};
+}
+
+Scheduler::State::State(const Options& o)
+    : options(o),
+      slots(std::max(1, std::min(o.sequences_max, o.rows_max))),
+      pool(o.kv_blocks, o.hash_bits),
+      cost(o.cost),
+      keep_cached(o.prefix_cache),
+      tiers{TierState(&flows), TierState(&flows), TierState(&flows)} {
+  for (std::size_t t = 0; t < tiers.size(); ++t) tiers[t].weight = kTierWeights[t];
+  plan.tokens.reserve(static_cast<std::size_t>(o.rows_max));
+  plan.positions.reserve(static_cast<std::size_t>(o.rows_max));
+  running.reserve(static_cast<std::size_t>(slots));
+  size_budget();
+}
+
+FlowId Scheduler::State::flow_of(std::uint32_t tenant, std::uint32_t weight, Tier tier) {
+  weight = std::max(weight, 1u);
+  const auto [t, new_tenant] = tenant_index.try_emplace(tenant, static_cast<std::uint32_t>(tenant_keys.size()));
+  if (new_tenant) {
+    const Digest digest = hmac_sha256(options.cache_secret, "tokenworks prefix cache " + std::to_string(tenant));
+    Hash128 key;
+    std::memcpy(&key, digest.data(), sizeof key);
+    tenant_keys.push_back(key);
+  }
+  pool.set_tenant(t->second, weight);
+  const auto [f, new_flow] = flow_index.try_emplace(std::uint64_t{tenant} * 4 + static_cast<std::uint64_t>(tier),
+                                                    static_cast<FlowId>(flows.size()));
+  if (new_flow) {
+    flows.emplace_back();
+    flows.back().tenant = t->second;
+    flows.back().tier = static_cast<std::uint8_t>(tier);
+    flows.back().weight = weight;
+  }
+  Flow& flow = flows[f->second];
+  if (flow.weight != weight) {
+    if (flow.live > 0) tiers[flow.tier].active_weight += std::int64_t{weight} - flow.weight;
+    flow.weight = weight;
+    flow.rest = 0;
+  }
+  return f->second;
+}
+
+// Into the flow's queue by order of arrival: a preempted sequence finds its old place.
+void Scheduler::State::enqueue(Handle h) {
+  Seq& s = seq(h);
+  Flow& flow = flows[s.flow];
+  Handle before = flow.tail;
+  if (flow.head != kNoHandle && seq(flow.head).serial > s.serial) before = kNoHandle;   // the common place of the preempted
+  while (before != kNoHandle && seq(before).serial > s.serial) before = seq(before).before;
+  s.before = before;
+  s.after = before == kNoHandle ? flow.head : seq(before).after;
+  (s.before == kNoHandle ? flow.head : seq(s.before).after) = h;
+  (s.after == kNoHandle ? flow.tail : seq(s.after).before) = h;
+  s.where = Where::waiting;
+  s.queued_ns = now;
+  s.blocked_at = -1;
+  ++flow.waiting;
+  ++waiting_total;
+  waiting_tokens += s.known();
+  if (!tiers[flow.tier].waiting.contains(s.flow)) tiers[flow.tier].waiting.push(s.flow);
+}
+
+void Scheduler::State::dequeue(Handle h) {
+  Seq& s = seq(h);
+  Flow& flow = flows[s.flow];
+  (s.before == kNoHandle ? flow.head : seq(s.before).after) = s.after;
+  (s.after == kNoHandle ? flow.tail : seq(s.after).before) = s.before;
+  s.before = s.after = kNoHandle;
+  s.where = Where::nowhere;
+  --flow.waiting;
+  --waiting_total;
+  waiting_tokens -= s.known();
+  TierState& tier = tiers[flow.tier];
+  if (flow.waiting == 0 && tier.waiting.contains(s.flow)) tier.waiting.remove(s.flow);
+}
+
+// With the blocks acquire_hits() found.
+void Scheduler::State::start_running(Handle h) {
+  Seq& s = seq(h);
+  Flow& flow = flows[s.flow];
+  s.where = Where::running;
+  s.admitted_ns = now;
+  s.hit = s.computed;
+  s.planned = -1;
+  s.running_at = static_cast<std::uint32_t>(running.size());
+  running.push_back(h);
+  ++flow.running;
+  flow.held += static_cast<std::int32_t>(s.blocks.size());
+  promised += blocks_for(s.known()) - static_cast<std::int32_t>(s.blocks.size());
+  if (!s.started) counters.prefix_hit_tokens += s.leader_serial == 0 ? std::min(s.hit, s.prompt_size()) : 0;
+}
+
+void Scheduler::State::stop_running(Handle h, bool keep_blocks_cached) {
+  Seq& s = seq(h);
+  Flow& flow = flows[s.flow];
+  flow.held -= static_cast<std::int32_t>(s.blocks.size());
+  --flow.running;
+  for (; !s.blocks.empty(); s.blocks.pop_back()) pool.release(s.blocks.back(), keep_blocks_cached);   // tail first
+  running.erase(running.begin() + s.running_at);
+  for (std::size_t i = s.running_at; i < running.size(); ++i) seq(running[i]).running_at = static_cast<std::uint32_t>(i);
+  s.where = Where::nowhere;
+  const double held_ns = static_cast<double>(now - s.admitted_ns);
+  hold_ns = hold_ns == 0 ? held_ns : hold_ns + 0.1 * (held_ns - hold_ns);
+}
+
+void Scheduler::State::end(Handle h, bool poisoned) {
+  Seq& s = seq(h);
+  switch (s.where) {
+    case Where::waiting: dequeue(h); break;
+    case Where::parked: --parked; break;
+    case Where::running:
+      if (poisoned) {
+        for (std::size_t i = s.blocks.size(); i-- > 0;) pool.forget(s.blocks[i]);
+      }
+      stop_running(h, keep_cached && !poisoned);
+      break;
+    case Where::nowhere: assert(false); break;
+  }
+  remove_live(s.flow);
+  s.prompt.reset();
+  wipe(s.output);
+  s.serial = 0;
+  s.where = Where::nowhere;
+  free_handles.push_back(h);
+}
+
+Scheduler::Scheduler(const Options& options) : state_(std::make_unique<State>(options)) {}
+Scheduler::~Scheduler() = default;
+
+Result<Handle> Scheduler::add(const SequenceSpec& spec, std::int64_t now_ns) {
+  State& st = *state_;
+  const auto fits = check_fits(st.options, static_cast<std::int64_t>(spec.prompt->tokens().size()), spec.max_tokens);
+  if (!fits) return fits.error();
+  st.now = std::max(st.now, now_ns);
+  Handle h;
+  if (st.free_handles.empty()) {
+    h = static_cast<Handle>(st.seqs.size());
+    st.seqs.emplace_back();
+  } else {
+    h = st.free_handles.back();
+    st.free_handles.pop_back();
+  }
+  Seq& s = st.seq(h);
+  s.serial = ++st.serial;
+  s.prompt = spec.prompt;
+  s.flow = st.flow_of(spec.tenant, spec.weight, spec.tier);
+  s.leader = spec.leader;
+  s.leader_serial = spec.leader == kNoHandle ? 0 : st.seq(spec.leader).serial;
+  s.deadline_ns = spec.deadline_ns;
+  s.computed = s.reached = s.published = s.hit = 0;
+  s.paused = s.started = s.spared = false;
+  s.preempted_step = 0;
+  s.planned = -1;
+  st.add_live(s.flow);
+  st.enqueue(h);
+  if (s.deadline_ns != 0) {
+    st.deadlines.push_back({s.deadline_ns, h, s.serial});
+    std::push_heap(st.deadlines.begin(), st.deadlines.end(), std::greater<>{});
+  }
+  return h;
+}
+
+void Scheduler::cancel(Handle handle) {
+  assert(state_->seq(handle).serial != 0 && state_->committed);
+  state_->end(handle, false);
+}
+
+void Scheduler::resume(Handle handle) {
+  Seq& s = state_->seq(handle);
+  assert(s.serial != 0 && s.paused);
+  s.paused = false;
+  if (s.where != Where::parked) return;
+  --state_->parked;
+  state_->enqueue(handle);
+}
+
+const StepPlan& Scheduler::plan(std::int64_t now_ns) {
+  State& st = *state_;
+  assert(st.committed && "the plan before was not committed");
+  st.now = std::max(st.now, now_ns);
+  st.make_plan();
+  st.committed = st.plan.items.empty();
+  return st.plan;
+}
+
+void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, std::int64_t step_ns) {
+  State& st = *state_;
+  st.now = std::max(st.now, now_ns);
+  std::size_t sampled = 0;
+  for (const PlannedRows& item : st.plan.items) {
+    Seq& s = st.seq(item.handle);
+    const CostUnits& units = st.options.units;
+    const std::int64_t rows = item.decode ? units.output_micro : item.count * units.uncached_micro;
+    st.charge(s.flow, rows + s.hit * units.cached_micro);
+    s.hit = 0;
+    s.computed += item.count;
+    st.counters.recomputed_tokens += std::max(0, std::min(s.reached, s.computed) - item.first);
+    s.reached = std::max(s.reached, s.computed);
+    const bool poisoned = item.samples && outcomes[sampled].then == Outcome::Then::ends_poisoned;
+    if (!poisoned) st.publish_full_blocks(s);
+    if (!item.samples) continue;
+    assert(sampled < outcomes.size());
+    const Outcome& outcome = outcomes[sampled++];
+    if (!poisoned) s.output.push_back(outcome.token);
+    if (outcome.then == Outcome::Then::pauses) s.paused = true;
+    if (poisoned || outcome.then == Outcome::Then::ends) st.end(item.handle, poisoned);
+  }
+  assert(sampled == outcomes.size());
+  st.settle_virtual_time();
+  st.cost.observe(st.load, step_ns);
+  ++st.counters.steps;
+  st.counters.prefill_tokens += st.plan.prefill_tokens;
+  st.counters.decode_tokens += st.plan.decode_tokens;
+  OPENSSL_cleanse(st.plan.tokens.data(), st.plan.tokens.size() * sizeof(TokenId));
+  st.committed = true;
+}
+
+bool Scheduler::empty() const { return state_->live == 0; }
+
+Stats Scheduler::stats() const {
+  const State& st = *state_;
+  Stats stats = st.counters;
+  stats.running = static_cast<std::int64_t>(st.running.size());
+  stats.waiting = st.waiting_total;
+  for (const Handle h : st.running) stats.paused += st.seqs[h].paused;
+  stats.paused += st.parked;
+  stats.blocks_used = st.pool.used();
+  stats.blocks_cached = st.pool.cached();
+  stats.blocks_free = st.pool.free();
+  stats.step_budget = st.budget_tokens;
+  stats.fairness_gap_units = st.gap_units;
+  stats.fairness_bound_units = st.bound_units;
+  return stats;
+}
+
+std::int64_t Scheduler::next_deadline_ns() const { return state_->deadlines.empty() ? 0 : state_->deadlines.front().at; }
+
+std::int64_t Scheduler::predicted_wait_ns() const {
+  const State& st = *state_;
+  const double backlog = static_cast<double>(st.waiting_tokens + st.prefill_backlog);
+  const double budget = static_cast<double>(std::max<std::int64_t>(1, st.budget_tokens));
+  const double for_budget = backlog / budget * static_cast<double>(st.options.step_target_ns);
+  const double ahead = static_cast<double>(st.waiting_total + 1 + static_cast<std::int64_t>(st.running.size()) - st.slots);
+  const double for_slot = ahead > 0 ? ahead / st.slots * st.hold_ns : 0;
+  return static_cast<std::int64_t>(std::max(for_budget, for_slot));
+}
+
+bool Scheduler::backlogged(std::uint32_t tenant, Tier tier) const {
+  const State& st = *state_;
+  const auto f = st.flow_index.find(std::uint64_t{tenant} * 4 + static_cast<std::uint64_t>(tier));
+  if (f == st.flow_index.end()) return false;
+  const Flow& flow = st.flows[f->second];
+  if (flow.unsatisfied_step == st.step) return true;
+  return st.tiers[flow.tier].waiting_unsatisfied && flow.waiting > 0 && flow.visited_step != st.step;
+}
+
+std::string Scheduler::audit() const {
+  const State& st = *state_;
+  if (std::string broken = st.pool.audit(); !broken.empty()) return broken;
+  std::vector<std::int32_t> references(static_cast<std::size_t>(st.pool.size()), 0);
+  std::int64_t live = 0, waiting = 0;
+  for (Handle h = 0; h < st.seqs.size(); ++h) {
+    const Seq& s = st.seqs[h];
+    if (s.serial == 0) continue;
+    ++live;
+    waiting += s.where == Where::waiting;
+    const std::string who = "sequence " + std::to_string(h) + ": ";
+    if (s.where == Where::nowhere) return who + "is nowhere";
+    if (s.where != Where::running && !s.blocks.empty()) return who + "does not run and holds blocks";
+    if (s.computed > static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens) return who + "computed beyond its blocks";
+    if (s.computed > s.known()) return who + "computed more than it knows";
+    if (s.where == Where::running && st.running[s.running_at] != h) return who + "is not where it says it runs";
+    for (const std::int32_t b : s.blocks) {
+      ++references[static_cast<std::size_t>(b)];
+      if (st.pool.tenant(b) != st.flows[s.flow].tenant) return who + "holds a block of another tenant";
+    }
+  }
+  for (std::int32_t b = 0; b < st.pool.size(); ++b) {
+    if (references[static_cast<std::size_t>(b)] != st.pool.references(b)) {
+      return "block " + std::to_string(b) + " has " + std::to_string(st.pool.references(b)) + " references, tables hold " +
+             std::to_string(references[static_cast<std::size_t>(b)]);
+    }
+  }
+  if (live != st.live || waiting != st.waiting_total) return "live or waiting sequences are miscounted";
+  for (std::size_t f = 0; f < st.flows.size(); ++f) {
+    const Flow& flow = st.flows[f];
+    std::int32_t queued = 0;
+    std::uint64_t last = 0;
+    for (Handle h = flow.head; h != kNoHandle; h = st.seqs[h].after, ++queued) {
+      if (st.seqs[h].serial <= last) return "a queue is out of order";
+      last = st.seqs[h].serial;
+    }
+    if (queued != flow.waiting) return "a queue miscounts its sequences";
+    const auto& heap = st.tiers[flow.tier].waiting;
+    if ((queued > 0) != heap.contains(static_cast<FlowId>(f))) return "a waiting flow is not among the waiting";
+  }
+  return "";
+}
+
+}  // namespace tokenworks::scheduler

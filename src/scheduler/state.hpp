@@ -1,0 +1,204 @@
+#pragma once
+// What the scheduler remembers: sequences, flows (a tenant in a tier), tiers. Private to the room; scheduler.cpp holds the
+// life of a sequence, planner.cpp the making of a plan, admission.cpp the step from waiting to running, fairness.cpp the counters,
+// room_making.cpp preemption.
+#include <array>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "scheduler/block_pool.hpp"
+#include "scheduler/cost_model.hpp"
+#include "scheduler/indexed_heap.hpp"
+#include "tokenworks/scheduler/scheduler.hpp"
+
+namespace tokenworks::scheduler {
+
+using FlowId = std::uint32_t;
+using Micro = std::int64_t;                          // millionths of a cost unit per weight
+
+inline std::int32_t blocks_for(std::int64_t tokens) {
+  return static_cast<std::int32_t>((tokens + kBlockTokens - 1) / kBlockTokens);
+}
+
+enum class Where : std::uint8_t { nowhere, waiting, parked, running };   // parked: paused and without blocks
+
+struct Seq {
+  std::uint64_t serial = 0;                          // order of arrival, unique; 0: this slot is empty
+  std::shared_ptr<const Prompt> prompt;
+  std::vector<TokenId> output;
+  std::vector<std::int32_t> blocks;
+  Hash128 chain;                                     // of the last published block
+  std::int32_t published = 0;                        // leading blocks that are in the index
+  bool publishing = true;                            // false once a block could not be indexed
+  std::int32_t computed = 0;                         // tokens whose KV stands in the blocks
+  std::int32_t reached = 0;                          // largest `computed` ever: below it work is recomputation
+  std::int64_t deadline_ns = 0, queued_ns = 0, admitted_ns = 0;
+  FlowId flow = 0;
+  Handle leader = kNoHandle;
+  std::uint64_t leader_serial = 0;
+  Handle before = kNoHandle, after = kNoHandle;      // in the flow's queue
+  std::int32_t planned = -1;                         // item of the current plan
+  std::uint32_t running_at = 0;                      // index in State::running
+  std::int32_t blocked_at = -1;                      // available blocks when it last did not fit; -1: not tried
+  std::uint64_t preempted_step = 0;
+  std::int32_t hit = 0;                              // prompt tokens taken from the cache at the last admission
+  bool paused = false, started = false;
+  bool spared = false;                               // was preempted once: others' claims no longer touch it
+  Where where = Where::nowhere;
+
+  std::int32_t prompt_size() const { return static_cast<std::int32_t>(prompt->tokens().size()); }
+  std::int32_t known() const { return prompt_size() + static_cast<std::int32_t>(output.size()); }
+  TokenId token(std::int32_t i) const {
+    return i < prompt_size() ? prompt->tokens()[static_cast<std::size_t>(i)]
+                             : output[static_cast<std::size_t>(i - prompt_size())];
+  }
+  bool prefilled() const { return computed >= prompt_size(); }
+  bool decodes() const { return !output.empty() && computed == known() - 1; }
+};
+
+// A tenant within a tier: what the virtual counters count.
+struct Flow {
+  std::uint32_t tenant = 0;                          // dense index of the pool
+  std::uint32_t weight = 1;
+  std::uint8_t tier = 0;
+  Micro v = 0;                                       // charged cost / weight
+  std::int64_t rest = 0;                             // of that division
+  std::uint64_t since = 0;                           // when it became active: breaks ties of v
+  Handle head = kNoHandle, tail = kNoHandle;         // waiting sequences, by serial
+  std::int32_t waiting = 0, running = 0, live = 0;   // sequences; live: parked ones too
+  std::int32_t held = 0;                             // blocks in their tables
+  // Scratch of one plan: valid where the step number is the plan's.
+  std::uint64_t seen_step = 0, visited_step = 0, unsatisfied_step = 0;
+  std::vector<Handle> decodes, prefills;             // running, in order of admission
+};
+
+struct WaitingOrder {
+  const std::vector<Flow>* flows;
+  std::pair<Micro, std::uint64_t> operator()(FlowId f) const { return {(*flows)[f].v, (*flows)[f].since}; }
+};
+
+struct TierState {
+  explicit TierState(const std::vector<Flow>* flows) : waiting(WaitingOrder{flows}) {}
+  std::int64_t weight = 1;                           // of the tier
+  Micro v = 0;                                       // of the tier among tiers
+  std::int64_t rest = 0;
+  Micro floor = 0;                                   // virtual time inside: newly backlogged flows start here
+  Micro highest = 0;                                 // largest counter ever
+  IndexedHeap<WaitingOrder> waiting;                 // flows with waiting sequences
+  std::int64_t active_weight = 0;                    // of flows with any sequence that waits or runs
+  std::int64_t active = 0;
+  // Scratch of one plan.
+  bool unsatisfied = false;                          // some flow was left work for want of budget alone
+  bool waiting_unsatisfied = false;                  // ... flows that were not even looked at, from waiting_from on
+  Micro waiting_from = 0;
+  bool waiting_closed = false;                       // no more admissions in this plan
+  int misfits = 0;                                   // heads that did not fit the cache, and
+  Micro misfit_v = 0;                                // the lowest counter among their flows
+};
+
+inline constexpr Micro kNobody = INT64_MAX;
+
+struct Scheduler::State {
+  explicit State(const Options& options);
+
+  // fairness.cpp
+  Micro effective(const Flow& flow) const;           // lifted to the tier's virtual time
+  Micro effective(const TierState& tier) const;
+  void add_live(FlowId flow);                        // a sequence more, or less, that waits, runs or is parked
+  void remove_live(FlowId flow);
+  void charge(FlowId flow, std::int64_t cost_micro);
+  void settle_virtual_time();                        // after the charges of a step
+  std::int64_t share(const Flow& flow, std::int64_t whole) const;   // its weighted part among the active flows
+
+  // scheduler.cpp
+  Seq& seq(Handle h) { return seqs[h]; }
+  FlowId flow_of(std::uint32_t tenant, std::uint32_t weight, Tier tier);
+  void enqueue(Handle h);
+  void dequeue(Handle h);
+  void start_running(Handle h);
+  void stop_running(Handle h, bool keep_blocks_cached);
+  void end(Handle h, bool poisoned);
+  void publish_full_blocks(Seq& s);
+
+  // room_making.cpp
+  void preempt(Handle h);
+  Handle victim_for_growth(Handle requester) const;
+  Handle victim_for_claim(FlowId claimant, bool for_slot) const;
+  bool grow(Handle h, std::int32_t tokens);          // blocks for that context, if need be from others; false: preempted
+  void grow_freely(Handle h, std::int32_t tokens);   // ... as far as nobody loses any
+  bool claim_blocks(FlowId flow, std::int32_t needed, std::int32_t spare);
+  bool claim_slot(FlowId flow);
+  std::int64_t entitled_slots(const Flow& flow) const;
+
+  // planner.cpp
+  void make_plan();
+  void expire();
+  void collect();
+  void size_budget();
+  Micro lowest_demand(std::size_t tier, Micro above) const;   // kNobody: none
+  void decode_window(std::size_t tier, Micro above, Micro up_to);
+  void prefill_window(std::size_t tier, Micro above, Micro up_to);
+  bool prefill_flow(FlowId flow);                    // false: budget used up
+  void leave_unsatisfied(FlowId flow);
+  void leave_rest(std::size_t tier);
+  bool budget_left() const;
+  std::int32_t chunk_for(const Seq& s) const;        // prompt rows the budget still allows it; 0: none
+  bool plan_chunk(Handle h);                         // false: budget used up before the sequence's work was done
+  void plan_rows(Handle h, std::int32_t count, bool decode);
+  void unplan(Seq& s);
+  void write_tables();
+
+  // admission.cpp
+  enum class Admitted : std::uint8_t { yes, no_budget, blocked, dropped };
+  Admitted admit_head(FlowId flow);
+  void acquire_hits(Seq& s);
+  void release_hits(Seq& s);
+  bool starving_other(Handle h);
+  bool misses_deadline(const Seq& s) const;
+
+  Options options;
+  std::int32_t slots;                                // sequences that may run at once
+  BlockPool pool;
+  CostModel cost;
+  bool keep_cached;
+  std::vector<Seq> seqs;
+  std::vector<Handle> free_handles;
+  std::vector<Handle> running;                       // by admission
+  std::vector<Flow> flows;
+  std::unordered_map<std::uint64_t, FlowId> flow_index;        // tenant * 4 + tier
+  std::unordered_map<std::uint32_t, std::uint32_t> tenant_index;
+  std::vector<Hash128> tenant_keys;                  // [dense tenant]
+  std::array<TierState, 3> tiers;
+  Micro tiers_floor = 0, tiers_highest = 0;
+  struct Deadline {
+    std::int64_t at;
+    Handle handle;
+    std::uint64_t serial;
+    bool operator>(const Deadline& o) const { return at > o.at; }
+  };
+  std::vector<Deadline> deadlines;                   // min-heap, entries of ended sequences are dropped when they surface
+
+  std::uint64_t serial = 0, step = 0;
+  std::int64_t live = 0, parked = 0, waiting_total = 0, waiting_tokens = 0;
+  std::int64_t now = 0;
+  double hold_ns = 0;                                // smoothed time a sequence holds its slot
+
+  StepPlan plan;
+  StepLoad load;                                     // of the plan
+  std::int64_t budget_tokens = 0;                    // live C: prompt tokens of a step without decodes
+  double ns_left = 0;
+  std::int32_t rows_left = 0;
+  std::int32_t promised = 0;                         // blocks running sequences still need for what they know
+  Micro gap_micro = 0;                               // G of this step
+  std::vector<FlowId> running_flows, candidates, popped;
+  bool claims_known = false, claims_possible = false;
+  Handle starving = kNoHandle;                       // a head that has not fitted for kStarvingNs: all admission waits for it
+  std::uint64_t starving_serial = 0;
+  std::int64_t prefill_backlog = 0;                  // of running sequences, after the plan
+  bool committed = true;
+  Stats counters;
+  double gap_units = 0, bound_units = 0;
+};
+
+}  // namespace tokenworks::scheduler
