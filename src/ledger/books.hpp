@@ -1,0 +1,105 @@
+#pragma once
+// Books: one writer epoch over one connection: the chain's head, the open holds, the accounts, and the transaction that
+// is being built. Whatever it holds in memory follows from the store, so after a failed commit the whole object is thrown
+// away and `resume` reads what was really committed. Validation needs no SELECT except for what memory never saw (a new
+// account, a new context, the id of a TOPUP). Ledger thread only.
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "ledger/account_table.hpp"
+#include "ledger/dictionary.hpp"
+#include "ledger/entry_rows.hpp"
+#include "ledger/sqlite.hpp"
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/ledger/ledger.hpp"
+
+namespace tokenworks::ledger {
+
+struct StoreOptions {
+  std::string path, vfs, build_id;
+  bool synchronous_off = false;                      // the planted fault of the power-cut test; never set elsewhere
+};
+
+class Books {
+ public:
+  // Opens or creates the store, migrates, checks the tail, begins a new writer epoch and ends the holds of earlier ones.
+  static Result<std::unique_ptr<Books>> open(const StoreOptions& options, const Clock& clock, Recovery& recovery);
+  // After a failure: the same epoch again, from what the store holds. ledger_unavailable when another writer began an
+  // epoch meanwhile: this one must never write again.
+  static Result<std::unique_ptr<Books>> resume(const StoreOptions& options, const Clock& clock, std::int64_t writer);
+
+  std::int64_t writer() const { return writer_; }
+  const std::string& writer_id() const { return writer_id_; }
+  std::int64_t commits() const { return commits_; }  // transactions committed on the store, ever
+  std::int64_t entries_in_transaction() const { return entries_; }
+  std::size_t open_holds() const { return holds_.size(); }
+  // What is held for a request, or -1 when it has no open hold.
+  std::int64_t held(const RequestId& request) const;
+
+  // One transaction: begin, any number of the middle ones, commit. A returned error means the store failed and the object
+  // must be thrown away; what merely breaks the books' rules comes out in `refusal` and leaves the transaction as it was.
+  Result<> begin();
+  Result<> apply(const Record& record, Result<>& refusal);
+  Result<> write_journal(std::string_view bytes);    // "": delete it
+  Result<> commit(bool flush_rollups);
+  const Connection& store() const { return store_; }
+  bool rollups_pending() const { return rolled_through_ != last_id_; }
+  std::size_t rollup_cells() const { return rollups_.cells(); }
+  int wal_pages() const { return wal_pages_; }       // in the write-ahead log after the last commit
+
+ private:
+  struct Hold {
+    std::int64_t held = 0, organization = 0, entry = 0;
+    bool stored = false;                             // open_holds has the row, with this amount
+  };
+  struct Move {                                      // a posting on its way to its account
+    AccountTable::Node* node;
+    std::int64_t debit, credit;
+  };
+  Books(Connection store, const StoreOptions& options, const Clock& clock)
+      : store_(std::move(store)), options_(options), clock_(clock), dictionary_(store_), accounts_(store_),
+        rollups_(store_), reader_(store_) {}
+  static Result<std::unique_ptr<Books>> connect(const StoreOptions& options, const Clock& clock, Access access);
+  Result<> prepare();
+  Result<> begin_epoch(std::int64_t previous);
+  Result<> load();                                   // memory from the store
+  Result<> load_holds();
+  Result<> fold_tail();
+  Result<> recover(Recovery& recovery);
+
+  Result<> check_hold(const Record& record, std::int64_t organization, std::int64_t& held) const;
+  Result<> check_operation(const Record& record, const Dictionary::Known& known, Result<>& refusal, bool& booked);
+  Result<> move_money(const EntryView& view, const Dictionary::Known& known, Result<>& refusal);
+  Result<> insert(std::int64_t id, const EntryView& view, std::int64_t context, const Digest& hash);
+  void book_hold(const Record& record, std::int64_t id, std::int64_t organization);
+  Result<> write_holds();
+  Result<> prune();
+
+  Connection store_;
+  const StoreOptions options_;
+  const Clock& clock_;
+  Dictionary dictionary_;
+  AccountTable accounts_;
+  RollupTable rollups_;
+  EntryReader reader_;
+  ChainHasher hasher_;
+  Statement begin_, commit_, insert_, save_state_, insert_hold_, delete_hold_, find_operation_, write_journal_;
+  Statement delete_journal_;
+
+  std::int64_t writer_ = 0, seq_ = 0, last_id_ = 0, commits_ = 0, rolled_through_ = 0, minute_from_ = 0;
+  std::int64_t entries_ = 0;                         // in the running transaction
+  std::string writer_id_;
+  Digest head_{};
+  std::unordered_map<RequestId, Hold> holds_;
+  std::vector<RequestId> changed_, ended_;           // holds to write and rows to delete with this transaction
+  int wal_pages_ = 0;
+
+  std::string context_bytes_, entry_bytes_, lines_;  // scratch, to keep their capacity
+  std::vector<Line> line_views_;
+  std::vector<Move> moves_;
+};
+
+}  // namespace tokenworks::ledger

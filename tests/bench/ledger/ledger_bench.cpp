@@ -1,0 +1,301 @@
+// The ledger's speed on this disk, beside the disk's own: entries/s while the store grows, the latency of a settle at a
+// steady rate, usage queries, verification, recovery after kill -9, bytes per request. Prints one JSON object.
+//   bench_ledger [--rows 2000000] [--rate 10000] [--seconds 10] [--organizations 1000] [--folder .] [--no-verify]
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/ledger/ledger.hpp"
+
+using namespace tokenworks;
+using namespace tokenworks::ledger;
+
+namespace {
+
+constexpr std::int64_t kMonthNs = 30ll * 86400 * 1'000'000'000;
+
+struct Settings {
+  std::int64_t rows = 2'000'000, rate = 10'000, seconds = 10, organizations = 1000;
+  std::string folder = ".";
+  bool verify = true;
+};
+
+const SystemClock kClock;
+
+std::int64_t now_us() { return kClock.steady_ns() / 1000; }
+
+std::string percentiles(std::vector<std::int64_t>& us) {
+  std::sort(us.begin(), us.end());
+  const auto at = [&](std::size_t permille) { return us[std::min(us.size() - 1, us.size() * permille / 1000)]; };
+  return "{\"p50_us\": " + std::to_string(at(500)) + ", \"p99_us\": " + std::to_string(at(990)) +
+         ", \"p999_us\": " + std::to_string(at(999)) + ", \"max_us\": " + std::to_string(us.back()) + "}";
+}
+
+// Appending 4 KiB and fdatasync, as a log does.
+std::vector<std::int64_t> disk_syncs(const std::string& folder, int count) {
+  const std::string path = folder + "/sync.probe";
+  const int file = ::open(path.c_str(), O_CREAT | O_TRUNC | O_RDWR, 0600);
+  if (file < 0) std::abort();
+  std::vector<char> page(4096, 'x');
+  std::vector<std::int64_t> took;
+  for (int i = 0; i < count; ++i) {
+    const std::int64_t begun = now_us();
+    if (::write(file, page.data(), page.size()) < 0 || ::fdatasync(file) != 0) std::abort();
+    took.push_back(now_us() - begun);
+  }
+  ::close(file);
+  ::unlink(path.c_str());
+  return took;
+}
+
+RequestId id_of(std::int64_t n, std::int64_t unix_ms) {
+  std::array<std::uint8_t, 10> random{};
+  std::uint64_t mixed = static_cast<std::uint64_t>(n) * 0x9e3779b97f4a7c15u;
+  for (auto& byte : random) byte = static_cast<std::uint8_t>(mixed), mixed = mixed >> 7 | mixed << 57;
+  return RequestId::make(unix_ms, random);
+}
+
+Record record_of(std::int64_t organization) {
+  Record r;
+  r.organization.value = "organization-" + std::to_string(organization);
+  r.project.value = r.organization.value + "/default";
+  r.key.value = "k" + std::to_string(10'000'000 + organization).substr(1);
+  r.actor = "service:default";
+  r.model.value = "smollm2-135m-instruct";
+  r.model_digest = std::string(64, 'a');
+  r.tokenizer_digest = std::string(64, 'b');
+  r.price_version = "2026-11-01";
+  r.price_hash = std::string(64, 'c');
+  r.currency = "USD";
+  r.build_id = "tokenworks 0.1.0 bench";
+  r.region = "eu-central";
+  r.jurisdiction = "DE";
+  r.data_class = "internal";
+  return r;
+}
+
+void make_hold(Record& r) {
+  r.type = EntryType::hold;
+  r.usage = {512, 0, 256, 0};
+  r.amount = {153'600};
+  r.lines.clear();
+  r.finish_reason.clear();
+}
+
+void make_settle(Record& r) {
+  r.type = EntryType::settle;
+  r.usage = {512, 128, 200, 0};
+  r.amount = {124'800};
+  r.lines = {{"input", {38'400}}, {"cached_input", {6'400}}, {"output", {80'000}}};
+  r.finish_reason = "stop";
+}
+
+std::unique_ptr<Ledger> open(const std::string& path) {
+  LedgerOptions options;
+  options.path = path;
+  options.build_id = "bench";
+  auto opened = Ledger::open(options, kClock);
+  if (!opened) {
+    std::fprintf(stderr, "%s\n", opened.error().message.c_str());
+    std::exit(1);
+  }
+  return std::move(*opened);
+}
+
+// HOLD and SETTLE pairs spread over a month, as fast as the queue takes them.
+void fill(const Settings& s, const std::string& path) {
+  const auto ledger = open(path);
+  std::vector<Record> templates;
+  for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
+  const std::int64_t base = kClock.unix_ns() - kMonthNs;
+  const std::int64_t pairs = s.rows / 2, lag = 64;   // sixty-four requests run at any time
+  const std::int64_t begun = now_us();
+  std::int64_t tenth = begun;
+  for (std::int64_t i = 0; i < pairs + lag; ++i) {
+    if (i < pairs) {
+      Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
+      r.unix_ns = base + kMonthNs / pairs * i;
+      r.request = id_of(i, r.unix_ns / 1'000'000);
+      make_hold(r);
+      while (!ledger->append(r)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (i >= lag) {
+      const std::int64_t k = i - lag;
+      Record r = templates[static_cast<std::size_t>(k * 7919 % s.organizations)];
+      r.unix_ns = base + kMonthNs / pairs * k;
+      r.request = id_of(k, r.unix_ns / 1'000'000);
+      make_settle(r);
+      while (!ledger->append(r)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (i % 4096 == 0) {
+      while (ledger->health().queued > 60'000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (i == pairs * 9 / 10) tenth = now_us();
+  }
+  while (ledger->health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::int64_t end = now_us();
+  std::printf("  \"fill\": {\"rows\": %lld, \"entries_per_s\": %lld, \"last_tenth_entries_per_s\": %lld},\n",
+              static_cast<long long>(2 * pairs), static_cast<long long>(2 * pairs * 1'000'000 / (end - begun)),
+              static_cast<long long>(2 * (pairs / 10) * 1'000'000 / (end - tenth)));
+}
+
+// `rate` settles a second (and as many holds), each timed from append to its callback.
+void settle_latency(const Settings& s, const std::string& path) {
+  const auto ledger = open(path);
+  std::atomic<std::int64_t> commits{0};
+  ledger->on_commit([&](std::int64_t, std::int64_t) { ++commits; });
+  std::vector<Record> templates;
+  for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
+  std::mutex mutex;
+  std::vector<std::int64_t> took;
+  const std::int64_t total = s.rate * s.seconds, lag = s.rate / 10;
+  const std::int64_t begun = now_us();
+  for (std::int64_t i = 0; i < total + lag; ++i) {
+    while (now_us() - begun < i * 1'000'000 / s.rate) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    const std::int64_t unix_ns = kClock.unix_ns();
+    if (i < total) {
+      Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
+      r.unix_ns = unix_ns;
+      r.request = id_of(i, begun / 1000);
+      make_hold(r);
+      (void)ledger->append(std::move(r));
+    }
+    if (i >= lag) {
+      const std::int64_t k = i - lag;
+      Record r = templates[static_cast<std::size_t>(k * 7919 % s.organizations)];
+      r.unix_ns = unix_ns;
+      r.request = id_of(k, begun / 1000);
+      make_settle(r);
+      const std::int64_t asked = now_us();
+      (void)ledger->append(std::move(r), [&, asked](const Result<>& done) {
+        if (!done) std::abort();
+        std::lock_guard lock(mutex);
+        took.push_back(now_us() - asked);
+      });
+    }
+  }
+  while (ledger->health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::int64_t wall = now_us() - begun;
+  std::lock_guard lock(mutex);
+  std::printf("  \"settle\": {\"per_s\": %lld, \"commits_per_s\": %lld, \"latency\": %s},\n",
+              static_cast<long long>(total * 1'000'000 / wall), static_cast<long long>(commits.load() * 1'000'000 / wall),
+              percentiles(took).c_str());
+}
+
+void queries(const Settings& s, const std::string& path) {
+  const auto timed = [&](const char* what, const UsageQuery& query) {
+    std::int64_t best = INT64_MAX, first = 0;
+    std::size_t rows = 0;
+    for (int i = 0; i < 5; ++i) {
+      const std::int64_t begun = now_us();
+      const auto answer = usage_of_file(path, query);
+      const std::int64_t took = now_us() - begun;
+      if (!answer) std::abort();
+      rows = answer->size();
+      if (i == 0) first = took;
+      best = std::min(best, took);
+    }
+    std::printf("  \"%s\": {\"rows\": %zu, \"first_us\": %lld, \"best_us\": %lld},\n", what, rows,
+                static_cast<long long>(first), static_cast<long long>(best));
+  };
+  UsageQuery by_day;
+  by_day.bucket_seconds = 86400;
+  by_day.by_model = by_day.by_tier = false;
+  timed("usage_by_day_and_project", by_day);
+  UsageQuery all;
+  timed("usage_total", all);
+  UsageQuery ragged = by_day;                        // ends inside a minute: the edges come from the entries
+  ragged.from_unix_ns = kClock.unix_ns() - kMonthNs / 2 + 123'456'789;
+  timed("usage_by_day_ragged_edges", ragged);
+  if (!s.verify) return;
+  const std::int64_t begun = now_us();
+  const auto report = verify_file(path);
+  if (!report || !report->ok) std::abort();
+  std::printf("  \"verify\": {\"entries\": %lld, \"ms\": %lld},\n", static_cast<long long>(report->entries),
+              static_cast<long long>((now_us() - begun) / 1000));
+}
+
+// A child that dies by SIGKILL with a thousand running requests and a log full of commits; then a timed opening.
+void recovery(const Settings& s, const std::string& path) {
+  std::fflush(stdout);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto ledger = open(path);
+    std::atomic<int> done{0};
+    const std::int64_t base = kClock.unix_ns();
+    for (std::int64_t i = 0; i < 20'000; ++i) {
+      Record r = record_of(i % s.organizations);
+      r.unix_ns = base;
+      r.request = id_of(i + 1'000'000'000, base / 1'000'000);
+      make_hold(r);
+      (void)ledger->append(r);
+      if (i < 1000) {
+        ledger->progress({r.request, {512, 0, 10, 0}, {4'000}, {{"output", {4'000}}}}, [&](const Result<>&) { ++done; });
+        continue;
+      }
+      make_settle(r);
+      (void)ledger->append(std::move(r));
+    }
+    while (done < 1000 || ledger->health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  std::error_code ignored;
+  const auto log_bytes = std::filesystem::file_size(path + "-wal", ignored);
+  const std::int64_t begun = now_us();
+  const auto ledger = open(path);
+  const std::int64_t took = now_us() - begun;
+  std::printf("  \"recovery\": {\"ms\": %lld, \"log_bytes\": %lld, \"settled\": %lld, \"released\": %lld},\n",
+              static_cast<long long>(took / 1000), static_cast<long long>(log_bytes),
+              static_cast<long long>(ledger->recovery().settled), static_cast<long long>(ledger->recovery().released));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings s;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--no-verify") {
+      s.verify = false;
+      continue;
+    }
+    if (i + 1 >= argc) return std::fprintf(stderr, "%s needs a value\n", flag.c_str()), 2;
+    const char* value = argv[++i];
+    if (flag == "--rows") s.rows = std::atoll(value);
+    else if (flag == "--rate") s.rate = std::atoll(value);
+    else if (flag == "--seconds") s.seconds = std::atoll(value);
+    else if (flag == "--organizations") s.organizations = std::atoll(value);
+    else if (flag == "--folder") s.folder = value;
+    else return std::fprintf(stderr, "unknown option %s\n", flag.c_str()), 2;
+  }
+  std::string folder = s.folder + "/bench-ledger-XXXXXX";
+  if (mkdtemp(folder.data()) == nullptr) return std::perror("mkdtemp"), 1;
+  const std::string path = folder + "/ledger.sqlite";
+  std::printf("{\n");
+  auto syncs = disk_syncs(folder, 500);
+  std::printf("  \"disk_fdatasync\": %s,\n", percentiles(syncs).c_str());
+  fill(s, path);
+  const auto bytes = static_cast<long long>(std::filesystem::file_size(path));
+  settle_latency(s, path);
+  queries(s, path);
+  recovery(s, path);
+  std::printf("  \"bytes_per_million_requests\": %lld\n}\n", bytes / (s.rows / 2) * 1'000'000);
+  std::filesystem::remove_all(folder);
+  return 0;
+}

@@ -1,0 +1,3 @@
+#include "ledger/segments.hpp"
+
+#include <gtest/gtest.h>
