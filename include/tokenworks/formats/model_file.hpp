@@ -72,7 +72,7 @@ class ModelFile {
 };
 
 // The Merkle root (RFC 6962 hashing: 0x00 leaf, 0x01 node) over 8 MiB chunks of all sources in order, computed on
-// `threads` threads (<= 0: one per core). docs/ledger_format.md says how to recompute it.
+// `threads` threads (<= 0: one per core). docs/model_digest.md says how to recompute it.
 Digest model_digest(const ModelFile& file, int threads = 0);
 
 }  // namespace tokenworks::formats

@@ -18,6 +18,7 @@ struct HubEnvironment {
   std::string endpoint = "https://huggingface.co";
   std::string cache;                                 // .../hub
   std::string token;                                 // "" when there is none
+  std::string downloads;                             // where URL sources go: $XDG_CACHE_HOME/tokenworks/models
   bool offline = false;
   static HubEnvironment from_environment();
 };
@@ -25,7 +26,9 @@ struct HubEnvironment {
 struct PullRequest {
   std::string source;                                // hf:org/repo[@revision][:file], http(s)://..., or a local path
   std::string sha256;                                // expected hash, 64 hex digits, of the one file pulled; "" for none
-  std::string output;                                // URL only: file or folder to write; "": the cache's `downloads` folder
+  std::string output;                                // URL only: file or folder to write; "": HubEnvironment::downloads
+  int attempts = 5;                                  // per file; a retry goes on where the last attempt stopped
+  int retry_delay_ms = 500;                          // doubled after each failed attempt
 };
 
 struct PullProgress {
