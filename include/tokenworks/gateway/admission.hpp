@@ -12,11 +12,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "tokenworks/base/clock.hpp"
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/base/ticket.hpp"
 #include "tokenworks/base/usage.hpp"
+#include "tokenworks/billing/budgets.hpp"
 #include "tokenworks/billing/price_book.hpp"
 #include "tokenworks/config/config.hpp"
 #include "tokenworks/gateway/types.hpp"
@@ -71,13 +74,19 @@ class Hold {
   Ticket take_ticket();                              // one per prompt of the request: Ask.choices / n times at most
   Tier tier() const;
   std::int64_t granted_output() const;               // per choice; below Ask.output_tokens only when `chunked()`
-  bool chunked() const;                              // a small hold on a small balance: extend() before going on
-  // Chunked holds: asks for more output per choice. The new total granted, or insufficient_quota: end as "budget".
+  // Whether less than Ask.output_tokens is granted so far: a small hold on a small balance, or token windows that are taken
+  // in chunks of reserve_output_tokens. extend() before granted_output() is generated.
+  bool chunked() const;
+  // Asks for another chunk per choice. The new total granted; insufficient_quota: no money, end as "budget"; or
+  // rate_limit_exceeded: a token window is full, ask again after retry_after_ms (exact if nobody else takes) or end as
+  // "budget". Nothing is lost by a refusal: what was granted stays granted.
   Result<std::int64_t> extend();
 
   // Output counted so far; what a crash or a lost coroutine would be settled with. `durable`: see Ledger::progress.
   void progress(const Usage& usage, ledger::OnDurable durable = {});
   // Rates the usage, appends SETTLE, returns the unused part of hold and token windows at once. `durable` after the commit.
+  // A usage of nothing at all appends RELEASE. A usage beyond what was granted (a defect) is cut to it and logged: a charge
+  // is never above its hold.
   Result<billing::Charge> settle(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable);
   const std::string& currency() const;
   const RateState& rates() const;
@@ -91,18 +100,20 @@ class Hold {
 
 class Admission {
  public:
-  // Recovers spent budgets, balances and (conservatively: as used) nothing else from the ledger.
+  // Recovers spent budgets and balances from the ledger; rate windows start empty. `clock` and `ledger` outlive this object
+  // and every Entrance and Hold.
   static Result<std::unique_ptr<Admission>> make(const Clock& clock, ledger::Ledger& ledger, const PlantLabels& labels,
                                                  const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices);
   ~Admission();
 
-  // Swaps limits, budgets and prices whole; what is in flight keeps what it was admitted under.
+  // Swaps limits, budgets and prices whole, or nothing on an error; what is in flight keeps the prices it was admitted under,
+  // and what it holds stands against the new limits and budgets. Reads the ledger for organizations it has not seen yet.
   Result<> reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices);
 
   // rate_limit_exceeded, concurrency_limit_exceeded (retry_after_ms exact), insufficient_permissions (key of the plant).
   Result<Entrance> enter(const tenancy::Principal& who);
   // Token windows, then the hold: rate_limit_exceeded, insufficient_quota, ledger_unavailable. The HOLD record is queued
-  // when this returns; `hold_durable` is called after its commit: no output may leave before.
+  // when this returns; `hold_durable` is called after its commit: no output may leave before. On an error it is never called.
   Result<Hold> admit(const tenancy::Principal& who, Entrance& entrance, const Ask& ask, ledger::OnDurable hold_durable);
 
   struct Totals {
@@ -111,7 +122,22 @@ class Admission {
   };
   Totals totals() const;
 
+  // A TOPUP or ADJUST that is durable: changes the balance. The organization is prepaid from its first TOPUP on.
+  Result<> adjust_balance(std::string_view organization, Money delta, bool topup);
+  struct Standing {
+    std::int64_t holds_open = 0, running = 0;
+    Money held;
+    std::optional<Money> balance;                    // prepaid only
+    std::vector<billing::BudgetState> budgets;
+  };
+  std::optional<Standing> standing(std::string_view organization) const;
+
  private:
+  friend class Hold;
+  static Ticket ticket(const RequestId& request, std::uint32_t tenant, std::uint32_t weight, Tier tier, std::int64_t output_tokens) {
+    return Ticket(request, tenant, weight, tier, output_tokens);
+  }
+
   explicit Admission(std::shared_ptr<AdmissionState> state);
   std::shared_ptr<AdmissionState> state_;
 };

@@ -1,0 +1,287 @@
+#include "admission_hold.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include "tokenworks/base/log.hpp"
+
+namespace tokenworks::gateway {
+namespace {
+
+// Output tokens per choice that a balance too small for the whole request is held by at a time.
+constexpr std::int64_t kMoneyChunk = 64;
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 40;   // far above any context; keeps every product below 2^63
+
+Error no_money(billing::Budgets::Shortage&& shortage) {
+  std::string& m = shortage.message;
+  if (!m.empty()) m[0] = static_cast<char>(m[0] >= 'a' && m[0] <= 'z' ? m[0] - 'a' + 'A' : m[0]);
+  return error(Errc::insufficient_quota, std::move(m));
+}
+
+void tell(const std::vector<billing::BudgetEvent>& events) {
+  for (const billing::BudgetEvent& e : events) {
+    log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
+                                   {"amount", to_string(e.amount)}, {"spent", to_string(e.spent)}, {"period_start", e.period_start_s}});
+  }
+}
+
+}  // namespace
+
+Hold::Inside::Inside(const Place& place, const tenancy::Principal& who, const Ask& ask)
+    : state(place.state), organization(place.organization), path(place.path), tenant(who.tenant), prompt(ask.prompt_tokens), output(ask.output_tokens), choices(ask.choices) {
+  record.request = ask.request;
+  record.organization = who.organization;
+  record.project = who.project;
+  record.key = who.key;
+  record.actor = who.principal;
+  record.model = ask.model;
+  record.model_digest = ask.model_digest;
+  record.tokenizer_digest = ask.tokenizer_digest;
+  record.build_id = state->labels.build_id;
+  record.region = state->labels.region;
+  record.jurisdiction = state->labels.jurisdiction;
+  record.data_class = ask.data_class;
+  record.retry_count = ask.retry_count;
+}
+
+Hold::Inside::~Inside() {
+  if (!open) return;
+  // The coroutine is gone: what it last counted is what was used; without any output nothing is owed.
+  [[maybe_unused]] const auto ended = end(last.output > 0 ? last : Usage{}, "cancelled", {});
+}
+
+Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const Ask& ask, RateState& entrance_rates) {
+  if (prompt < 0 || output < 1 || choices < 1 || prompt > kMostTokens || output > kMostTokens || choices > 4096) {
+    return error(Errc::invalid_request, "a request must ask for at least one output token, and for a number of tokens that can exist",
+                 "max_tokens");
+  }
+  Organization& o = organization;
+  std::unique_lock lock(o.mutex);
+  if (!o.configured) {
+    return error(Errc::insufficient_permissions, "The organization " + o.name + " is not configured at this plant");
+  }
+  record.tier = ask.tier.value_or(o.tier);
+  if (record.tier < o.tier) {                        // the enum descends: priority is 0
+    return error(Errc::invalid_request, "This service tier is above the plan's", "service_tier");
+  }
+  const billing::Rates* found = o.prices->find(ask.model.value, record.tier);
+  if (found == nullptr) {
+    return error(Errc::model_not_found, "The model " + ask.model.value + " has no price in the price book " + o.prices->version());
+  }
+  rates = *found;
+  record.price_version = o.prices->version();
+  record.price_hash = o.prices->hash();
+  record.currency = o.prices->currency();
+  weight = o.weight;
+  reserve = o.reserve_output_tokens;
+  purpose = o.budgets.purpose(short_project(who.project.value), ask.model.value);
+  const std::int64_t now_ms = state->clock.steady_ms();
+  record.unix_ns = state->clock.unix_ns();
+
+  Result<> taken = take_windows(now_ms);
+  if (taken) {
+    taken = take_money(record.unix_ns);
+    if (!taken) return_windows(0);
+  }
+  rate_headers = entrance_rates = rate_state(o.limits.state(path, now_ms));
+  if (!taken) return taken.error();
+  ++o.holds_open;
+  open = true;
+  lock.unlock();
+
+  ledger::Record hold = record;
+  hold.type = ledger::EntryType::hold;
+  hold.amount = held;
+  hold.usage = {.input = prompt, .output = paid_output * choices};
+  return hold;
+}
+
+void Hold::Inside::undo() {
+  std::lock_guard lock(organization.mutex);
+  organization.budgets.settle(purpose, held, Money{0}, record.unix_ns);
+  return_windows(0);
+  --organization.holds_open;
+  open = false;
+}
+
+Result<> Hold::Inside::take_windows(std::int64_t now_ms) {
+  tenancy::Limits& limits = organization.limits;
+  // A limit smaller than prompt and chunk still serves: with as small a chunk as fits it at all.
+  const std::int64_t most = (limits.most_tokens(path) - prompt) / choices;
+  window_output = std::min({output, reserve, std::max<std::int64_t>(most, 1)});
+  const std::int64_t units = prompt + window_output * choices;
+  tenancy::Limits::TokensTaken taken;
+  if (auto refusal = limits.take_tokens(path, units, now_ms, taken)) return refused(*refusal, units);
+  windows.push_back(taken);
+  return {};
+}
+
+Result<> Hold::Inside::take_money(std::int64_t unix_ns) {
+  billing::Budgets& budgets = organization.budgets;
+  const auto full = billing::worst_case(rates, prompt, output * choices);
+  if (!full) return full.error();
+  held = *full;
+  paid_output = output;
+  auto shortage = budgets.hold(purpose, held, unix_ns);
+  if (!shortage) return {};
+  // Too little for all of it. If nothing else is set aside there, what is left is spent chunk by chunk.
+  if (!shortage->alone) return no_money(std::move(*shortage));
+  const std::int64_t chunk = std::min(output, kMoneyChunk) * choices;
+  paid_output = billing::affordable_output(rates, prompt, chunk, shortage->available) / choices;
+  if (paid_output < 1) return no_money(std::move(*shortage));
+  held = *billing::worst_case(rates, prompt, paid_output * choices);
+  if (auto still = budgets.hold(purpose, held, unix_ns)) return no_money(std::move(*still));
+  return {};
+}
+
+Result<std::int64_t> Hold::Inside::extend() {
+  if (!open) return error(Errc::internal, "a hold was extended after its end");
+  if (granted() >= output) return granted();
+  const Money before = held;
+  const std::int64_t paid_before = paid_output;
+  std::int64_t unix_ns = 0;
+  Result<> taken;
+  {
+    std::lock_guard lock(organization.mutex);
+    const std::int64_t now_ms = state->clock.steady_ms();
+    unix_ns = state->clock.unix_ns();
+    if (paid_output <= window_output && paid_output < output) taken = extend_money(unix_ns);
+    if (taken && window_output < output && window_output < paid_output) taken = extend_windows(now_ms);
+    rate_headers = rate_state(organization.limits.state(path, now_ms));
+  }
+  if (held > before) {
+    ledger::Record more = record;
+    more.type = ledger::EntryType::extend;
+    more.unix_ns = unix_ns;
+    more.amount = Money{held.nano - before.nano};
+    more.usage = {.output = (paid_output - paid_before) * choices};
+    if (auto queued = state->ledger().append(std::move(more), {}); !queued) {
+      std::lock_guard lock(organization.mutex);
+      organization.budgets.settle(purpose, Money{held.nano - before.nano}, Money{0}, unix_ns);
+      held = before;
+      paid_output = paid_before;
+      return queued.error();
+    }
+  }
+  if (!taken) return taken.error();
+  return granted();
+}
+
+Result<> Hold::Inside::extend_money(std::int64_t unix_ns) {
+  billing::Budgets& budgets = organization.budgets;
+  std::int64_t wanted = std::min(output, paid_output + kMoneyChunk);
+  auto whole = billing::worst_case(rates, prompt, wanted * choices);
+  if (!whole) return whole.error();
+  if (auto shortage = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns)) {
+    const auto available = add(held, shortage->available);
+    wanted = available ? billing::affordable_output(rates, prompt, wanted * choices, *available) / choices : 0;
+    if (wanted <= paid_output) return no_money(std::move(*shortage));
+    whole = billing::worst_case(rates, prompt, wanted * choices);
+    if (auto still = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns)) return no_money(std::move(*still));
+  }
+  held = *whole;
+  paid_output = wanted;
+  return {};
+}
+
+Result<> Hold::Inside::extend_windows(std::int64_t now_ms) {
+  tenancy::Limits& limits = organization.limits;
+  const std::int64_t room = limits.free_tokens(path, now_ms) / choices;
+  // As much of a chunk as there is room for; without any room the answer names when there will be some.
+  const std::int64_t step = std::clamp<std::int64_t>(room, 1, std::min(reserve, output - window_output));
+  tenancy::Limits::TokensTaken taken;
+  if (auto refusal = limits.take_tokens(path, step * choices, now_ms, taken)) return refused(*refusal, step * choices);
+  windows.push_back(taken);
+  window_output += step;
+  return {};
+}
+
+void Hold::Inside::return_windows(std::int64_t used) {
+  std::int64_t unused = -used;
+  for (const auto& taken : windows) unused += taken.units;
+  for (auto taken = windows.rbegin(); taken != windows.rend() && unused > 0; ++taken) {
+    const std::int64_t part = std::min(unused, taken->units);
+    organization.limits.give_back(path, *taken, part);
+    unused -= part;
+  }
+  windows.clear();
+}
+
+Usage Hold::Inside::within(const Usage& usage) const {
+  Usage u;
+  u.input = std::clamp<std::int64_t>(usage.input, 0, prompt);
+  u.cached_input = std::clamp<std::int64_t>(usage.cached_input, 0, u.input);
+  u.output = std::clamp<std::int64_t>(usage.output, 0, granted() * choices);
+  u.reasoning = std::clamp<std::int64_t>(usage.reasoning, 0, u.output);
+  if (u != usage) {
+    log::error("usage_beyond_hold", {{"request", record.request.to_string()}, {"input", usage.input}, {"output", usage.output},
+                                     {"granted_input", prompt}, {"granted_output", granted() * choices}});
+  }
+  return u;
+}
+
+void Hold::Inside::progress(const Usage& usage, ledger::OnDurable durable) {
+  if (!open) return;
+  last = within(usage);
+  const auto charge = billing::rate(rates, last);
+  assert(charge);                                    // below the worst case, which could be counted
+  ledger::Progress progress{record.request, last, charge->total, {}};
+  progress.lines.reserve(charge->lines.size());
+  for (const billing::ChargeLine& line : charge->lines) progress.lines.emplace_back(line.token_class, line.amount);
+  state->ledger().progress(std::move(progress), std::move(durable));
+}
+
+Result<billing::Charge> Hold::Inside::end(const Usage& reported, const std::string& finish_reason, ledger::OnDurable durable) {
+  if (!open) return error(Errc::internal, "a hold was ended twice");
+  open = false;
+  const Usage usage = within(reported);
+  auto charge = billing::rate(rates, usage);
+  assert(charge && charge->total <= held);
+  std::vector<billing::BudgetEvent> events;
+  {
+    std::lock_guard lock(organization.mutex);
+    // The entry's time is the one its charge is budgeted under, so that the books and the budgets agree on periods.
+    record.unix_ns = state->clock.unix_ns();
+    events = organization.budgets.settle(purpose, held, charge->total, record.unix_ns);
+    return_windows(usage.input + usage.output);
+    --organization.holds_open;
+    rate_headers = rate_state(organization.limits.state(path, state->clock.steady_ms()));
+  }
+  record.finish_reason = finish_reason;
+  if (usage == Usage{}) {
+    record.type = ledger::EntryType::release;
+    record.amount = held;
+  } else {
+    record.type = ledger::EntryType::settle;
+    record.amount = charge->total;
+    record.usage = usage;
+    for (const billing::ChargeLine& line : charge->lines) record.lines.emplace_back(line.token_class, line.amount);
+  }
+  // `currency()` and `tier()` are asked after the end: the record keeps them.
+  state->send(record, std::move(durable));
+  tell(events);
+  return std::move(*charge);
+}
+
+Hold::Hold(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
+Hold::Hold(Hold&&) noexcept = default;
+Hold& Hold::operator=(Hold&&) noexcept = default;
+Hold::~Hold() = default;
+
+Ticket Hold::take_ticket() {
+  assert(inside_->open && inside_->tickets < inside_->choices);
+  ++inside_->tickets;
+  return Admission::ticket(inside_->record.request, inside_->tenant, inside_->weight, inside_->record.tier, inside_->granted());
+}
+Tier Hold::tier() const { return inside_->record.tier; }
+std::int64_t Hold::granted_output() const { return inside_->granted(); }
+bool Hold::chunked() const { return inside_->granted() < inside_->output; }
+Result<std::int64_t> Hold::extend() { return inside_->extend(); }
+void Hold::progress(const Usage& usage, ledger::OnDurable durable) { inside_->progress(usage, std::move(durable)); }
+Result<billing::Charge> Hold::settle(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable) {
+  return inside_->end(usage, finish_reason, std::move(durable));
+}
+const std::string& Hold::currency() const { return inside_->record.currency; }
+const RateState& Hold::rates() const { return inside_->rate_headers; }
+
+}  // namespace tokenworks::gateway

@@ -1,0 +1,55 @@
+#pragma once
+// Hold::Inside: what an admitted request has set aside, and the record that will end it. Owned by the one coroutine of its
+// request; the organization's mutex guards only what it shares with others.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "admission_state.hpp"
+
+namespace tokenworks::gateway {
+
+struct Hold::Inside {
+  Inside(const Place& place, const tenancy::Principal& who, const Ask& ask);
+  ~Inside();                                         // ends the hold if nobody did
+
+  // Takes the token windows and the money, all or nothing, and returns the HOLD record to append.
+  Result<ledger::Record> take(const tenancy::Principal& who, const Ask& ask, RateState& rates);
+  void undo();                                       // the HOLD record was refused: as if it had never been taken
+
+  Result<std::int64_t> extend();
+  void progress(const Usage& usage, ledger::OnDurable durable);
+  Result<billing::Charge> end(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable);
+
+  std::int64_t granted() const { return std::min(paid_output, window_output); }
+
+  const std::shared_ptr<AdmissionState> state;
+  Organization& organization;
+  const tenancy::Limits::Path path;
+  ledger::Record record;                             // what HOLD, EXTEND and the end have in common
+  billing::Rates rates;                              // frozen at admission
+  RateState rate_headers;
+  std::uint32_t tenant = 0, weight = 1;
+  std::int64_t prompt = 0, output = 0, choices = 1;  // as asked; output per choice
+  std::int64_t reserve = 1;                          // the chunk in which token windows are taken, per choice
+  std::int64_t paid_output = 0, window_output = 0;   // per choice
+  std::vector<tenancy::Limits::TokensTaken> windows;
+  billing::Budgets::Purpose purpose = 0;
+  Money held;
+  Usage last;                                        // of progress()
+  std::int64_t tickets = 0;
+  bool open = false;
+
+ private:
+  // Both under the organization's mutex.
+  Result<> take_windows(std::int64_t now_ms);
+  Result<> take_money(std::int64_t unix_ns);
+  Result<> extend_money(std::int64_t unix_ns);
+  Result<> extend_windows(std::int64_t now_ms);
+  void return_windows(std::int64_t used);
+
+  Usage within(const Usage& usage) const;            // cut to what was granted
+};
+
+}  // namespace tokenworks::gateway
