@@ -1,7 +1,7 @@
 """`tokenworks models pull` against a fake Hub: the real binary (TOKENWORKS_BIN), real sockets, the real cache layout.
 
 The command line under test: `models pull SOURCE [--sha256 HEX] [--output PATH] [--json]`. With --json, stdout is one
-object {"path", "files", "bytes_fetched", "revision"}; progress goes to stderr. An error is exit code 1 or 2 and a message.
+object {"path", "bytes_fetched", "revision"}; progress goes to stderr. An error is exit code 1 or 2 and a message.
 """
 import hashlib
 import json
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import huggingface_hub as hub_package  # the reference reader of the cache
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -58,7 +59,6 @@ def test_a_gguf_file_is_resumed_verified_and_linked(binary, tmp_path):
 
 
 def test_the_cache_is_the_one_huggingface_hub_reads(binary, tmp_path):
-    hub_package = pytest.importorskip("huggingface_hub", reason="the reference reader of the cache")
     files = {"config.json": b'{"a": 1}', "model.safetensors": WEIGHTS, "tokenizer.json": b"{}", "README.md": b"no"}
     with FakeHub(files) as hub:
         out = good(pull(binary, tmp_path, "hf:org/model", endpoint=hub.endpoint))
