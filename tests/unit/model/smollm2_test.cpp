@@ -18,8 +18,8 @@ using namespace test;
 
 const LoadOptions kOptions{.context_tokens = 512, .kv_cache_bytes = 48 << 20, .sequences_max = 32, .rows_max = 256};
 // Logits of the exact path: fp32 summed in another order through 30 layers. Logits reach 25; top-2 margins of a choice
-// above twice this must fall the same way.
-constexpr double kLogitTolerance = 2e-3;
+// above twice this must fall the same way (measured: 1.3e-4).
+constexpr double kLogitTolerance = 5e-4;
 
 std::size_t top(std::span<const float> row) {
   return static_cast<std::size_t>(std::max_element(row.begin(), row.end()) - row.begin());
