@@ -3,39 +3,17 @@
 namespace tokenworks::tokenizer {
 namespace {
 
-// Characters that interact in normalization never do so across a place before an ASCII character: those are starters and
-// are never the second half of a composition. So marked text is cut there, neighbours with equal marks stay together, and
-// a piece in which a mark changes between such places counts as untrusted.
+// Each run of equal trust by itself: a combining mark at the start of a user's message does not reach into the template's
+// text before it, where it could otherwise turn the end of a control token into another character.
 template <class Transform>
-MarkedText by_stable_pieces(const MarkedText& in, Transform transform) {
+MarkedText by_run(const MarkedText& in, Transform transform) {
   MarkedText out;
-  const std::string& text = in.text();
   std::string result;
-  const auto put = [&](std::size_t begin, std::size_t end, bool trusted) {
+  in.each_run(0, in.text().size(), [&](std::string_view text, bool trusted) {
     result.clear();
-    transform(std::string_view(text).substr(begin, end - begin), result);
+    transform(text, result);
     out.append(result, trusted);
-  };
-  if (in.uniform()) {
-    put(0, text.size(), !in.runs().empty() && in.runs()[0].trusted);
-    return out;
-  }
-  std::size_t pending = 0, piece = 0;                // [pending, piece) has the mark `mark`; the next piece starts at `piece`
-  bool mark = false;
-  const auto close = [&](std::size_t end) {
-    const bool trusted = in.all_trusted(piece, end);
-    if (piece > pending && trusted != mark) {
-      put(pending, piece, mark);
-      pending = piece;
-    }
-    mark = trusted;
-    piece = end;
-  };
-  for (std::size_t at = 1; at < text.size(); ++at) {
-    if (static_cast<unsigned char>(text[at]) < 0x80) close(at);
-  }
-  close(text.size());
-  put(pending, text.size(), mark);
+  });
   return out;
 }
 
@@ -81,10 +59,10 @@ MarkedText prepend(const MarkedText& in, const Prepend& how) {
 struct Applier {
   MarkedText text;
   void operator()(const UnicodeForm& s) {
-    text = by_stable_pieces(text, [&](std::string_view in, std::string& out) { normalize(in, s.form, out); });
+    text = by_run(text, [&](std::string_view in, std::string& out) { normalize(in, s.form, out); });
   }
   void operator()(const Lowercase&) {
-    text = by_stable_pieces(text, [](std::string_view in, std::string& out) { lowercase(in, out); });
+    text = by_run(text, [](std::string_view in, std::string& out) { lowercase(in, out); });
   }
   void operator()(const StripSpace& s) { text = strip(text, s); }
   void operator()(const Prepend& s) { text = prepend(text, s); }

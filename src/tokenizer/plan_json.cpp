@@ -191,7 +191,11 @@ Result<Plan> plan_from_json(const formats::TokenizerData& data) {
   for (const AddedToken& token : plan.added) {
     if (token.special) plan.decoder.control[static_cast<std::size_t>(token.id)] = true;
   }
-  if (auto read = read_decoder(member(root, "decoder"), plan.bpe.spellings, plan.decoder); !read) return read.error();
+  std::vector<std::string> shown = plan.bpe.spellings;
+  for (const AddedToken& token : plan.added) {       // a token that is matched in normalized text decodes to such
+    if (token.normalized) shown[static_cast<std::size_t>(token.id)] = plan.normalizer.apply(MarkedText(token.content, true)).text();
+  }
+  if (auto read = read_decoder(member(root, "decoder"), shown, plan.decoder); !read) return read.error();
 
   const std::optional<TokenId> from_template = template_bos(root);
   if (data.add_bos.value_or(from_template.has_value())) plan.bos = from_template ? from_template : data.bos;

@@ -175,7 +175,7 @@ struct PreTokenizerReader {
         if (!given) return given.error();
         behavior = *given;
       }
-      to.add(must_split("[!-/:-@\\[-`{-~\\p{P}]", behavior));
+      to.add(must_split(punctuation_pattern(), behavior));
     } else {
       return bad_part(where, "is a '" + *type + "', which is not supported (ByteLevel, Split, Digits, Metaspace, Punctuation, "
                              "Whitespace, WhitespaceSplit and Sequence are)");

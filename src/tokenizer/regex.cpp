@@ -181,6 +181,14 @@ bool Regex::find(std::string_view text, std::size_t from, Match& match) const {
 
 std::string numeric_class() { return "\\p{N}" + std::string(kRustNumbers); }
 
+std::string punctuation_pattern() {
+  std::string later(kNotPunctuation);
+  for (const CategoryAddition& addition : kCategoryAdditions) {
+    if (addition.category == "P") later += addition.ranges;
+  }
+  return "(?![" + later + "])[" + std::string(kPunctuation) + "]";
+}
+
 std::string word_class() {
   // Alphabetic (letters, Nl and Other_Alphabetic, whose members are marks but for the circled letters), marks, decimal
   // digits, connectors and the two joiners: Unicode TR 18, annex C.

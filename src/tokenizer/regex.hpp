@@ -33,6 +33,8 @@ class Regex {
   std::shared_ptr<const Code> code_;
 };
 
+// One character of what the pre-tokenizer "Punctuation" means.
+std::string punctuation_pattern();
 // Character classes for hand-written patterns, to be put between brackets.
 std::string numeric_class();                         // Rust's char::is_numeric: the pre-tokenizer "Digits"
 std::string word_class();                            // \w of Rust's regex crate
