@@ -1,0 +1,319 @@
+#include "engine/engine_impl.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include "tokenworks/base/log.hpp"
+
+namespace tokenworks::engine {
+namespace {
+
+constexpr std::size_t kInboxMessages = std::size_t{1} << 20;   // cancels and extensions are never refused; submits have their own bound
+constexpr std::int64_t kSleepMaxNs = 10'000'000'000;
+
+scheduler::Options scheduler_options(const model::RunnerInfo& info, const EngineOptions& options) {
+  scheduler::Options o;
+  o.kv_blocks = info.kv_blocks;
+  o.context_tokens = info.context_tokens;
+  o.rows_max = info.rows_max;
+  o.sequences_max = info.sequences_max;
+  o.step_target_ns = options.step_target_ns;
+  o.prefix_cache = options.prefix_cache;
+  o.cache_secret = options.cache_secret;
+  return o;
+}
+
+}  // namespace
+
+EngineImpl::EngineImpl(std::unique_ptr<model::Runner> runner, const EngineOptions& options, const Clock& clock,
+                       std::function<void(const StepReport&)> on_step)
+    : runner_(std::move(runner)),
+      options_(options),
+      clock_(clock),
+      on_step_(std::move(on_step)),
+      scheduler_options_(scheduler_options(runner_->info(), options)),
+      inbox_(kInboxMessages),
+      scheduler_(std::make_unique<scheduler::Scheduler>(scheduler_options_)) {
+  status_.kv_blocks_free = runner_->info().kv_blocks;
+  thread_ = std::thread([this] { loop(); });
+}
+
+EngineImpl::~EngineImpl() { stop(); }
+
+std::unique_ptr<Engine> make_engine(std::unique_ptr<model::Runner> runner, const EngineOptions& options, const Clock& clock,
+                                    std::function<void(const StepReport&)> on_step) {
+  return std::make_unique<EngineImpl>(std::move(runner), options, clock, std::move(on_step));
+}
+
+// What would otherwise break a step for everybody is refused here, on the caller's thread.
+Result<> EngineImpl::check(const Ticket& ticket, const Sequence& sequence) const {
+  const std::int32_t vocab = info().vocab;
+  const auto known = [&](TokenId t) { return t >= 0 && t < vocab; };
+  if (!std::all_of(sequence.prompt.begin(), sequence.prompt.end(), known)) {
+    return error(Errc::invalid_request, "the prompt holds a token id outside the vocabulary of " + std::to_string(vocab));
+  }
+  for (const auto& bias : sequence.bias) {
+    if (!known(bias.token)) {
+      return error(Errc::invalid_request,
+                   "logit_bias names token " + std::to_string(bias.token) + ", the vocabulary has " + std::to_string(vocab),
+                   "logit_bias");
+    }
+  }
+  if (sequence.choices < 1) return error(Errc::invalid_request, "n must be at least 1", "n");
+  if (!sequence.constraints.empty() && sequence.constraints.size() != sequence.choices) {
+    return error(Errc::internal, "a sequence has constraints, but not one per choice");
+  }
+  if (ticket.output_tokens() < 1) return error(Errc::internal, "a ticket without output tokens");
+  return scheduler::check_fits(scheduler_options_, static_cast<std::int64_t>(sequence.prompt.size()), sequence.max_tokens);
+}
+
+Result<> EngineImpl::submit(Ticket ticket, Sequence sequence, std::shared_ptr<TokenStream> stream) {
+  assert(stream);
+  if (stopping_) return error(Errc::server_draining, "the server is shutting down; try another one");
+  if (failed_) return error(Errc::engine_failed, "the engine has failed and is being restarted");
+  if (auto ok = check(ticket, sequence); !ok) return ok.error();
+  const bool full = waiting_.fetch_add(1) >= static_cast<std::int64_t>(options_.inbox);
+  if (full || stopping_) {
+    waiting_.fetch_sub(1);
+    if (!full) return error(Errc::server_draining, "the server is shutting down; try another one");
+    Error e = error(Errc::server_is_overloaded,
+                    std::to_string(options_.inbox) + " requests are waiting for this model already; try again later");
+    e.retry_after_ms = std::max<std::int64_t>(1000, status().predicted_wait_ns / 1'000'000);
+    return e;
+  }
+  {
+    std::lock_guard lock(status_mutex_);
+    if (idle_) idle_ = false, progress_ns_ = clock_.steady_ns();
+  }
+  if (!inbox_.push(std::make_unique<Request>(std::move(ticket), std::move(sequence), std::move(stream)))) {
+    waiting_.fetch_sub(1);
+    return error(Errc::server_draining, "the server is shutting down; try another one");
+  }
+  return {};
+}
+
+void EngineImpl::cancel(const RequestId& request, std::uint32_t choice) { inbox_.push(Cancel{request, choice}); }
+
+void EngineImpl::extend(const RequestId& request, std::int64_t output_tokens, bool final) {
+  inbox_.push(Extend{request, output_tokens, final});
+}
+
+EngineStatus EngineImpl::status() const {
+  std::lock_guard lock(status_mutex_);
+  EngineStatus status = status_;
+  // Requests the thread has not even seen yet wait as well: it may be stuck.
+  status.waiting = std::max(status.waiting, waiting_.load());
+  status.last_step_age_ns = idle_ ? 0 : std::max<std::int64_t>(0, clock_.steady_ns() - progress_ns_);
+  status.failed = failed_;
+  status.healthy = !status.failed && status.last_step_age_ns <= options_.stuck_after_ns;
+  return status;
+}
+
+void EngineImpl::stop() {
+  std::lock_guard lock(stop_mutex_);
+  stopping_ = true;
+  inbox_.close();
+  if (thread_.joinable()) thread_.join();
+}
+
+void EngineImpl::loop() {
+  bool worked = false;
+  while (!stopping_) {
+    receive(!worked);
+    if (stopping_) break;
+    worked = false;
+    if (!failed_) {
+      try {
+        worked = step();
+      } catch (const std::exception& e) {
+        fail(std::string("the step threw: ") + e.what());
+      }
+    }
+    flush();
+    publish();
+  }
+  receive(false);                                    // what was submitted before the door closed
+  end_all(Finish::cancelled);
+  flush();
+  publish();
+}
+
+// Takes what arrived; with `wait` sleeps until something does, a deadline passes, or the engine stops.
+void EngineImpl::receive(bool wait) {
+  if (wait) {
+    std::int64_t patience = kSleepMaxNs;
+    if (const std::int64_t next = scheduler_->next_deadline_ns(); next != 0) {
+      patience = std::clamp<std::int64_t>(next - clock_.steady_ns(), 1'000'000, kSleepMaxNs);
+    }
+    {
+      std::lock_guard lock(status_mutex_);
+      if (inbox_.size() == 0) idle_ = true;
+    }
+    inbox_.wait_drain(messages_, std::chrono::nanoseconds(patience));
+    std::lock_guard lock(status_mutex_);
+    if (idle_) idle_ = false, progress_ns_ = clock_.steady_ns();
+  } else {
+    inbox_.drain(messages_);
+  }
+  for (Message& message : messages_) {
+    if (auto* request = std::get_if<std::unique_ptr<Request>>(&message)) {
+      begin(std::move(*request));
+    } else if (const auto* c = std::get_if<Cancel>(&message)) {
+      on(*c);
+    } else {
+      on(std::get<Extend>(message));
+    }
+  }
+  messages_.clear();
+}
+
+void EngineImpl::begin(std::unique_ptr<Request> owned) {
+  Request& r = *owned;
+  const RequestId id = r.ticket.request();
+  Sequence& s = r.sequence;
+  r.prompt_tokens = static_cast<std::int64_t>(s.prompt.size());
+  const auto prompt = std::make_shared<scheduler::Prompt>(std::move(s.prompt));
+  s.prompt = {};
+  r.choices.resize(s.choices);
+  for (std::uint32_t i = 0; i < s.choices; ++i) {
+    Choice& c = r.choices[i];
+    c.request = &r;
+    c.number = i;
+    if (!s.constraints.empty()) c.constraint = s.constraints[i].get();
+    if (r.penalties) c.seen.start(prompt->tokens(), r.penalties_from_prompt);
+  }
+  if (failed_ || !requests_.try_emplace(id, std::move(owned)).second) {
+    if (!failed_) log::error("request_id_in_use", {{"request_id", id.to_string()}});
+    for (Choice& c : r.choices) r.stream->push({.choice = c.number, .finish = Finish::failed});
+    leave_waiting(r);
+    r.stream->flush();
+    return;
+  }
+  for (Choice& c : r.choices) {
+    scheduler::SequenceSpec spec;
+    spec.prompt = prompt;
+    spec.tenant = r.ticket.tenant();
+    spec.weight = r.ticket.weight();
+    spec.tier = r.ticket.tier();
+    spec.max_tokens = s.max_tokens;
+    spec.deadline_ns = s.deadline_ns;
+    spec.leader = c.number == 0 ? scheduler::kNoHandle : r.choices[0].handle;
+    const auto handle = scheduler_->add(spec, clock_.steady_ns());
+    assert(handle);                                  // check() asked the same question
+    c.handle = *handle;
+    if (by_handle_.size() <= *handle) by_handle_.resize(*handle + 1, nullptr);
+    by_handle_[*handle] = &c;
+    ++r.alive;
+  }
+}
+
+void EngineImpl::on(const Cancel& message) {
+  const auto found = requests_.find(message.request);
+  if (found == requests_.end()) return;
+  for (Choice& c : found->second->choices) {
+    if (c.handle == scheduler::kNoHandle) continue;
+    if (message.choice == kAllChoices || message.choice == c.number) end_choice(c, Finish::cancelled);
+  }
+}
+
+void EngineImpl::on(const Extend& message) {
+  const auto found = requests_.find(message.request);
+  if (found == requests_.end()) return;
+  Request& r = *found->second;
+  r.limit = std::max(r.limit, message.output_tokens);
+  r.final_limit = r.final_limit || message.final;
+  for (Choice& c : r.choices) {
+    if (!c.paused || c.handle == scheduler::kNoHandle) continue;
+    if (c.produced < r.limit) {
+      c.paused = false;
+      scheduler_->resume(c.handle);
+    } else if (r.final_limit) {
+      end_choice(c, Finish::budget);
+    }
+  }
+}
+
+void EngineImpl::end_choice(Choice& choice, Finish finish) {
+  scheduler_->cancel(choice.handle);
+  choice.request->stream->push({.choice = choice.number, .finish = finish});
+  end_told(choice);
+}
+
+void EngineImpl::end_told(Choice& choice) {
+  Request& r = *choice.request;
+  touch(r);
+  by_handle_[choice.handle] = nullptr;
+  choice.handle = scheduler::kNoHandle;
+  if (--r.alive == 0) {
+    leave_waiting(r);
+    ended_.push_back(r.ticket.request());            // forgotten in flush(): the step still looks at it
+  }
+}
+
+void EngineImpl::end_all(Finish finish) {
+  for (auto& [id, request] : requests_) {
+    for (Choice& c : request->choices) {
+      if (c.handle != scheduler::kNoHandle) end_choice(c, finish);
+    }
+  }
+}
+
+// The device is lost: everybody is told, and nothing runs any more. The process is to be restarted.
+void EngineImpl::fail(const std::string& why) {
+  failed_ = true;
+  log::error("engine_failed", {{"reason", why}, {"sequences", static_cast<std::int64_t>(requests_.size())}});
+  // A plan may be open; the scheduler is asked nothing any more.
+  for (auto& [id, request] : requests_) {
+    for (Choice& c : request->choices) {
+      if (c.handle == scheduler::kNoHandle) continue;
+      request->stream->push({.choice = c.number, .finish = Finish::failed});
+      end_told(c);
+    }
+  }
+  scheduler_ = std::make_unique<scheduler::Scheduler>(scheduler_options_);
+}
+
+void EngineImpl::touch(Request& request) {
+  if (request.touched) return;
+  request.touched = true;
+  touched_.push_back(&request);
+}
+
+void EngineImpl::leave_waiting(Request& request) {
+  if (!request.waits) return;
+  request.waits = false;
+  waiting_.fetch_sub(1);
+}
+
+// One wake per stream and step, then the ended requests go.
+void EngineImpl::flush() {
+  for (Request* request : touched_) {
+    request->touched = false;
+    request->stream->flush();
+  }
+  touched_.clear();
+  for (const RequestId& id : ended_) requests_.erase(id);
+  ended_.clear();
+}
+
+void EngineImpl::publish() {
+  const scheduler::Stats stats = scheduler_->stats();
+  const std::int64_t predicted = scheduler_->predicted_wait_ns();
+  std::lock_guard lock(status_mutex_);
+  status_.running = stats.running;
+  status_.waiting = stats.waiting;
+  status_.kv_blocks_used = stats.blocks_used;
+  status_.kv_blocks_cached = stats.blocks_cached;
+  status_.kv_blocks_free = stats.blocks_free;
+  status_.steps = stats.steps;
+  status_.tokens_generated = tokens_generated_;
+  status_.preemptions = stats.preemptions;
+  status_.prefix_hit_tokens = stats.prefix_hit_tokens;
+  status_.prefill_tokens = stats.prefill_tokens;
+  status_.decode_tokens = stats.decode_tokens;
+  status_.predicted_wait_ns = predicted;
+  status_.fairness_gap_units = stats.fairness_gap_units;
+  status_.fairness_bound_units = stats.fairness_bound_units;
+}
+
+}  // namespace tokenworks::engine

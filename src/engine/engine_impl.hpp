@@ -1,0 +1,103 @@
+#pragma once
+// EngineImpl: the step loop. Everything below "engine thread" is touched by that thread alone and needs no lock; other
+// threads reach it through the inbox and read it through `status_`. The thread never waits for a client, never spins: with
+// nothing to run it sleeps on the inbox.
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "engine/request.hpp"
+#include "tokenworks/base/mailbox.hpp"
+#include "tokenworks/engine/engine.hpp"
+#include "tokenworks/scheduler/scheduler.hpp"
+
+namespace tokenworks::engine {
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(std::unique_ptr<model::Runner> runner, const EngineOptions& options, const Clock& clock,
+             std::function<void(const StepReport&)> on_step);
+  ~EngineImpl() override;
+
+  const model::RunnerInfo& info() const override { return runner_->info(); }
+  Result<> submit(Ticket ticket, Sequence sequence, std::shared_ptr<TokenStream> stream) override;
+  void cancel(const RequestId& request, std::uint32_t choice) override;
+  void extend(const RequestId& request, std::int64_t output_tokens, bool final) override;
+  EngineStatus status() const override;
+  void stop() override;
+
+ private:
+  struct Cancel {
+    RequestId request;
+    std::uint32_t choice;
+  };
+  struct Extend {
+    RequestId request;
+    std::int64_t output_tokens;
+    bool final;
+  };
+  using Message = std::variant<std::unique_ptr<Request>, Cancel, Extend>;
+
+  Result<> check(const Ticket& ticket, const Sequence& sequence) const;
+
+  // Engine thread: the loop (engine_impl.cpp).
+  void loop();
+  void receive(bool wait);
+  void begin(std::unique_ptr<Request> request);
+  void on(const Cancel& message);
+  void on(const Extend& message);
+  void end_choice(Choice& choice, Finish finish);    // tells the scheduler, then the stream
+  void end_told(Choice& choice);                     // the scheduler and the stream know already
+  void end_all(Finish finish);
+  void fail(const std::string& why);
+  void touch(Request& request);
+  void leave_waiting(Request& request);
+  void flush();
+  void publish();
+
+  // Engine thread: one step (step.cpp).
+  bool step();                                       // false: nothing to run
+  void expire(const std::vector<scheduler::Handle>& handles);
+  void build(const scheduler::StepPlan& plan);
+  scheduler::Outcome take(Choice& choice, backend::Sampled& sampled);
+  Finish finish_after(const Choice& choice, TokenId token) const;
+
+  std::unique_ptr<model::Runner> runner_;
+  const EngineOptions options_;
+  const Clock& clock_;
+  const std::function<void(const StepReport&)> on_step_;
+  scheduler::Options scheduler_options_;
+
+  Mailbox<Message> inbox_;
+  std::atomic<std::int64_t> waiting_{0};             // requests between submit and their first rows
+  std::atomic<bool> failed_{false}, stopping_{false};
+  mutable std::mutex status_mutex_;
+  EngineStatus status_;
+  std::int64_t progress_ns_ = 0;                     // last finished step, or when work came after none was there
+  bool idle_ = true;                                 // nothing pending
+  std::mutex stop_mutex_;
+
+  // Engine thread.
+  std::unique_ptr<scheduler::Scheduler> scheduler_;
+  std::vector<Message> messages_;
+  std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
+  std::vector<Choice*> by_handle_;
+  std::vector<RequestId> ended_;
+  std::vector<std::shared_ptr<TokenStream>> touched_streams_;
+  std::vector<Request*> touched_;
+  std::vector<backend::SequenceRows> sequence_rows_;
+  std::vector<std::int32_t> sample_rows_;
+  std::vector<backend::SampleRow> sampling_;
+  std::vector<Choice*> sampling_choices_;
+  std::vector<backend::Sampled> sampled_;
+  std::vector<scheduler::Outcome> outcomes_;
+  std::int64_t tokens_generated_ = 0;
+
+  std::thread thread_;                               // last: starts when everything else stands
+};
+
+}  // namespace tokenworks::engine

@@ -1,0 +1,66 @@
+#pragma once
+// What the engine thread keeps of a request and of each of its choices. Private to the room.
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "tokenworks/engine/engine.hpp"
+#include "tokenworks/scheduler/scheduler.hpp"
+
+namespace tokenworks::engine {
+
+// Which tokens a choice has seen and how often it made them: what penalties are computed from, kept up to date per token.
+class SeenTokens {
+ public:
+  // `with_prompt`: prompt tokens count as seen (repetition penalty).
+  void start(std::span<const TokenId> prompt, bool with_prompt) {
+    if (!with_prompt) return;
+    for (const TokenId t : prompt) entry(t);
+  }
+  void add(TokenId token) { ++counts_[entry(token)].in_output; }
+  std::span<const backend::TokenCount> counts() const { return counts_; }
+
+ private:
+  std::size_t entry(TokenId token) {
+    const auto [it, fresh] = where_.try_emplace(token, counts_.size());
+    if (fresh) counts_.push_back({token, 0});
+    return it->second;
+  }
+  std::vector<backend::TokenCount> counts_;
+  std::unordered_map<TokenId, std::size_t> where_;
+};
+
+struct Request;
+
+struct Choice {
+  Request* request = nullptr;
+  std::uint32_t number = 0;
+  scheduler::Handle handle = scheduler::kNoHandle;   // kNoHandle: ended
+  std::int64_t produced = 0;
+  bool paused = false;                               // at the ticket's limit
+  SeenTokens seen;
+  Constraint* constraint = nullptr;
+};
+
+struct Request {
+  Request(Ticket t, Sequence s, std::shared_ptr<TokenStream> out)
+      : ticket(std::move(t)), sequence(std::move(s)), stream(std::move(out)), limit(ticket.output_tokens()) {
+    const auto& p = sequence.sampling;
+    penalties_from_prompt = p.repetition_penalty != 1.0f;
+    penalties = penalties_from_prompt || p.presence_penalty != 0.0f || p.frequency_penalty != 0.0f;
+  }
+
+  Ticket ticket;
+  Sequence sequence;                                 // without its prompt, which the scheduler holds
+  std::shared_ptr<TokenStream> stream;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t limit;                                // output tokens per choice that are paid for
+  bool final_limit = false;
+  bool penalties = false, penalties_from_prompt = false;
+  bool waits = true;                                 // counts against the inbox: no rows of it ran yet
+  bool touched = false;                              // its stream is to be flushed after the step
+  std::uint32_t alive = 0;                           // choices that have not ended
+  std::vector<Choice> choices;
+};
+
+}  // namespace tokenworks::engine

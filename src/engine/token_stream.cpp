@@ -1,0 +1,63 @@
+#include <iterator>
+
+#include "tokenworks/engine/engine.hpp"
+
+namespace tokenworks::engine {
+
+const char* name(Finish finish) {
+  switch (finish) {
+    case Finish::running: return "running";
+    case Finish::stop: return "stop";
+    case Finish::length: return "length";
+    case Finish::budget: return "budget";
+    case Finish::cancelled: return "cancelled";
+    case Finish::deadline: return "deadline";
+    case Finish::failed: return "failed";
+  }
+  return "unknown";
+}
+
+void TokenStream::drain(std::vector<TokenEvent>& into) {
+  std::lock_guard lock(mutex_);
+  if (into.empty()) {
+    into.swap(events_);
+  } else {
+    into.insert(into.end(), std::move_iterator(events_.begin()), std::move_iterator(events_.end()));
+    events_.clear();
+  }
+  woken_ = false;
+}
+
+std::int64_t TokenStream::cached_tokens() const {
+  std::lock_guard lock(mutex_);
+  return cached_;
+}
+
+void TokenStream::detach() {
+  std::function<void()> gone;
+  std::lock_guard lock(mutex_);
+  gone.swap(wake_);
+}
+
+void TokenStream::push(TokenEvent&& event) {
+  std::lock_guard lock(mutex_);
+  events_.push_back(std::move(event));
+  pending_ = true;
+}
+
+// The wake runs under the mutex: once detach() returned, none is under way either.
+void TokenStream::flush() {
+  std::lock_guard lock(mutex_);
+  if (!pending_) return;
+  pending_ = false;
+  if (woken_ || !wake_) return;
+  woken_ = true;
+  wake_();
+}
+
+void TokenStream::set_cached(std::int64_t tokens) {
+  std::lock_guard lock(mutex_);
+  cached_ = tokens;
+}
+
+}  // namespace tokenworks::engine

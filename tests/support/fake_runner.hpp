@@ -1,0 +1,170 @@
+#pragma once
+// FakeRunner: a model of a few lines with a real paged cache. Rows write their token and position into the cell the block
+// table names; the next token is a hash over the whole context *read back through the table*, so a wrong table, a block
+// that was not zeroed, a wrong chunk or another tenant's block changes the output. `expected_output` says what a prompt must
+// give, from its tokens alone. For tests; the hooks may be used from the test's thread.
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+#include "tokenworks/model/runner.hpp"
+
+namespace tokenworks::test {
+
+inline constexpr TokenId kVocab = 1000;
+inline constexpr TokenId kStopToken = 7;
+inline constexpr TokenId kNanPrompt = 999;           // a prompt that starts with it samples nothing finite
+
+inline std::uint64_t mix(std::uint64_t h, std::uint64_t value) {
+  h ^= value + 0x9e3779b97f4a7c15 + (h << 6) + (h >> 2);
+  h *= 0xff51afd7ed558ccd;
+  return h ^ h >> 33;
+}
+
+// The fake model's next token: a function of the context, the seed, the choice and the output position. The stop token and
+// the NaN token are made only where the context asks for it.
+inline TokenId next_token(const std::vector<TokenId>& context, std::uint64_t seed, std::uint32_t choice, std::int64_t position) {
+  std::uint64_t h = mix(seed, choice);
+  for (const TokenId t : context) h = mix(h, static_cast<std::uint64_t>(t));
+  const auto t = static_cast<TokenId>(mix(h, static_cast<std::uint64_t>(position)) % 900) + 10;
+  return t % 50 == 0 ? kStopToken : t;
+}
+
+// Up to `most` tokens; ends with the stop token unless `ignore_eos`.
+inline std::vector<TokenId> expected_output(std::vector<TokenId> context, std::int64_t most, std::uint64_t seed = 0,
+                                            std::uint32_t choice = 0, bool ignore_eos = false) {
+  std::vector<TokenId> output;
+  while (static_cast<std::int64_t>(output.size()) < most) {
+    const TokenId t = next_token(context, seed, choice, static_cast<std::int64_t>(output.size()));
+    output.push_back(t);
+    context.push_back(t);
+    if (t == kStopToken && !ignore_eos) break;
+  }
+  return output;
+}
+
+class FakeRunner final : public model::Runner {
+ public:
+  struct Shape {
+    std::int32_t kv_blocks = 256, context_tokens = 1024, rows_max = 64, sequences_max = 64;
+  };
+  // What a test may look at and turn, shared so that it outlives the engine's runner.
+  struct Controls {
+    std::atomic<bool> fail{false};                   // the next step loses the device
+    std::atomic<bool> throws{false};
+    std::atomic<int> steps{0}, violations{0}, largest_batch{0};
+    std::atomic<std::int64_t> blocks_zeroed{0};
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool held = false;                               // steps stop inside run()
+    int hold_before = -1;                            // ... from the step of this number on, counted from 0
+    bool inside = false;
+    std::vector<std::vector<backend::TokenCount>> seen;   // of every sampled row with penalties
+
+    void hold(bool on) {
+      std::lock_guard lock(mutex);
+      held = on;
+      changed.notify_all();
+    }
+    void hold_before_step(int step) {
+      std::lock_guard lock(mutex);
+      hold_before = step;
+    }
+    void wait_inside() {                             // until a step is held
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return inside; });
+    }
+  };
+
+  FakeRunner(const Shape& shape, std::shared_ptr<Controls> controls)
+      : controls_(std::move(controls)), cells_(static_cast<std::size_t>(shape.kv_blocks) * backend::kBlockTokens) {
+    info_.vocab = kVocab;
+    info_.context_tokens = shape.context_tokens;
+    info_.kv_blocks = shape.kv_blocks;
+    info_.rows_max = shape.rows_max;
+    info_.sequences_max = shape.sequences_max;
+    info_.stop_tokens = {kStopToken};
+  }
+
+  const model::RunnerInfo& info() const override { return info_; }
+
+  Result<> run(const model::Step& step, std::span<backend::Sampled> sampled) override {
+    {
+      std::unique_lock lock(controls_->mutex);
+      if (controls_->steps == controls_->hold_before) controls_->held = true;
+      controls_->inside = controls_->held;
+      controls_->changed.notify_all();
+      controls_->changed.wait(lock, [&] { return !controls_->held; });
+      controls_->inside = false;
+    }
+    ++controls_->steps;
+    if (controls_->throws) throw std::runtime_error("fake throw");
+    if (controls_->fail) return error(Errc::engine_failed, "fake device lost");
+    controls_->largest_batch = std::max(controls_->largest_batch.load(), static_cast<int>(step.rows.sequences.size()));
+    std::size_t sample = 0;
+    for (const backend::SequenceRows& s : step.rows.sequences) {
+      for (std::int32_t i = 0; i < s.rows; ++i) {
+        Cell& cell = at(step.rows, s, s.context - s.rows + i);
+        if (cell.position >= 0) ++controls_->violations;     // written twice without being zeroed
+        const auto row = static_cast<std::size_t>(s.row + i);
+        cell = {step.rows.tokens[row], step.rows.positions[row]};
+      }
+      if (sample == step.sample_rows.size() || step.sample_rows[sample] != s.row + s.rows - 1) continue;
+      std::vector<TokenId> context;
+      for (std::int32_t i = 0; i < s.context; ++i) {
+        const Cell& cell = at(step.rows, s, i);
+        if (cell.position != i) ++controls_->violations;
+        context.push_back(cell.token);
+      }
+      sampled[sample] = draw(context, step.sampling[sample]);
+      ++sample;
+    }
+    if (sample != step.sample_rows.size()) ++controls_->violations;
+    return {};
+  }
+
+  void zero_blocks(std::span<const std::int32_t> blocks) override {
+    for (const std::int32_t b : blocks) {
+      for (std::int32_t i = 0; i < backend::kBlockTokens; ++i) cells_[static_cast<std::size_t>(b * backend::kBlockTokens + i)] = {};
+      ++controls_->blocks_zeroed;
+    }
+  }
+
+ private:
+  struct Cell {
+    TokenId token = 0;
+    std::int32_t position = -1;
+  };
+
+  Cell& at(const backend::StepRows& rows, const backend::SequenceRows& s, std::int32_t position) {
+    const std::int32_t block = rows.block_tables[static_cast<std::size_t>(s.table + position / backend::kBlockTokens)];
+    return cells_[static_cast<std::size_t>(block * backend::kBlockTokens + position % backend::kBlockTokens)];
+  }
+
+  backend::Sampled draw(const std::vector<TokenId>& context, const backend::SampleRow& row) {
+    backend::Sampled s;
+    if (context.front() == kNanPrompt) return s;
+    s.token = next_token(context, row.params->seed, row.choice, row.position);
+    for (const backend::TokenBias& b : row.bias) {
+      if (b.bias >= 100) s.token = b.token;
+    }
+    for (TokenId tried = 0; row.mask != nullptr && (row.mask[s.token / 32] >> (s.token % 32) & 1) == 0; ++tried) {
+      if (tried == kVocab) return {};
+      s.token = (s.token + 1) % kVocab;
+    }
+    s.logprob = -0.5f;
+    if (row.params->top_logprobs > 0) s.top = {{s.token, -0.5f}, {s.token + 1, -1.0f}};
+    if (!row.seen.empty()) {
+      std::lock_guard lock(controls_->mutex);
+      controls_->seen.emplace_back(row.seen.begin(), row.seen.end());
+    }
+    return s;
+  }
+
+  std::shared_ptr<Controls> controls_;
+  std::vector<Cell> cells_;
+  model::RunnerInfo info_;
+};
+
+}  // namespace tokenworks::test

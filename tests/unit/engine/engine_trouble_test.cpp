@@ -1,0 +1,192 @@
+// When things go wrong: a device that is lost, numbers that are not, a step that hangs, a queue that is full, the end.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "collector.hpp"
+
+namespace tokenworks::engine {
+namespace {
+
+using test::expected_output;
+
+std::vector<TokenId> prompt_of(TokenId seed, std::size_t length) {
+  std::vector<TokenId> prompt;
+  for (std::size_t i = 0; i < length; ++i) prompt.push_back(10 + static_cast<TokenId>((static_cast<std::size_t>(seed) * 37 + i * i) % 900));
+  return prompt;
+}
+
+Sequence endless(std::vector<TokenId> prompt) {
+  Sequence s = sequence(std::move(prompt), 900);
+  s.ignore_eos = true;
+  return s;
+}
+
+TEST(EngineTrouble, ALostDeviceFailsEverySequenceAndRefusesNewOnes) {
+  for (const bool throws : {false, true}) {
+    Rig rig;
+    rig.controls->hold_before_step(5);
+    Collector a, b(2);
+    ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), endless(prompt_of(1, 40)), a.stream()));
+    auto two = endless(prompt_of(2, 40));
+    two.choices = 2;
+    ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2)), std::move(two), b.stream()));
+    rig.controls->wait_inside();
+    (throws ? rig.controls->throws : rig.controls->fail) = true;
+    Collector late;                                  // accepted while nobody knows yet
+    ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(3)), endless(prompt_of(3, 40)), late.stream()));
+    rig.controls->hold(false);
+    a.wait(), b.wait(), late.wait();
+    EXPECT_EQ(a.finish(), Finish::failed);
+    EXPECT_EQ(b.finish(0), Finish::failed);
+    EXPECT_EQ(b.finish(1), Finish::failed);
+    EXPECT_EQ(late.finish(), Finish::failed);
+    const auto refused = rig.engine->submit(TicketForTest::make(request_id(4)), endless(prompt_of(3, 40)), late.stream());
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::engine_failed);
+    const EngineStatus status = rig.engine->status();
+    EXPECT_TRUE(status.failed);
+    EXPECT_FALSE(status.healthy);
+    EXPECT_EQ(status.running + status.waiting, 0);
+  }
+}
+
+TEST(EngineTrouble, ARowWithoutANumberEndsItsSequenceAlone) {
+  Rig rig;
+  Collector bad, good;
+  std::vector<TokenId> poisoned = prompt_of(4, 80);
+  poisoned[0] = test::kNanPrompt;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), endless(poisoned), bad.stream()));
+  const auto prompt = prompt_of(5, 80);
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2)), sequence(prompt, 30), good.stream()));
+  bad.wait(), good.wait();
+  EXPECT_EQ(bad.finish(), Finish::failed);
+  EXPECT_TRUE(bad.tokens().empty());
+  EXPECT_EQ(good.tokens(), expected_output(prompt, 30));
+  EXPECT_TRUE(rig.engine->status().healthy);
+  // And nothing of it is found in the prefix cache.
+  Collector again;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(3)), endless(poisoned), again.stream()));
+  again.wait();
+  EXPECT_EQ(again.finish(), Finish::failed);
+  EXPECT_EQ(again.stream()->cached_tokens(), 0);
+}
+
+TEST(EngineTrouble, AStuckStepDropsHealthAndAFinishedOneRestoresIt) {
+  EngineOptions options;
+  options.stuck_after_ns = 2'000'000'000;
+  Rig rig({}, options);
+  rig.clock.advance_ns(3'600'000'000'000);           // an idle hour is no reason
+  EXPECT_TRUE(rig.engine->status().healthy);
+  EXPECT_EQ(rig.engine->status().last_step_age_ns, 0);
+  rig.controls->hold_before_step(3);
+  Collector c;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), endless(prompt_of(6, 20)), c.stream()));
+  rig.controls->wait_inside();
+  rig.clock.advance_ns(1'900'000'000);
+  EXPECT_TRUE(rig.engine->status().healthy);
+  rig.clock.advance_ns(200'000'000);
+  EXPECT_FALSE(rig.engine->status().healthy);
+  EXPECT_FALSE(rig.engine->status().failed);
+  EXPECT_EQ(rig.engine->status().last_step_age_ns, 2'100'000'000);
+  rig.controls->hold(false);
+  c.wait();
+  rig.settle();
+  EXPECT_TRUE(rig.engine->status().healthy);
+}
+
+TEST(EngineTrouble, WaitingForAnExtensionIsNotBeingStuck) {
+  Rig rig;
+  Collector c;
+  auto s = endless(prompt_of(6, 20));
+  s.extendable = true;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1), 0, 3), std::move(s), c.stream()));
+  c.wait(3);
+  while (rig.engine->status().last_step_age_ns != 0 || rig.engine->status().steps < 3) std::this_thread::yield();
+  rig.clock.advance_ns(60'000'000'000);
+  for (int i = 0; i < 100 && rig.engine->status().last_step_age_ns != 0; ++i) std::this_thread::yield();
+  EXPECT_TRUE(rig.engine->status().healthy);
+  rig.engine->extend(request_id(1), 3, true);
+  c.wait();
+  EXPECT_EQ(c.finish(), Finish::budget);
+}
+
+TEST(EngineTrouble, AFullQueueIsRefusedWithAWaitAndHasRoomAgainLater) {
+  EngineOptions options;
+  options.inbox = 4;
+  Rig rig({}, options);
+  rig.controls->hold(true);
+  std::vector<std::unique_ptr<Collector>> accepted;
+  int refused = 0;
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    auto c = std::make_unique<Collector>();
+    const auto r = rig.engine->submit(TicketForTest::make(request_id(i)), sequence(prompt_of(7, 30), 5), c->stream());
+    if (r) {
+      accepted.push_back(std::move(c));
+      continue;
+    }
+    ++refused;
+    EXPECT_EQ(r.error().code, Errc::server_is_overloaded);
+    EXPECT_GE(r.error().retry_after_ms, 1000);
+  }
+  EXPECT_GE(refused, 4);
+  EXPECT_GE(accepted.size(), 4u);
+  rig.controls->hold(false);
+  for (auto& c : accepted) c->wait();
+  Collector c;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(99)), sequence(prompt_of(7, 30), 5), c.stream()));
+  c.wait();
+  EXPECT_EQ(c.tokens(), expected_output(prompt_of(7, 30), 5));
+}
+
+TEST(EngineTrouble, StoppingEndsEverythingAsCancelledAndRefusesWhatComesLater) {
+  Rig rig({.kv_blocks = 64, .context_tokens = 1000, .sequences_max = 2});
+  rig.controls->hold_before_step(4);
+  std::vector<std::unique_ptr<Collector>> all;
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    all.push_back(std::make_unique<Collector>());
+    ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(i)), endless(prompt_of(8, 30)), all.back()->stream()));
+  }
+  rig.controls->wait_inside();
+  std::thread stopping([&] { rig.engine->stop(); });
+  Collector late;
+  for (std::uint64_t i = 100;; ++i) {                // until the door is closed
+    all.push_back(std::make_unique<Collector>());
+    const auto r = rig.engine->submit(TicketForTest::make(request_id(i)), endless(prompt_of(8, 30)), all.back()->stream());
+    if (r) continue;
+    all.pop_back();
+    EXPECT_TRUE(r.error().code == Errc::server_draining || r.error().code == Errc::server_is_overloaded);
+    break;
+  }
+  rig.controls->hold(false);
+  stopping.join();
+  for (auto& c : all) {
+    c->wait();
+    EXPECT_EQ(c->finish(), Finish::cancelled);
+  }
+  const auto r = rig.engine->submit(TicketForTest::make(request_id(1)), endless(prompt_of(8, 30)), late.stream());
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::server_draining);
+}
+
+TEST(EngineTrouble, ADeadlineEndsASequenceThatRunsAndOneThatWaits) {
+  Rig rig({.kv_blocks = 256, .context_tokens = 1000, .sequences_max = 1});
+  rig.controls->hold_before_step(5);
+  Collector runs, waits;
+  auto s = endless(prompt_of(9, 30));
+  s.deadline_ns = rig.clock.steady_ns() + 1'000'000'000;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), s, runs.stream()));
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2)), s, waits.stream()));
+  rig.controls->wait_inside();
+  rig.clock.advance_ns(1'000'000'000);
+  rig.controls->hold(false);
+  runs.wait(), waits.wait();
+  EXPECT_EQ(runs.finish(), Finish::deadline);
+  EXPECT_EQ(runs.tokens(), expected_output(prompt_of(9, 30), static_cast<std::int64_t>(runs.tokens().size()), 0, 0, true));
+  EXPECT_EQ(waits.finish(), Finish::deadline);
+  EXPECT_TRUE(waits.tokens().empty());
+}
+
+}  // namespace
+}  // namespace tokenworks::engine

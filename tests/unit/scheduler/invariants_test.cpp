@@ -1,0 +1,101 @@
+// Random lives over thousands of seeds, every step checked from the outside (tests/support/scheduler_driver.hpp) and the
+// scheduler's own books audited.
+#include <gtest/gtest.h>
+
+#include "support/paths.hpp"
+#include "support/scheduler_driver.hpp"
+
+namespace tokenworks::scheduler {
+namespace {
+
+using test::SchedulerDriver;
+
+std::vector<TokenId> random_prompt(std::mt19937_64& random, std::size_t most) {
+  static const std::vector<TokenId> kShared = [] {   // half of the prompts begin alike, in every tenant
+    std::vector<TokenId> tokens;
+    for (TokenId t = 0; t < 512; ++t) tokens.push_back(1 + t % 7);
+    return tokens;
+  }();
+  std::vector<TokenId> prompt;
+  if (random() % 2 == 0) prompt.assign(kShared.begin(), kShared.begin() + static_cast<long>(random() % most));
+  const std::size_t own = 1 + random() % most;
+  while (prompt.size() < own) prompt.push_back(1 + static_cast<TokenId>(random() % 3));
+  if (prompt.size() > most) prompt.resize(most);
+  return prompt;
+}
+
+Options random_options(std::mt19937_64& random) {
+  Options options;
+  options.kv_blocks = 4 + static_cast<std::int32_t>(random() % (random() % 4 == 0 ? 200 : 40));
+  options.context_tokens = options.kv_blocks * 16;
+  options.rows_max = 8 + static_cast<std::int32_t>(random() % 120);
+  options.sequences_max = 1 + static_cast<std::int32_t>(random() % 16);
+  options.prefix_cache = random() % 4 != 0;
+  options.cache_secret = "secret";
+  options.hash_bits = random() % 3 == 0 ? 2 : 128;
+  return options;
+}
+
+void random_life(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const Options options = random_options(random);
+  SchedulerDriver driver(options);
+  const auto most = static_cast<std::size_t>(options.kv_blocks * 16 / 2);
+  const std::uint32_t tenants = 1 + random() % 5;
+  const std::uint64_t arrivals = 10 + random() % 60;
+  std::int64_t added = 0;
+  const auto checked = [&] {
+    const std::string broken = driver.scheduler().audit();
+    SchedulerDriver::require(broken.empty(), broken);
+  };
+  for (int step = 0; step < 250; ++step) {
+    while (random() % 100 < arrivals) {
+      const auto tenant = static_cast<std::uint32_t>(random() % tenants);
+      const auto tier = static_cast<Tier>(random() % 3);
+      const auto prompt = random_prompt(random, most);
+      const auto output = static_cast<std::int64_t>(1 + random() % std::min<std::size_t>(most, 60));
+      const std::int64_t deadline = random() % 10 == 0 ? driver.now() + static_cast<std::int64_t>(random() % 50'000'000) : 0;
+      const Handle leader = driver.add(tenant, 1 + tenant, tier, prompt, output, kNoHandle, deadline);
+      ++added;
+      if (random() % 5 != 0) continue;
+      for (std::uint64_t n = random() % 4; n > 0; --n, ++added) {
+        driver.add(tenant, 1 + tenant, tier, prompt, output, leader, deadline);
+      }
+    }
+    while (!driver.live().empty() && random() % 100 < 15) {
+      auto any = driver.live().begin();
+      std::advance(any, static_cast<long>(random() % driver.live().size()));
+      driver.cancel(any->first);
+    }
+    if (random() % 3 == 0) driver.resume_all();
+    driver.step(random, 30, 10, random() % 2 == 0 ? 0 : static_cast<std::int64_t>(random() % 60'000'000));
+    checked();
+  }
+  // No more arrivals: everything comes to its end, and nothing that can run waits for nothing.
+  for (int step = 0; !driver.live().empty(); ++step) {
+    driver.resume_all();
+    SchedulerDriver::require(driver.step(random), "nothing was planned although sequences can run");
+    checked();
+    SchedulerDriver::require(step < 40'000, "sequences do not end");
+  }
+  SchedulerDriver::require(driver.finished() == added, "sequences and ends do not balance");
+  SchedulerDriver::require(driver.scheduler().empty(), "not empty in the end");
+  const Stats stats = driver.scheduler().stats();
+  SchedulerDriver::require(stats.blocks_used == 0, "blocks stay in use after the last sequence");
+  SchedulerDriver::require(stats.blocks_cached + stats.blocks_free == options.kv_blocks, "blocks were lost");
+  if (!options.prefix_cache) SchedulerDriver::require(stats.blocks_cached == 0, "cached without a prefix cache");
+}
+
+TEST(SchedulerInvariants, HoldThroughRandomLives) {
+  const std::uint64_t seeds = test::long_run() ? 20'000 : 250;
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    try {
+      random_life(seed);
+    } catch (const std::exception& broken) {
+      FAIL() << "seed " << seed << ": " << broken.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tokenworks::scheduler
