@@ -20,6 +20,8 @@ Result<std::unique_ptr<Books>> Books::connect(const StoreOptions& options, const
   auto store = Connection::open(options.path, options.vfs, access);
   if (!store) return store.error();
   // WAL with FULL: every commit is synced before it returns. Checkpoints are ours (checkpointer.hpp).
+  // EXTRA while the mode changes: the old journal's removal must be on the disk before anything relies on the log.
+  if (auto done = store->run("PRAGMA synchronous = EXTRA"); !done) return done.error();
   auto mode = store->prepare("PRAGMA journal_mode = WAL");
   if (!mode) return mode.error();
   const auto row = mode->step();

@@ -38,6 +38,13 @@ const SystemClock kClock;
 
 std::int64_t now_us() { return kClock.steady_ns() / 1000; }
 
+// CPU time of the whole process, kernel included.
+std::int64_t cpu_us() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return t.tv_sec * 1'000'000 + t.tv_nsec / 1000;
+}
+
 std::string percentiles(std::vector<std::int64_t>& us) {
   std::sort(us.begin(), us.end());
   const auto at = [&](std::size_t permille) { return us[std::min(us.size() - 1, us.size() * permille / 1000)]; };
@@ -123,8 +130,8 @@ void fill(const Settings& s, const std::string& path) {
   for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
   const std::int64_t base = kClock.unix_ns() - kMonthNs;
   const std::int64_t pairs = s.rows / 2, lag = 64;   // sixty-four requests run at any time
-  const std::int64_t begun = now_us();
-  std::int64_t tenth = begun;
+  const std::int64_t begun = now_us(), cpu_begun = cpu_us();
+  std::int64_t tenth = begun, tenth_left = 0;
   for (std::int64_t i = 0; i < pairs + lag; ++i) {
     if (i < pairs) {
       Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
@@ -144,13 +151,18 @@ void fill(const Settings& s, const std::string& path) {
     if (i % 4096 == 0) {
       while (ledger->health().queued > 60'000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    if (i == pairs * 9 / 10) tenth = now_us();
+    if (i == pairs * 9 / 10) {
+      tenth = now_us();
+      tenth_left = 2 * (pairs / 10) + ledger->health().queued;
+    }
   }
   while (ledger->health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const std::int64_t end = now_us();
-  std::printf("  \"fill\": {\"rows\": %lld, \"entries_per_s\": %lld, \"last_tenth_entries_per_s\": %lld},\n",
+  std::printf("  \"fill\": {\"rows\": %lld, \"entries_per_s\": %lld, \"last_tenth_entries_per_s\": %lld, "
+              "\"cpu_ns_per_entry\": %lld},\n",
               static_cast<long long>(2 * pairs), static_cast<long long>(2 * pairs * 1'000'000 / (end - begun)),
-              static_cast<long long>(2 * (pairs / 10) * 1'000'000 / (end - tenth)));
+              static_cast<long long>(tenth_left * 1'000'000 / (end - tenth)),
+              static_cast<long long>((cpu_us() - cpu_begun) * 1000 / (2 * pairs)));
 }
 
 // `rate` settles a second (and as many holds), each timed from append to its callback.
