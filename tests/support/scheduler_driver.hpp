@@ -2,6 +2,8 @@
 // SchedulerDriver: runs a Scheduler against a pretend device and checks every step from the outside: what the block tables
 // lead to must be exactly the sequence's own tokens, a block must never show another tenant's data, a step must keep to its
 // budget, a sequence must end once. Throws std::runtime_error with the first thing that is wrong. For tests.
+#include <concepts>
+#include <functional>
 #include <map>
 #include <random>
 #include <set>
@@ -23,14 +25,18 @@ class SchedulerDriver {
     std::int64_t output_left = 0;
     std::uint64_t id = 0;
     std::int64_t added_step = 0;
-    bool paused = false, first_rows = false;
-  };
-  struct Work {                                      // what one step did for one tenant, in cost units
-    double units = 0;
+    std::int64_t added_ns = 0;
+    bool paused = false;
+    bool running = false;                            // has rows in the cache, or had in the last plan
+    std::int32_t computed = 0;                       // tokens in the cache after the last step
+    std::int64_t planned_step = 0;
+    bool left_over = false;                          // of the last step it was planned in
+    bool decoding() const { return tokens.size() > prompt && computed + 1 == static_cast<std::int32_t>(tokens.size()); }
   };
 
-  explicit SchedulerDriver(const scheduler::Options& options)
-      : options_(options), scheduler_(options), cells_(static_cast<std::size_t>(options.kv_blocks) * 16) {}
+  // Without `read_back` the cache is not simulated: for long contexts.
+  explicit SchedulerDriver(const scheduler::Options& options, bool read_back = true)
+      : options_(options), scheduler_(options), read_back_(read_back), cells_(static_cast<std::size_t>(options.kv_blocks) * 16) {}
 
   scheduler::Scheduler& scheduler() { return scheduler_; }
   std::map<scheduler::Handle, Live>& live() { return live_; }
@@ -39,7 +45,19 @@ class SchedulerDriver {
   void pass_ns(std::int64_t ns) { now_ += ns; }
   const scheduler::StepPlan& plan() const { return *plan_; }
   const std::map<std::uint32_t, double>& work() const { return work_; }   // of the last step, units by `account`
-  std::int64_t longest_wait_steps() const { return longest_wait_; }
+  // Time to first rows or first output is the caller's to measure: called for every sampled token, after the step.
+  std::function<void(const Live&)> on_token;
+  std::function<void()> on_planned;                  // after a plan, before its commit
+
+  // Seen from the outside: could one more unit of step budget have gone to this sequence in the last step? What runs and
+  // was not served to its end could use it, and so could what waits while a slot is free (and the cache is ample).
+  bool left_work(const Live& live) const {
+    if (live.paused) return false;
+    if (!live.running) return live.added_step < steps_ && slots_free_;
+    if (live.planned_step == steps_) return live.left_over;
+    return true;
+  }
+  std::int64_t steps() const { return steps_; }
 
   scheduler::Handle add(std::uint32_t tenant, std::uint32_t weight, Tier tier, std::vector<TokenId> prompt,
                         std::int64_t max_tokens, scheduler::Handle leader = scheduler::kNoHandle,
@@ -61,6 +79,7 @@ class SchedulerDriver {
     live.output_left = max_tokens;
     live.id = ++ids_;
     live.added_step = steps_;
+    live.added_ns = now_;
     require(live_.emplace(*handle, std::move(live)).second, "a handle was given out twice");
     return *handle;
   }
@@ -71,7 +90,13 @@ class SchedulerDriver {
   }
 
   // One step; false when the plan was empty. `pause` and `poison` in 1/1000 per sampled row.
+  // `step_ns` says what the step takes, 0: nothing the cost model may learn from.
   bool step(std::mt19937_64& random, int pause = 0, int poison = 0, std::int64_t step_ns = 0) {
+    return step(random, [step_ns](const scheduler::StepPlan&) { return step_ns; }, pause, poison);
+  }
+  template <class Takes>
+    requires std::invocable<Takes, const scheduler::StepPlan&>
+  bool step(std::mt19937_64& random, const Takes& takes, int pause = 0, int poison = 0) {
     ++steps_;
     plan_ = &scheduler_.plan(now_);
     const scheduler::StepPlan& p = *plan_;
@@ -82,18 +107,28 @@ class SchedulerDriver {
     for (const std::int32_t b : p.zero) {
       for (int i = 0; i < 16; ++i) cells_[static_cast<std::size_t>(b) * 16 + static_cast<std::size_t>(i)] = {};
     }
-    for (const auto h : p.preempted) require(live_.count(h) == 1, "an unknown sequence was preempted");
+    for (const auto h : p.preempted) {
+      require(live_.count(h) == 1, "an unknown sequence was preempted");
+      live_.at(h).running = false;
+      live_.at(h).computed = 0;
+      live_.at(h).added_step = steps_;               // not before the next step again
+    }
+    slots_free_ = scheduler_.stats().running < options_.sequences_max;
     work_.clear();
     if (p.items.empty()) return false;
     check_budget(p);
+    const std::int64_t step_ns = takes(p);
     std::set<scheduler::Handle> once;
     std::vector<scheduler::Outcome> outcomes;
     std::vector<scheduler::Handle> sampled;
     for (const auto& item : p.items) {
       require(once.insert(item.handle).second, "a sequence stands twice in a plan");
       run(p, item);
-      if (!item.samples) continue;
-      Live& live = live_.at(item.handle);
+      if (item.samples) sampled.push_back(item.handle);
+    }
+    if (on_planned) on_planned();
+    for (const auto h : sampled) {
+      Live& live = live_.at(h);
       scheduler::Outcome outcome;
       outcome.token = static_cast<TokenId>((live.tokens.back() * 31 + static_cast<TokenId>(live.tokens.size())) & 1023) + 1;
       live.tokens.push_back(outcome.token);
@@ -105,16 +140,16 @@ class SchedulerDriver {
         outcome.then = scheduler::Outcome::Then::pauses;
         live.paused = true;
       }
-      sampled.push_back(item.handle);
       outcomes.push_back(outcome);
     }
+    now_ += step_ns > 0 ? step_ns : 1'000'000;
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
+      if (on_token) on_token(live_.at(sampled[i]));
       if (outcomes[i].then == scheduler::Outcome::Then::ends || outcomes[i].then == scheduler::Outcome::Then::ends_poisoned) {
         live_.erase(sampled[i]);
         ++finished_;
       }
     }
-    now_ += step_ns > 0 ? step_ns : 1'000'000;
     scheduler_.commit(outcomes, now_, step_ns);
     return true;
   }
@@ -150,6 +185,15 @@ class SchedulerDriver {
     const std::int32_t context = item.first + item.count;
     require(context <= static_cast<std::int32_t>(live.tokens.size()), "planned beyond what is known");
     require(item.samples == (context == static_cast<std::int32_t>(live.tokens.size())), "samples at the wrong place");
+    if (read_back_) read_back(p, item, live, context);
+    live.running = true;
+    live.computed = context;
+    live.planned_step = steps_;
+    live.left_over = context < static_cast<std::int32_t>(live.tokens.size());
+    const double rows = item.decode ? 2.0 : item.count;
+    work_[live.tenant] += rows + (item.started ? 0.1 * item.cached : 0);
+  }
+  void read_back(const scheduler::StepPlan& p, const scheduler::PlannedRows& item, const Live& live, std::int32_t context) {
     for (std::int32_t i = 0; i < item.count; ++i) {
       const auto row = static_cast<std::size_t>(item.row + i);
       require(p.positions[row] == item.first + i, "a row has the wrong position");
@@ -164,12 +208,6 @@ class SchedulerDriver {
       require(cell.position == i && cell.token == live.tokens[static_cast<std::size_t>(i)],
               "the cache does not hold this sequence's tokens at position " + std::to_string(i));
     }
-    const double rows = item.decode ? 2.0 : item.count;
-    work_[live.tenant] += rows + (item.started ? 0.1 * item.cached : 0);
-    if (!live.first_rows) {
-      live.first_rows = true;
-      longest_wait_ = std::max(longest_wait_, steps_ - live.added_step);
-    }
   }
   Cell& cell_of(const scheduler::StepPlan& p, const scheduler::PlannedRows& item, std::int32_t position) {
     const std::int32_t block = p.block_tables.at(static_cast<std::size_t>(item.table + position / 16));
@@ -179,11 +217,13 @@ class SchedulerDriver {
 
   scheduler::Options options_;
   scheduler::Scheduler scheduler_;
+  const bool read_back_;
   std::vector<Cell> cells_;
   std::map<scheduler::Handle, Live> live_;
   std::map<std::uint32_t, double> work_;
   const scheduler::StepPlan* plan_ = nullptr;
-  std::int64_t now_ = 1'000'000'000, steps_ = 0, finished_ = 0, longest_wait_ = 0;
+  std::int64_t now_ = 1'000'000'000, steps_ = 0, finished_ = 0;
+  bool slots_free_ = false;
   std::uint64_t ids_ = 0;
 };
 

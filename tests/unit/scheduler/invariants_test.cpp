@@ -44,7 +44,9 @@ void random_life(std::uint64_t seed) {
   const std::uint32_t tenants = 1 + random() % 5;
   const std::uint64_t arrivals = 10 + random() % 60;
   std::int64_t added = 0;
-  const auto checked = [&] {
+  int steps = 0;
+  const auto checked = [&](int every) {              // the audit looks at everything: not in every step
+    if (++steps % every != 0) return;
     const std::string broken = driver.scheduler().audit();
     SchedulerDriver::require(broken.empty(), broken);
   };
@@ -69,13 +71,13 @@ void random_life(std::uint64_t seed) {
     }
     if (random() % 3 == 0) driver.resume_all();
     driver.step(random, 30, 10, random() % 2 == 0 ? 0 : static_cast<std::int64_t>(random() % 60'000'000));
-    checked();
+    checked(4);
   }
   // No more arrivals: everything comes to its end, and nothing that can run waits for nothing.
   for (int step = 0; !driver.live().empty(); ++step) {
     driver.resume_all();
     SchedulerDriver::require(driver.step(random), "nothing was planned although sequences can run");
-    checked();
+    checked(32);
     SchedulerDriver::require(step < 40'000, "sequences do not end");
   }
   SchedulerDriver::require(driver.finished() == added, "sequences and ends do not balance");
