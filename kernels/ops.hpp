@@ -23,7 +23,7 @@ inline constexpr std::int32_t kSpanTokens = 256;     // positions whose softmax 
 //   codes   n4: 512 bytes, byte [j / 2][row][i] holds element 4 j + i in its low (j even) or high (j odd) four bits
 //           b8: 1024 bytes, byte [j][row][i] holds element 4 j + i
 //   d[32]   one scale a row (fp16: _h, fp32: _f); b8_f_16: d[2][32], one for each half of the group
-//   m[32]   kinds ending in m: value = d * code + m; the others: value = d * (code - (1 << zero_shift))
+//   m[32]   kinds ending in m: value = d * code + m, codes under 32; the others: value = d * (code - (1 << zero_shift))
 // f32, f16, bf16: plain elements [column][32 rows].
 enum class PanelKind : std::uint8_t { f32, f16, bf16, n4_h, n4_hm, n4_fm, b8_h, b8_hm, b8_fm, b8_f_16 };
 

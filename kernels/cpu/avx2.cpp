@@ -1,7 +1,7 @@
 // The ops for AVX2 with FMA and F16C (Haswell, Zen and later).
 #define TW_PATH avx2
 #define TW_WIDTH 8
-#include "linear_portable.hpp"
+#include "linear_avx2.hpp"
 #include "table.hpp"
 
 namespace tokenworks::kernels {

@@ -43,8 +43,8 @@ TW_INLINE void unpack_group(PanelKind kind, float zero, const std::byte* unit, f
 #else
         const I code = (quad >> (8 * i)) & iset1(255);
 #endif
-        const F value = add(mul(d, sub(to_float(code), set1(zero))), m);
-        store(out + (4 * j + i) * kPanelRows + row, value);
+        const F value = mul(d, sub(to_float(code), set1(zero)));
+        store(out + (4 * j + i) * kPanelRows + row, has_offsets(kind) ? add(value, m) : value);
       }
     }
   }
@@ -89,7 +89,8 @@ static void embed(const Panels& table, int32_t row, float* out) {
           code = static_cast<uint32_t>(unit[(j / 2) * 128 + lane * 4 + i]) >> (j % 2 * 4) & 15u;
         else
           code = static_cast<uint32_t>(unit[j * 128 + lane * 4 + i]);
-        out[c + 4 * j + i] = d * (static_cast<float>(code) - zero) + m;
+        const float value = d * (static_cast<float>(code) - zero);
+        out[c + 4 * j + i] = has_offsets(table.kind) ? value + m : value;   // adding 0 would lose the sign of a zero
       }
     }
   }

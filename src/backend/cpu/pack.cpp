@@ -187,7 +187,7 @@ PanelForm common_form(std::span<const TensorType> types) {
   for (const TensorType type : types) {
     same = same && type == types[0];
     const PanelKind kind = form_of(type).kind;
-    groups = groups && !kernels::is_float(kind) && kind != PanelKind::b8_f_16;
+    groups = groups && !kernels::is_float(kind) && kind != PanelKind::b8_f_16 && type != TensorType::q8_0;
   }
   return same ? form_of(types[0]) : groups ? PanelForm{PanelKind::b8_fm, 0} : PanelForm{PanelKind::f32, 0};
 }

@@ -26,7 +26,8 @@ struct RowSource {                                   // one row of a matrix in a
 // f32 or b8_fm and able to hold them (see common_form).
 void pack_panel(PanelForm form, std::span<const RowSource> rows, std::int32_t columns, std::byte* out);
 
-// The form of rows that alternate between types: their own if it is one, else b8_fm, else f32. Exact in each case.
+// The form of rows that alternate between types: their own if it is one, else b8_fm (whose codes have five bits), else
+// f32. Exact in each case.
 PanelForm common_form(std::span<const formats::TensorType> types);
 
 std::size_t panel_bytes(PanelForm form, std::int32_t columns);

@@ -1,0 +1,66 @@
+#include "backend/cpu/thread_pool.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+namespace tokenworks::backend {
+namespace {
+
+TEST(ThreadPool, RunsEveryJobOnceAndReturnsWhenAllAreDone) {
+  for (const int threads : {1, 2, 3, 8}) {
+    ThreadPool pool(threads);
+    for (const std::int32_t jobs : {0, 1, 2, 3, 7, 64, 1000}) {
+      std::vector<int> times(static_cast<std::size_t>(jobs));   // no atomics: a job's write must be visible after run
+      std::vector<std::atomic<int>> by_thread(static_cast<std::size_t>(threads));
+      pool.run(jobs, [&](std::int32_t job, int thread) {
+        ++times[static_cast<std::size_t>(job)];
+        by_thread[static_cast<std::size_t>(thread)].fetch_add(1);
+      });
+      for (const int n : times) ASSERT_EQ(n, 1) << jobs << " jobs on " << threads;
+      int sum = 0;
+      for (const auto& n : by_thread) sum += n;
+      ASSERT_EQ(sum, jobs);
+    }
+  }
+}
+
+TEST(ThreadPool, ManyShortRoundsNeverMixTheirJobs) {
+  ThreadPool pool(4);
+  for (int round = 0; round < 20000; ++round) {
+    const std::int32_t jobs = 2 + round % 5;
+    int seen[6] = {};
+    pool.run(jobs, [&, round](std::int32_t job, int) { seen[job] = round + 1; });
+    for (std::int32_t j = 0; j < jobs; ++j) ASSERT_EQ(seen[j], round + 1);
+  }
+}
+
+TEST(ThreadPool, WakesThreadsThatWentToSleep) {
+  ThreadPool pool(3);
+  for (int i = 0; i < 5; ++i) {
+    // Longer than the bounded spin, so that the others are asleep; what is checked is that the round still completes.
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    std::atomic<int> done{0};
+    pool.run(100, [&](std::int32_t, int) { done.fetch_add(1); });
+    ASSERT_EQ(done.load(), 100);
+  }
+}
+
+TEST(ThreadPool, RangesCoverEverythingOnceInOrderOfTheirPlaces) {
+  ThreadPool pool(2);
+  for (const std::int32_t count : {0, 1, 2, 7, 8, 9, 63, 1000}) {
+    for (const std::int64_t cost : {1, 100000}) {
+      std::vector<int> times(static_cast<std::size_t>(count));
+      pool.run_ranges(count, cost, [&](std::int32_t first, std::int32_t n) {
+        for (std::int32_t i = first; i < first + n; ++i) ++times[static_cast<std::size_t>(i)];
+      });
+      for (const int n : times) ASSERT_EQ(n, 1) << count;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tokenworks::backend
