@@ -9,7 +9,7 @@ namespace {
 __extension__ typedef __int128 Wide;
 
 constexpr std::size_t kHoursKept = 33 * 24;          // longer than any month in any zone
-constexpr std::size_t kPeriodsKept = 4;
+constexpr std::size_t kPeriodsKept = 32;           // as far as a clock may be set back without harm
 constexpr std::int64_t kNanoPerSecond = 1'000'000'000;
 
 Money saturated(Wide nano) {
@@ -70,7 +70,7 @@ Result<> Budgets::configure(const std::vector<ScopedSpec>& specs, std::int64_t u
   std::vector<Budget> old;
   old.swap(budgets_);
   for (const ScopedSpec& scoped : specs) {
-    Budget budget{scoped.project, scoped.spec, *TimeZone::find(scoped.spec.timezone), {}, {}, 0};
+    Budget budget{scoped.project, scoped.spec, *TimeZone::find(scoped.spec.timezone), {}, {}, 0, INT64_MIN};
     const auto known = std::ranges::find_if(
         old, [&](const Budget& b) { return b.project == budget.project && same(b.spec, budget.spec) && !b.periods.empty(); });
     if (known != old.end()) {
@@ -81,6 +81,7 @@ Result<> Budgets::configure(const std::vector<ScopedSpec>& specs, std::int64_t u
       budget.periods = std::move(known->periods);
       known->periods.clear();                        // two equal budgets: the second starts from the hours
       budget.running = known->running;
+      budget.newest_s = known->newest_s;
     }
     budgets_.push_back(std::move(budget));
   }
@@ -114,28 +115,42 @@ Money Budgets::spent_in(const Budget& budget, const Period& period) const {
   return sum;
 }
 
-// The period that `unix_s` falls in. Every charge passes here, so a period later than the first one seen and not yet among
-// them has no spending; what the first one and earlier ones (a clock set back) have stands in the hours.
+Budgets::Spent* Budgets::find(Budget& budget, std::int64_t unix_s) {
+  const auto at = std::ranges::find_if(budget.periods, [&](const Spent& s) { return unix_s >= s.period.start_s && unix_s < s.period.end_s; });
+  return at == budget.periods.end() ? nullptr : &*at;
+}
+
+// The period that `unix_s` falls in. Every charge passes here, so a period later than all seen before has no spending; what
+// the first one has, and those a clock set back far leads to, stands in the hours.
 Budgets::Spent& Budgets::running(Budget& budget, std::int64_t unix_s) {
-  const auto inside = [&](const Spent& s) { return unix_s >= s.period.start_s && unix_s < s.period.end_s; };
   std::vector<Spent>& periods = budget.periods;
-  if (budget.running < periods.size() && inside(periods[budget.running])) return periods[budget.running];
-  auto at = std::ranges::find_if(periods, inside);
-  if (at == periods.end()) {
-    // Older than everything remembered: the clock was set back far, its period stays the oldest one known.
-    if (periods.size() == kPeriodsKept && unix_s < periods.front().period.start_s) {
-      budget.running = 0;
-      return periods.front();
-    }
+  if (budget.running < periods.size()) {
+    Spent& last = periods[budget.running];
+    if (unix_s >= last.period.start_s && unix_s < last.period.end_s) return last;
+  }
+  Spent* known = find(budget, unix_s);
+  if (known == nullptr) {
     const Period period = period_of(budget.spec.per, *budget.zone, unix_s);
-    const bool later = !periods.empty() && period.start_s > periods.front().period.start_s;
-    Spent spent{period, later ? Money{} : spent_in(budget, period), 0};
+    const bool later = !periods.empty() && period.start_s > budget.newest_s;
+    Spent spent{period, later ? Money{} : spent_in(budget, period), {}, 0};
     spent.warned = reached(budget.spec, spent.amount);
     if (periods.size() == kPeriodsKept) periods.erase(periods.begin());
-    at = periods.insert(std::ranges::find_if(periods, [&](const Spent& s) { return s.period.start_s > period.start_s; }), spent);
+    known = &*periods.insert(std::ranges::find_if(periods, [&](const Spent& s) { return s.period.start_s > period.start_s; }), spent);
+    budget.newest_s = std::max(budget.newest_s, period.start_s);
   }
-  budget.running = static_cast<std::size_t>(at - periods.begin());
-  return *at;
+  budget.running = static_cast<std::size_t>(known - periods.data());
+  return *known;
+}
+
+Money Budgets::free(Budget& budget, std::int64_t unix_s) {
+  running(budget, unix_s);
+  Wide least = INT64_MAX, held = budget.held.nano;
+  // From the latest on: a hold taken in a later period is settled there or after, never in an earlier one.
+  for (std::size_t i = budget.periods.size(); i-- > budget.running;) {
+    least = std::min(least, Wide{budget.spec.amount.nano} - budget.periods[i].amount.nano - held);
+    held -= budget.periods[i].taken.nano;
+  }
+  return saturated(least);
 }
 
 void Budgets::add_hour(Use& use, std::int64_t hour, Money amount) {
@@ -207,47 +222,62 @@ Budgets::Purpose Budgets::purpose(std::string_view project, std::string_view mod
   return id;
 }
 
-std::optional<Budgets::Shortage> Budgets::hold(Purpose purpose, Money amount, std::int64_t unix_ns) {
+std::optional<Budgets::Shortage> Budgets::hold(Purpose purpose, Money amount, std::int64_t unix_ns, std::int64_t taken_ns) {
   assert(amount.nano >= 0 && purpose < uses_.size());
   Use& use = uses_[purpose];
-  const std::int64_t now_s = unix_ns / kNanoPerSecond;
+  const std::int64_t at_s = std::max(unix_ns, taken_ns) / kNanoPerSecond, taken_s = taken_ns / kNanoPerSecond;
   if (amount.nano > 0) {
     bool fits = !prepaid_ || Wide{amount.nano} + held_.nano <= balance_.nano;
     for (std::size_t i = 0; fits && i < use.budgets.size(); ++i) {
       Budget& budget = budgets_[use.budgets[i]];
-      if (!budget.spec.hard) continue;
-      fits = Wide{amount.nano} + budget.held.nano + running(budget, now_s).amount.nano <= budget.spec.amount.nano;
+      fits = !budget.spec.hard || amount <= free(budget, at_s);
     }
-    if (!fits) return shortage(use, amount, unix_ns);
+    if (!fits) return shortage(use, amount, at_s);
     // All holds together stay countable, so that no sum below can overflow.
     if (Wide{amount.nano} + held_.nano > INT64_MAX) return Shortage{Money{0}, false, "more is set aside than money can be counted"};
   }
   use.held.nano += amount.nano;
   held_.nano += amount.nano;
-  for (const std::uint32_t i : use.budgets) budgets_[i].held.nano += amount.nano;
+  for (const std::uint32_t i : use.budgets) {
+    budgets_[i].held.nano += amount.nano;
+    running(budgets_[i], at_s);
+    if (Spent* taken = find(budgets_[i], taken_s)) taken->taken.nano += amount.nano;
+  }
   return std::nullopt;
 }
 
-std::vector<BudgetEvent> Budgets::settle(Purpose purpose, Money held, Money charge, std::int64_t unix_ns) {
+void Budgets::reduce(Purpose purpose, Money amount, std::int64_t taken_ns) {
   Use& use = uses_[purpose];
-  assert(held.nano >= 0 && charge.nano >= 0 && charge <= held && held <= use.held);
+  assert(amount.nano >= 0 && amount <= use.held && amount <= held_);
+  use.held.nano -= amount.nano;
+  held_.nano -= amount.nano;
+  for (const std::uint32_t i : use.budgets) {
+    Budget& budget = budgets_[i];
+    budget.held.nano -= amount.nano;
+    // A budget that came later by a reload did not see the taking: then rather too little is known as taken in a period.
+    if (Spent* taken = find(budget, taken_ns / kNanoPerSecond)) taken->taken.nano -= std::min(taken->taken.nano, amount.nano);
+  }
+}
+
+std::vector<BudgetEvent> Budgets::settle(Purpose purpose, Money held, Money charge, std::int64_t unix_ns, std::int64_t taken_ns) {
+  assert(charge.nano >= 0 && charge <= held && unix_ns >= taken_ns);
+  reduce(purpose, held, taken_ns);
   std::vector<BudgetEvent> events;
+  if (charge.nano == 0) return events;
+  Use& use = uses_[purpose];
   const std::int64_t now_s = unix_ns / kNanoPerSecond;
   for (const std::uint32_t i : use.budgets) {
     Budget& budget = budgets_[i];
-    budget.held.nano -= held.nano;
-    if (charge.nano == 0) continue;
     Spent& spent = running(budget, now_s);
     spent.amount = plus(spent.amount, charge);
+    const std::int64_t now_reached = reached(budget.spec, spent.amount);
     for (const std::int64_t percent : budget.spec.warn_at) {
-      if (percent <= spent.warned || percent > reached(budget.spec, spent.amount)) continue;
+      if (percent <= spent.warned || percent > now_reached) continue;
       events.push_back({organization_, label(budget), percent, spent.period.start_s, budget.spec.amount, spent.amount});
     }
-    spent.warned = std::max(spent.warned, reached(budget.spec, spent.amount));
+    spent.warned = std::max(spent.warned, now_reached);
   }
   add_hour(use, hour_of(now_s), charge);
-  use.held.nano -= held.nano;
-  held_.nano -= held.nano;
   balance_ = saturated(Wide{balance_.nano} - charge.nano);
   return events;
 }
@@ -259,28 +289,28 @@ std::string Budgets::label(const Budget& budget) const {
   return text;
 }
 
-Budgets::Shortage Budgets::shortage(const Use& use, Money amount, std::int64_t unix_ns) {
+Budgets::Shortage Budgets::shortage(const Use& use, Money amount, std::int64_t unix_s) {
   Shortage s{Money{INT64_MAX}, true, {}};
-  const auto consider = [&](Wide free, Money held, const auto& say) {
-    if (free >= amount.nano) return;
+  const auto consider = [&](Money free, Money held, const auto& say) {
+    if (free >= amount) return;
     if (held.nano > 0) s.alone = false;
-    if (free >= s.available.nano) return;
-    s.available = saturated(std::max<Wide>(free, 0));
+    if (free >= s.available) return;
+    s.available = std::max(free, Money{0});
     s.message = say() + ", " + to_string(held) + " is set aside for running requests, and this one may cost up to " +
                 to_string(amount) + " " + currency_;
   };
   for (const std::uint32_t i : use.budgets) {
     Budget& budget = budgets_[i];
     if (!budget.spec.hard) continue;
-    const Spent& spent = running(budget, unix_ns / kNanoPerSecond);
-    consider(Wide{budget.spec.amount.nano} - spent.amount.nano - budget.held.nano, budget.held, [&] {
+    consider(free(budget, unix_s), budget.held, [&] {
+      const Spent& spent = running(budget, unix_s);
       std::string text = "the budget (" + label(budget) + ") does not cover this request: " + to_string(spent.amount) + " is spent";
       if (spent.period.end_s != INT64_MAX) text += " until it renews at " + budget.zone->format(spent.period.end_s);
       return text;
     });
   }
   if (prepaid_) {
-    consider(Wide{balance_.nano} - held_.nano, held_, [&] {
+    consider(saturated(Wide{balance_.nano} - held_.nano), held_, [&] {
       return "the prepaid balance of organization " + organization_ + " does not cover this request: " + to_string(balance_) +
              " is left";
     });

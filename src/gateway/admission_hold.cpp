@@ -76,7 +76,7 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   reserve = o.reserve_output_tokens;
   purpose = o.budgets.purpose(short_project(who.project.value), ask.model.value);
   const std::int64_t now_ms = state->clock.steady_ms();
-  record.unix_ns = state->clock.unix_ns();
+  record.unix_ns = taken_ns = state->clock.unix_ns();
 
   Result<> taken = take_windows(now_ms);
   if (taken) {
@@ -98,7 +98,7 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
 
 void Hold::Inside::undo() {
   std::lock_guard lock(organization.mutex);
-  organization.budgets.settle(purpose, held, Money{0}, record.unix_ns);
+  organization.budgets.reduce(purpose, held, taken_ns);
   return_windows(0);
   --organization.holds_open;
   open = false;
@@ -144,7 +144,7 @@ Result<std::int64_t> Hold::Inside::extend() {
   {
     std::lock_guard lock(organization.mutex);
     const std::int64_t now_ms = state->clock.steady_ms();
-    unix_ns = state->clock.unix_ns();
+    unix_ns = std::max(state->clock.unix_ns(), taken_ns);
     if (paid_output <= window_output && paid_output < output) taken = extend_money(unix_ns);
     if (taken && window_output < output && window_output < paid_output) taken = extend_windows(now_ms);
     rate_headers = rate_state(organization.limits.state(path, now_ms));
@@ -157,7 +157,7 @@ Result<std::int64_t> Hold::Inside::extend() {
     more.usage = {.output = (paid_output - paid_before) * choices};
     if (auto queued = state->ledger().append(std::move(more), {}); !queued) {
       std::lock_guard lock(organization.mutex);
-      organization.budgets.settle(purpose, Money{held.nano - before.nano}, Money{0}, unix_ns);
+      organization.budgets.reduce(purpose, Money{held.nano - before.nano}, taken_ns);
       held = before;
       paid_output = paid_before;
       return queued.error();
@@ -172,12 +172,12 @@ Result<> Hold::Inside::extend_money(std::int64_t unix_ns) {
   std::int64_t wanted = std::min(output, paid_output + kMoneyChunk);
   auto whole = billing::worst_case(rates, prompt, wanted * choices);
   if (!whole) return whole.error();
-  if (auto shortage = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns)) {
+  if (auto shortage = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns, taken_ns)) {
     const auto available = add(held, shortage->available);
     wanted = available ? billing::affordable_output(rates, prompt, wanted * choices, *available) / choices : 0;
     if (wanted <= paid_output) return no_money(std::move(*shortage));
     whole = billing::worst_case(rates, prompt, wanted * choices);
-    if (auto still = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns)) return no_money(std::move(*still));
+    if (auto still = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns, taken_ns)) return no_money(std::move(*still));
   }
   held = *whole;
   paid_output = wanted;
@@ -240,9 +240,10 @@ Result<billing::Charge> Hold::Inside::end(const Usage& reported, const std::stri
   std::vector<billing::BudgetEvent> events;
   {
     std::lock_guard lock(organization.mutex);
-    // The entry's time is the one its charge is budgeted under, so that the books and the budgets agree on periods.
-    record.unix_ns = state->clock.unix_ns();
-    events = organization.budgets.settle(purpose, held, charge->total, record.unix_ns);
+    // The entry's time is the one its charge is budgeted under, so that the books and the budgets agree on periods; it is
+    // not before the hold's, whatever became of the clock.
+    record.unix_ns = std::max(state->clock.unix_ns(), taken_ns);
+    events = organization.budgets.settle(purpose, held, charge->total, record.unix_ns, taken_ns);
     return_windows(usage.input + usage.output);
     --organization.holds_open;
     rate_headers = rate_state(organization.limits.state(path, state->clock.steady_ms()));

@@ -36,6 +36,7 @@ struct Hold::Inside {
   std::int64_t paid_output = 0, window_output = 0;   // per choice
   std::vector<tenancy::Limits::TokensTaken> windows;
   billing::Budgets::Purpose purpose = 0;
+  std::int64_t taken_ns = 0;                         // wall clock, as in the HOLD record
   Money held;
   Usage last;                                        // of progress()
   std::int64_t tickets = 0;

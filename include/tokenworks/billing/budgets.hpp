@@ -3,8 +3,9 @@
 // and its projects', all models or one), and its prepaid balance. A hold fits all of them or none; checking and holding
 // are one act of the caller, who owns the mutex.
 //
-// A charge counts in the period in which it is settled, as the entry in the ledger does; what is set aside counts in the
-// running period of every budget until then. So the SETTLE entries of a period never add up to more than a hard budget.
+// A charge counts in the period of its SETTLE entry, and what is set aside counts in the running period of every budget
+// until then. So the SETTLE entries of a period never add up to more than a hard budget. A clock that is set back opens no
+// second budget: an end is never before its own hold, and a hold must fit every later period that was seen already.
 //
 // Pure: time is an argument. Not thread-safe.
 #include <cstdint>
@@ -75,10 +76,15 @@ class Budgets {
 
   Purpose purpose(std::string_view project, std::string_view model);
 
-  // Sets `amount` aside, or says why not and changes nothing.
-  std::optional<Shortage> hold(Purpose purpose, Money amount, std::int64_t unix_ns);
-  // Ends what hold() set aside (`held` in all, once) with a charge <= held; 0 releases.
-  std::vector<BudgetEvent> settle(Purpose purpose, Money held, Money charge, std::int64_t unix_ns);
+  // Sets `amount` aside, or says why not and changes nothing. `unix_ns`: now; for the extension of a hold also the instant
+  // at which it was first taken.
+  std::optional<Shortage> hold(Purpose purpose, Money amount, std::int64_t unix_ns) { return hold(purpose, amount, unix_ns, unix_ns); }
+  std::optional<Shortage> hold(Purpose purpose, Money amount, std::int64_t unix_ns, std::int64_t taken_ns);
+  // Ends what hold() set aside (`held` in all, once) with a charge <= held; 0 releases. The charge counts at `unix_ns`, which
+  // is not before `taken_ns`.
+  std::vector<BudgetEvent> settle(Purpose purpose, Money held, Money charge, std::int64_t unix_ns, std::int64_t taken_ns);
+  // Gives back a part of what is set aside, which goes on.
+  void reduce(Purpose purpose, Money amount, std::int64_t taken_ns);
 
   Money held() const { return held_; }               // of all holds of the organization
   std::vector<BudgetState> states(std::int64_t unix_ns);
@@ -87,6 +93,7 @@ class Budgets {
   struct Spent {
     Period period;
     Money amount;
+    Money taken;                                     // set aside by holds that were taken in it and are open
     std::int64_t warned = 0;                         // the highest threshold told, percent
   };
   struct Budget {
@@ -96,6 +103,7 @@ class Budgets {
     Money held;
     std::vector<Spent> periods;                      // visited lately, oldest start first; a clock set back finds its own
     std::size_t running = 0;                         // index of the one of the last call
+    std::int64_t newest_s = INT64_MIN;               // the latest start ever seen
   };
   struct Use {
     std::string project, model;
@@ -116,9 +124,12 @@ class Budgets {
 
   bool counts(const Budget& budget, const Use& use) const;
   Spent& running(Budget& budget, std::int64_t unix_s);
+  static Spent* find(Budget& budget, std::int64_t unix_s);
+  // What still fits, in the period of `unix_s` and in every later one that was seen.
+  Money free(Budget& budget, std::int64_t unix_s);
   Money spent_in(const Budget& budget, const Period& period) const;
   std::string label(const Budget& budget) const;
-  Shortage shortage(const Use& use, Money amount, std::int64_t unix_ns);
+  Shortage shortage(const Use& use, Money amount, std::int64_t unix_s);
   static void add_hour(Use& use, std::int64_t hour, Money amount);
 
   std::string organization_, currency_;
