@@ -1,0 +1,143 @@
+// The rows beside the books: keys, audit, price books, idempotency, annotations.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "fixture.hpp"
+#include "support/paths.hpp"
+
+namespace tokenworks::ledger::test {
+namespace {
+
+AuditEvent event(const std::string& action, const std::string& object) {
+  return {kNoon, "user:anna", action, object, "", std::string(64, 'e')};
+}
+
+TEST(Admin, KeysComeBackWholeAndEachMutationLeavesItsAuditRow) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  KeyRow key;
+  key.id.value = "abcd1234";
+  key.secret_hash = sha256(std::string_view("sk-tw-abcd1234-secret"));
+  key.organization.value = "acme";
+  key.project.value = "acme/search";
+  key.role = "billing";
+  key.principal = "agent:crawler";
+  key.models = {"a", "b"};
+  key.created_unix_ns = kNoon;
+  key.expires_unix_ns = kNoon + 5;
+  key.rotated_from = "zzzz0000";
+  ASSERT_TRUE(plant.ledger->put_key(key, event("key.create", "abcd1234")));
+  key.revoked_unix_ns = kNoon + 1;
+  key.models.clear();
+  ASSERT_TRUE(plant.ledger->put_key(key, event("key.revoke", "abcd1234")));
+  ASSERT_EQ(plant.open(), "");
+  const auto keys = plant.ledger->keys();
+  ASSERT_TRUE(keys);
+  ASSERT_EQ(keys->size(), 1u);
+  const KeyRow& k = keys->front();
+  EXPECT_EQ(k.id, key.id);
+  EXPECT_EQ(k.secret_hash, key.secret_hash);
+  EXPECT_EQ(k.organization, key.organization);
+  EXPECT_EQ(k.project, key.project);
+  EXPECT_EQ(k.role, "billing");
+  EXPECT_EQ(k.principal, "agent:crawler");
+  EXPECT_TRUE(k.models.empty());
+  EXPECT_EQ(k.expires_unix_ns, kNoon + 5);
+  EXPECT_EQ(k.revoked_unix_ns, kNoon + 1);
+  EXPECT_EQ(k.rotated_from, "zzzz0000");
+  const auto audit = plant.ledger->audit_events(10);
+  ASSERT_TRUE(audit);
+  ASSERT_EQ(audit->size(), 2u);
+  EXPECT_EQ((*audit)[0].action, "key.revoke");
+  EXPECT_EQ((*audit)[1].action, "key.create");
+  EXPECT_EQ((*audit)[1].after_hash, std::string(64, 'e'));
+}
+
+TEST(Admin, APriceBookIsKeptOnceWithOneAuditRow) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  const PriceBookRow book{"2026-11-01", std::string(64, 'f'), "prices", kNoon};
+  ASSERT_TRUE(plant.ledger->put_price_book(book, event("prices.load", "2026-11-01")));
+  ASSERT_TRUE(plant.ledger->put_price_book(book, event("prices.load", "2026-11-01")));
+  ASSERT_TRUE(plant.ledger->audit(event("config.reload", "tenants.yaml")));
+  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 2u);
+  EXPECT_EQ(plant.ledger->audit_events(1)->size(), 1u);
+}
+
+TEST(Admin, IdempotencyRowsAreReplacedReadBackAndForgottenAfterTheirDay) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  IdempotencyRow row;
+  row.organization.value = "acme";
+  row.key = "order-1";
+  row.body_hash = sha256(std::string_view("body"));
+  row.request = request(1);
+  row.created_unix_ns = kNoon;
+  ASSERT_TRUE(plant.ledger->put_idempotency(row));
+  row.finished = true;
+  row.status = 200;
+  row.body = std::string("{\"a\":\0}", 7);
+  row.usage = {5, 1, 3, 0};
+  row.cost = {77};
+  std::promise<Result<>> told;
+  ASSERT_TRUE(plant.ledger->queue_idempotency(row, [&](const Result<>& r) { told.set_value(r); }));
+  ASSERT_TRUE(told.get_future().get());
+  const auto rows = plant.ledger->idempotency(kNoon);
+  ASSERT_TRUE(rows);
+  ASSERT_EQ(rows->size(), 1u);
+  EXPECT_TRUE(rows->front().finished);
+  EXPECT_EQ(rows->front().status, 200);
+  EXPECT_EQ(rows->front().body, row.body);
+  EXPECT_EQ(rows->front().body_hash, row.body_hash);
+  EXPECT_EQ(rows->front().request, request(1));
+  EXPECT_EQ(rows->front().usage, row.usage);
+  EXPECT_EQ(rows->front().cost, Money{77});
+  EXPECT_TRUE(plant.ledger->idempotency(kNoon + 1)->empty());
+  plant.clock.advance_ns(26 * kHourNs);
+  ASSERT_TRUE(book(*plant.ledger, money(request(2), EntryType::topup, 1)));   // its commit flushes and removes
+  EXPECT_TRUE(plant.ledger->idempotency(0)->empty());
+}
+
+TEST(Admin, ErasedAnnotationsAreGoneFromTheFileAndTheChainStillHolds) {
+  const tokenworks::test::ScratchDir scratch;
+  const SystemClock clock;
+  LedgerOptions options;
+  options.path = scratch.path() + "/ledger.sqlite";
+  const auto bytes = [&] {
+    std::ostringstream all;
+    for (const char* suffix : {"", "-wal"}) all << std::ifstream(options.path + suffix, std::ios::binary).rdbuf();
+    return all.str();
+  };
+  {
+    const auto ledger = std::move(Ledger::open(options, clock).value());
+    ASSERT_TRUE(book(*ledger, hold(request(1), 10)));
+    ASSERT_TRUE(ledger->annotate({request(1), {"acme"}, {{"user", "anna-the-secret-name"}, {"team", "red"}}}));
+    ASSERT_TRUE(ledger->annotate({request(2), {"globex"}, {{"user", "somebody-else"}}}));
+    ASSERT_TRUE(book(*ledger, settle(hold(request(1), 10), 1, 2)));
+  }
+  ASSERT_NE(bytes().find("anna-the-secret-name"), std::string::npos);
+  {
+    const auto ledger = std::move(Ledger::open(options, clock).value());
+    ASSERT_TRUE(ledger->erase_annotations({"acme"}, event("annotations.erase", "acme")));
+  }
+  EXPECT_EQ(bytes().find("anna-the-secret-name"), std::string::npos);
+  EXPECT_NE(bytes().find("somebody-else"), std::string::npos);
+  const auto report = verify_file(options.path);
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->ok) << report->first_bad.value_or("");
+}
+
+TEST(Admin, ACallOnADeadStoreComesBackWithAnError) {
+  Plant plant;
+  plant.tuning.admin_patience_ns = 20'000'000;
+  ASSERT_EQ(plant.open(), "");
+  plant.disk.cut_now();
+  const Result<> done = plant.ledger->audit(event("config.reload", "x"));
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Errc::ledger_unavailable);
+}
+
+}  // namespace
+}  // namespace tokenworks::ledger::test

@@ -1,0 +1,97 @@
+// Copies: taken while the writer works, and put back in place.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "fixture.hpp"
+#include "support/paths.hpp"
+
+namespace tokenworks::ledger::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Backup : public testing::Test {
+ protected:
+  std::unique_ptr<Ledger> open(const std::string& path) {
+    LedgerOptions options;
+    options.path = path;
+    auto made = Ledger::open(options, clock_);
+    EXPECT_TRUE(made) << made.error().message;
+    return made ? std::move(*made) : nullptr;
+  }
+  tokenworks::test::ScratchDir scratch_;
+  std::string path_ = scratch_.path() + "/ledger.sqlite", copy_ = scratch_.path() + "/backup.sqlite";
+  SystemClock clock_;
+};
+
+TEST_F(Backup, TakenWhileTheWriterWorksIsOneMomentOfTheBooks) {
+  const auto ledger = open(path_);
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    for (int i = 1; !stop; ++i) {
+      const Record r = hold(request(i), 1000);
+      (void)ledger->append(r, {});
+      (void)book(*ledger, settle(r, 1, 2));
+    }
+  });
+  std::int64_t before = 0;
+  for (int i = 0; i < 5; ++i) {
+    const std::string copy = copy_ + std::to_string(i);
+    const auto done = ledger->backup(copy);
+    EXPECT_TRUE(done) << done.error().message;
+    const auto report = verify_file(copy);
+    ASSERT_TRUE(report);
+    EXPECT_TRUE(report->ok) << report->first_bad.value_or("");
+    EXPECT_GE(report->entries, before);
+    before = report->entries;
+    EXPECT_FALSE(fs::exists(copy + ".partial"));
+  }
+  stop = true;
+  writer.join();
+  EXPECT_GT(before, 0);
+}
+
+TEST_F(Backup, ARestoreBringsBackTheMomentAndTheBooksGoOn) {
+  {
+    const auto ledger = open(path_);
+    ASSERT_TRUE(book(*ledger, money(request(1), EntryType::topup, 100)));
+    ASSERT_TRUE(book(*ledger, hold(request(2), 40)));
+    ASSERT_TRUE(ledger->backup(copy_));
+    EXPECT_FALSE(ledger->backup(copy_)) << "an existing file must not be overwritten";
+    ASSERT_TRUE(book(*ledger, money(request(3), EntryType::topup, 5000)));
+  }
+  EXPECT_FALSE(restore(copy_, path_));
+  EXPECT_FALSE(restore(path_, path_, true));
+  ASSERT_TRUE(restore(copy_, path_, true));
+  const auto ledger = open(path_);
+  EXPECT_EQ(ledger->recovery().released, 1);         // the hold that was open when the copy was taken
+  EXPECT_EQ(ledger->balances()->at(0).balance, Money{100});
+  ASSERT_TRUE(book(*ledger, money(request(4), EntryType::topup, 1)));
+  EXPECT_TRUE(ledger->verify()->ok);
+}
+
+TEST_F(Backup, AStoreThatDoesNotVerifyIsNeitherBackedUpNorRestored) {
+  {
+    const auto ledger = open(path_);
+    ASSERT_TRUE(book(*ledger, money(request(1), EntryType::topup, 100)));
+  }
+  {
+    const auto store = Connection::open(path_, "", Access::read_write);
+    ASSERT_TRUE(store->run("UPDATE entries SET amount = 900"));
+  }
+  EXPECT_FALSE(backup_file(path_, copy_));
+  EXPECT_FALSE(fs::exists(copy_));
+  EXPECT_FALSE(fs::exists(copy_ + ".partial"));
+  std::ofstream(copy_) << "not a database";
+  const std::string target = scratch_.path() + "/target.sqlite";
+  EXPECT_FALSE(restore(copy_, target));
+  EXPECT_FALSE(restore(path_, target));
+  EXPECT_FALSE(restore(scratch_.path() + "/missing.sqlite", target));
+  EXPECT_FALSE(fs::exists(target));
+}
+
+}  // namespace
+}  // namespace tokenworks::ledger::test
