@@ -70,7 +70,7 @@ def test_a_reload_with_a_mistake_keeps_everything_and_a_good_one_changes_prices_
     thread.start()
     time.sleep(0.3)
     own.write("prices.yaml", PRICES.replace("0.40", "0.80").replace("test-1", "test-2"))
-    own.signal(signal.SIGHUP)
+    own.send(signal.SIGHUP)
     deadline = time.monotonic() + 10
     while own.metrics()["tokenworks_config_last_reload_success"] != 1 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -62,7 +62,7 @@ class Plant:
     def log_text(self):
         return pathlib.Path(self.folder, "daemon.log").read_text(errors="replace")
 
-    def signal(self, number):
+    def send(self, number):
         self.process.send_signal(number)
 
     def stop(self, number=signal.SIGTERM, timeout=60):

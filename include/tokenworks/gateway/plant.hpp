@@ -3,7 +3,9 @@
 // builds these top to bottom; all of them outlive the Service.
 #include <boost/asio/thread_pool.hpp>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/gateway/admission.hpp"
 #include "tokenworks/gateway/service.hpp"
+#include "tokenworks/grammar/grammar.hpp"
 #include "tokenworks/tenancy/directory.hpp"
 #include "tokenworks/tokenizer/chat_template.hpp"
 #include "tokenworks/tokenizer/tokenizer.hpp"
@@ -28,6 +31,17 @@ struct ServedModel {
   std::map<std::string, std::string> special;        // what the template sees as bos_token, ...
   std::size_t longest_token_bytes = 1;               // a text longer than context x this cannot fit: refused unencoded
   std::unique_ptr<engine::Engine> engine;
+  std::unique_ptr<grammar::Cache> grammars = std::make_unique<grammar::Cache>();
+
+  // Built when the first structured answer is asked for: start-up does not wait for it. Any thread.
+  std::shared_ptr<const grammar::VocabularyTrie> vocabulary() const {
+    std::call_once(vocabulary_once_, [this] { vocabulary_ = grammar::VocabularyTrie::build(*tokenizer); });
+    return vocabulary_;
+  }
+
+ private:
+  mutable std::once_flag vocabulary_once_;
+  mutable std::shared_ptr<const grammar::VocabularyTrie> vocabulary_;
 };
 
 // How a billable request ended, for metrics and the log. Never its content.
