@@ -42,7 +42,7 @@ void random_life(std::uint64_t seed) {
   SchedulerDriver driver(options);
   const auto most = static_cast<std::size_t>(options.kv_blocks * 16 / 2);
   const std::uint32_t tenants = 1 + random() % 5;
-  const std::uint64_t arrivals = 10 + random() % 60;
+  const std::uint64_t arrivals = 5 + random() % 40;
   std::int64_t added = 0;
   int steps = 0;
   const auto checked = [&](int every) {              // the audit looks at everything: not in every step
@@ -50,7 +50,7 @@ void random_life(std::uint64_t seed) {
     const std::string broken = driver.scheduler().audit();
     SchedulerDriver::require(broken.empty(), broken);
   };
-  for (int step = 0; step < 250; ++step) {
+  for (int step = 0; step < 80; ++step) {
     while (random() % 100 < arrivals) {
       const auto tenant = static_cast<std::uint32_t>(random() % tenants);
       const auto tier = static_cast<Tier>(random() % 3);
@@ -76,7 +76,7 @@ void random_life(std::uint64_t seed) {
   // No more arrivals: everything comes to its end, and nothing that can run waits for nothing.
   for (int step = 0; !driver.live().empty(); ++step) {
     driver.resume_all();
-    SchedulerDriver::require(driver.step(random), "nothing was planned although sequences can run");
+    SchedulerDriver::require(driver.step(random) || driver.live().empty(), "nothing was planned although sequences can run");
     checked(32);
     SchedulerDriver::require(step < 40'000, "sequences do not end");
   }
@@ -89,7 +89,7 @@ void random_life(std::uint64_t seed) {
 }
 
 TEST(SchedulerInvariants, HoldThroughRandomLives) {
-  const std::uint64_t seeds = test::long_run() ? 20'000 : 250;
+  const std::uint64_t seeds = test::long_run() ? 30'000 : 2'000;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     try {
       random_life(seed);
