@@ -1,6 +1,7 @@
 #pragma once
 // A model in memory, for tests that damage it: a ModelFile whose configuration and tensors a test may change before it
 // hands it over. Weights are small random fp32 numbers.
+#include <bit>
 #include <map>
 #include <memory>
 #include <random>
@@ -50,6 +51,22 @@ class FakeModel final : public formats::ModelFile {
     tensors_edit[name] = view;
   }
 
+  std::vector<float>& values(const std::string& name) { return storage_[name]; }
+
+  // Drops what bf16 cannot hold from a tensor's values; `stored` also stores it as bf16.
+  void round_to_bf16(const std::string& name, bool stored) {
+    std::vector<std::uint16_t>& half = halves_[name];
+    half.clear();
+    for (float& v : storage_[name]) {
+      const auto bits = std::bit_cast<std::uint32_t>(v) & 0xFFFF0000u;
+      v = std::bit_cast<float>(bits);
+      half.push_back(static_cast<std::uint16_t>(bits >> 16));
+    }
+    if (!stored) return;
+    tensors_edit[name].type = formats::TensorType::bf16;
+    tensors_edit[name].bytes = std::as_bytes(std::span(half));
+  }
+
   const std::string& path() const override { return path_; }
   const std::string& format() const override { return format_; }
   const formats::ModelConfig& config() const override { return config_edit; }
@@ -65,6 +82,7 @@ class FakeModel final : public formats::ModelFile {
   std::string path_ = "fake.gguf", format_ = "gguf";
   std::vector<std::shared_ptr<const ByteSource>> sources_;
   std::map<std::string, std::vector<float>> storage_;
+  std::map<std::string, std::vector<std::uint16_t>> halves_;
   std::mt19937 random_{7};
 };
 

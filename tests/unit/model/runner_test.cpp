@@ -1,6 +1,8 @@
 // The Runner's contract at its edges: what it refuses, what it reports, what it samples.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "counting_backend.hpp"
 #include "fake_model.hpp"
 #include "steps.hpp"
@@ -41,6 +43,47 @@ TEST(Runner, NeedsTheFileOnlyToLoad) {
   model.reset();
   EXPECT_TRUE(watch.expired());
   EXPECT_EQ(*logits_of(*runner, text), *before);
+}
+
+// As in files whose v or up matrices were kept finer than their neighbours (llama.cpp's "M" mixes).
+TEST(Runner, PartsOfOneMatrixMayBeStoredDifferently) {
+  const std::vector<TokenId> text{9, 8, 7, 6, 5};
+  std::vector<float> logits[2];
+  for (const bool stored : {false, true}) {
+    auto model = std::make_shared<FakeModel>();
+    for (const char* part : {"self_attn.v_proj", "mlp.up_proj", "mlp.down_proj"})
+      model->round_to_bf16("model.layers.1." + std::string(part) + ".weight", stored);
+    logits[stored] = logits_of(*fake_runner(model), text).value();
+  }
+  for (std::size_t i = 0; i < logits[0].size(); ++i) EXPECT_NEAR(logits[0][i], logits[1][i], 1e-5) << i;
+}
+
+// With all matrices of a layer zero, only the biases are left: hidden = embedding + biases, by hand.
+TEST(Runner, BiasesOfOutputAndFeedForwardReachTheResidualStream) {
+  auto model = std::make_shared<FakeModel>();
+  std::vector<float> added(64);
+  for (const std::string at : {"model.layers.0.", "model.layers.1."})
+    for (const std::string part : {"self_attn.o_proj", "mlp.down_proj"}) {
+      std::ranges::fill(model->values(at + part + ".weight"), 0.0f);
+      model->add(at + part + ".bias", {64});
+      for (std::size_t d = 0; d < 64; ++d) added[d] += model->values(at + part + ".bias")[d];
+    }
+  const std::vector<float> embedding = model->values("model.embed_tokens.weight");
+  const std::vector<float> norm = model->values("model.norm.weight");
+  const auto logits = logits_of(*fake_runner(model), std::vector<TokenId>{17, 4}).value();
+  for (const auto& [row, token] : {std::pair(0u, 17u), std::pair(1u, 4u)}) {
+    double hidden[64], squares = 0;
+    for (std::size_t d = 0; d < 64; ++d) {
+      hidden[d] = embedding[token * 64 + d] + added[d];
+      squares += hidden[d] * hidden[d];
+    }
+    for (std::size_t v = 0; v < 50; ++v) {
+      double logit = 0;
+      for (std::size_t d = 0; d < 64; ++d)
+        logit += embedding[v * 64 + d] * norm[d] * hidden[d] / std::sqrt(squares / 64 + 1e-5);
+      EXPECT_NEAR(logits[row * 50 + v], logit, 2e-5) << token << " " << v;
+    }
+  }
 }
 
 TEST(Runner, SamplesTheRowsAskedForAndNoOthers) {

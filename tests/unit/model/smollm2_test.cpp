@@ -103,6 +103,12 @@ TEST(SmolLM2, PerplexityAndWhatTheDefaultPathCosts) {
   EXPECT_GE(e->top1_agreement, 0.95);
 }
 
+TEST(SmolLM2, ChunksAndNeighboursDoNotChangeABit) {
+  const auto runner = load_runner(demo_model_path(), "default", kOptions);
+  ASSERT_TRUE(runner);
+  expect_same_bits(*runner, {.sequences = 6, .tokens_max = 60, .rounds = 3});
+}
+
 TEST(SmolLM2, TheDefaultPathChoosesAsTheReferenceWhereItIsSure) {
   const auto runner = load_runner(demo_model_path(), "default", kOptions);
   ASSERT_TRUE(runner);

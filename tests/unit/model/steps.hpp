@@ -78,6 +78,44 @@ inline void advance(Runner& runner, std::vector<Sequence>& sequences, const std:
   }
 }
 
+// However prompts are cut into steps, and whatever runs beside them, each row's logits are the same bits as one shot
+// alone gives. Random texts, cuts and block placements; the first round goes token by token.
+struct Mix {
+  int sequences, tokens_max;
+  unsigned rounds;
+};
+inline void expect_same_bits(Runner& runner, const Mix& mix) {
+  std::mt19937 random(99);
+  const auto some = [&](int low, int high) { return std::uniform_int_distribution<std::int32_t>(low, high)(random); };
+  std::vector<std::vector<TokenId>> texts(static_cast<std::size_t>(mix.sequences));
+  std::vector<std::vector<float>> alone;
+  for (auto& text : texts) {
+    for (std::int32_t left = some(3, mix.tokens_max); left > 0; --left)
+      text.push_back(some(3, runner.info().vocab - 1));
+    auto logits = logits_of(runner, text);
+    ASSERT_TRUE(logits) << logits.error().message;
+    alone.push_back(std::move(*logits));
+  }
+  const std::int32_t rows_max = runner.info().rows_max / mix.sequences;
+  for (unsigned round = 0; round < mix.rounds; ++round) {
+    BlockDealer dealer(runner, round);
+    std::vector<Sequence> sequences;
+    for (const auto& text : texts) sequences.push_back({text, dealer.deal(text.size())});
+    std::vector<std::vector<float>> together(texts.size());
+    while (std::ranges::any_of(sequences, [](const Sequence& s) { return s.done < std::ssize(s.tokens); })) {
+      std::vector<std::int32_t> rows;
+      for (const Sequence& s : sequences) {
+        const auto left = static_cast<std::int32_t>(s.tokens.size()) - s.done;
+        rows.push_back(std::min(left, round == 0 ? 1 : some(0, rows_max)));
+      }
+      if (std::ranges::count(rows, 0) == std::ssize(rows)) continue;
+      ASSERT_NO_FATAL_FAILURE(advance(runner, sequences, rows, together));
+    }
+    for (std::size_t i = 0; i < texts.size(); ++i)
+      EXPECT_EQ(together[i] == alone[i], true) << "round " << round << ", sequence " << i;   // too long to print
+  }
+}
+
 // Greedy continuation through Runner::run: the prompt in one step, then token by token.
 inline std::vector<TokenId> greedy(Runner& runner, std::vector<TokenId> prompt, int count) {
   const auto first = prompt.size();

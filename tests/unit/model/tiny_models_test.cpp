@@ -91,33 +91,7 @@ TEST_P(TinyModels, ChunksAndNeighboursDoNotChangeABit) {
     SCOPED_TRACE(compute);
     const auto runner = open(compute);
     ASSERT_TRUE(runner);
-    std::mt19937 random(99);
-    const auto some = [&](int low, int high) { return std::uniform_int_distribution<std::int32_t>(low, high)(random); };
-    std::vector<std::vector<TokenId>> texts(5);
-    for (auto& text : texts)
-      for (std::int32_t left = some(3, 100); left > 0; --left) text.push_back(some(3, runner->info().vocab - 1));
-    std::vector<std::vector<float>> alone;
-    for (const auto& text : texts) {
-      auto logits = logits_of(*runner, text);
-      ASSERT_TRUE(logits) << logits.error().message;
-      alone.push_back(std::move(*logits));
-    }
-    for (unsigned round = 0; round < 6; ++round) {
-      BlockDealer dealer(*runner, round);
-      std::vector<Sequence> sequences;
-      for (const auto& text : texts) sequences.push_back({text, dealer.deal(text.size())});
-      std::vector<std::vector<float>> together(texts.size());
-      while (std::ranges::any_of(sequences, [](auto& s) { return s.done < std::ssize(s.tokens); })) {
-        std::vector<std::int32_t> rows;
-        for (const Sequence& s : sequences) {
-          const auto left = static_cast<std::int32_t>(s.tokens.size()) - s.done;
-          rows.push_back(std::min(left, round == 0 ? 1 : some(0, 25)));   // round 0: everything one by one
-        }
-        if (std::ranges::count(rows, 0) == std::ssize(rows)) continue;
-        ASSERT_NO_FATAL_FAILURE(advance(*runner, sequences, rows, together));
-      }
-      for (std::size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(together[i], alone[i]) << "sequence " << i;
-    }
+    expect_same_bits(*runner, {.sequences = 5, .tokens_max = 100, .rounds = 6});
   }
 }
 
@@ -141,12 +115,19 @@ TEST(TinyModelsStoredSmaller, HalfPrecisionAndQ8WeightsMeanWhatTheGgufPackageSay
   }
 }
 
+TEST(TinyModelsDefaultPath, ChunksAndNeighboursDoNotChangeABitOfQ8Weights) {
+  const auto runner = load_runner(golden_path("tiny_models") + "/llama/model-q8_0.gguf", "default", kOptions);
+  ASSERT_TRUE(runner);
+  expect_same_bits(*runner, {.sequences = 5, .tokens_max = 100, .rounds = 6});
+}
+
 // bf16 keys and values, and for Q8_0 int8 activations per 32: a rounding of 1/254 of each group's largest value before
 // every linear, which random weights pass on undamped.
 TEST(TinyModelsDefaultPath, LogitsStayWithinTheRoundingOfItsFormats) {
   const struct { const char* kind; double bound; } cases[] = {{"f16", 0.01}, {"q8_0", 0.04}};
   for (const auto& [kind, bound] : cases) {
-    const auto runner = load_runner(golden_path("tiny_models") + "/llama/model-" + kind + ".gguf", "default", kOptions);
+    const std::string path = golden_path("tiny_models") + "/llama/model-" + kind + ".gguf";
+    const auto runner = load_runner(path, "default", kOptions);
     ASSERT_TRUE(runner);
     const Errors e = run_cases(*runner, "llama", std::string("logits-") + kind + ".bin");
     std::printf("[ measured ] llama %s default: rms difference %.2e, largest %.2e, at logits of rms %.2f; top-1 differs "
