@@ -130,8 +130,8 @@ TEST(TinyModelsDefaultPath, LogitsStayWithinTheRoundingOfItsFormats) {
     const auto runner = load_runner(path, "default", kOptions);
     ASSERT_TRUE(runner);
     const Errors e = run_cases(*runner, "llama", std::string("logits-") + kind + ".bin");
-    std::printf("[ measured ] llama %s default: rms difference %.2e, largest %.2e, at logits of rms %.2f; top-1 differs "
-                "%d of %d\n", kind, e.rms, e.largest, e.scale, e.other_top1, e.rows);
+    std::printf("[ measured ] llama %s default: rms difference %.2e, largest %.2e, at logits of rms %.2f; "
+                "top-1 differs %d of %d\n", kind, e.rms, e.largest, e.scale, e.other_top1, e.rows);
     EXPECT_LE(e.rms, bound * e.scale);
     EXPECT_LE(e.other_top1, e.rows / 20);
   }
