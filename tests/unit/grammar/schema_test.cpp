@@ -1,0 +1,172 @@
+// Schemas and patterns against jsonschema and Python's re: see tests/golden/grammars.py.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "unit/grammar/vocabulary.hpp"
+
+namespace tokenworks::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json golden(const std::string& name) {
+  const std::string path = tokenworks::test::golden_path("grammars") + "/" + name;
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error(path + " is missing: run tests/golden/grammars.py (tests/run does)");
+  return Json::parse(file);
+}
+
+bool takes(const Grammar& grammar, const std::string& text) {
+  const auto matcher = grammar.matcher();
+  return matcher->accept_bytes(text) && matcher->may_end();
+}
+
+TEST(JsonSchema, ValidInstancesAreTakenAndInvalidOnesRefused) {
+  std::size_t valid = 0, invalid = 0;
+  for (const auto& c : golden("schemas.json")) {
+    const std::string schema = c.at("schema").dump();
+    const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
+    ASSERT_TRUE(grammar) << schema << ": " << grammar.error().message;
+    for (const auto& text : c.at("valid")) {
+      ++valid;
+      EXPECT_TRUE(takes(**grammar, text.get<std::string>())) << schema << " should take " << text;
+    }
+    for (const auto& text : c.at("invalid")) {
+      ++invalid;
+      EXPECT_FALSE(takes(**grammar, text.get<std::string>())) << schema << " should refuse " << text;
+    }
+  }
+  std::printf("%zu valid and %zu invalid texts\n", valid, invalid);
+  EXPECT_GT(valid, 1500u);
+  EXPECT_GT(invalid, 10'000u);
+}
+
+TEST(Regex, MatchesWhatPythonMatches) {
+  for (const auto& c : golden("patterns.json")) {
+    const std::string pattern = c.at("pattern");
+    const auto grammar = compile(Kind::regex, pattern, test::small_trie());
+    ASSERT_TRUE(grammar) << pattern << ": " << grammar.error().message;
+    for (const auto& text : c.at("yes")) EXPECT_TRUE(takes(**grammar, text.get<std::string>())) << pattern << " " << text;
+    for (const auto& text : c.at("no")) EXPECT_FALSE(takes(**grammar, text.get<std::string>())) << pattern << " " << text;
+  }
+}
+
+// Random walks under the mask; those that end are valid instances by jsonschema's judgement.
+TEST(JsonSchema, WhatIsWrittenUnderTheMaskIsAlwaysValid) {
+  const std::size_t wanted = tokenworks::test::long_run() ? 200'000 : 2'000;
+  const tokenworks::test::ScratchDir scratch;
+  const std::string path = scratch.path() + "/walks.jsonl";
+  const Json cases = golden("schemas.json");
+  std::mt19937_64 random(1);
+  std::size_t written = 0, ended = 0, walks = 0;
+  {
+    std::ofstream out(path);
+    std::vector<std::shared_ptr<const Grammar>> grammars;
+    for (const auto& c : cases) grammars.push_back(compile(Kind::json_schema, c.at("schema").dump(), test::small_trie()).value());
+    for (std::size_t i = 0; written < wanted; i = (i + 1) % grammars.size()) {
+      ++walks;
+      ASSERT_LT(walks, wanted * 4) << "walks hardly ever end";
+      const auto matcher = grammars[i]->matcher();
+      std::string text;
+      // Short of its end a walk prefers what closes: otherwise strings and lists go on for ever.
+      for (int step = 0; step < 400 && !(matcher->may_end() && (matcher->finished() || random() % 4 == 0)); ++step) {
+        const std::uint32_t* mask = matcher->mask();
+        std::vector<TokenId> allowed;
+        for (TokenId id = 1; id < test::small_trie()->vocab_size(); ++id) {
+          if (test::bit(mask, id)) allowed.push_back(id);
+        }
+        ASSERT_FALSE(allowed.empty()) << cases[i].at("schema") << " after " << text;
+        TokenId id = allowed[random() % allowed.size()];
+        if (step > 15) {
+          for (const char close : {'}', ']', '"'}) {
+            for (const TokenId a : allowed) {
+              if (test::small_tokenizer()->token_bytes(a) == std::string(1, close) && random() % 2 == 0) id = a;
+            }
+          }
+        }
+        ASSERT_TRUE(matcher->accept(id)) << cases[i].at("schema") << " after " << text;
+        text += test::small_tokenizer()->token_bytes(id);
+      }
+      if (!matcher->may_end()) continue;
+      ++ended;
+      EXPECT_TRUE(test::bit(matcher->mask(), 0));    // the stop token
+      ++written;
+      out << Json{{"schema", cases[i].at("schema")}, {"text", text}}.dump() << '\n';
+    }
+  }
+  std::printf("%zu of %zu walks ended\n", ended, walks);
+  const std::string python = tokenworks::test::environment("TOKENWORKS_PYTHON", tokenworks::test::cache_dir() + "/venv/bin/python");
+  const std::string script = std::string(__FILE__).substr(0, std::string(__FILE__).rfind("/tests/")) + "/tests/support/check_instances.py";
+  const std::string command = "'" + python + "' '" + script + "' '" + path + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0) << command;
+}
+
+TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
+  const auto refused = [](const std::string& schema, const std::string& part) {
+    const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
+    ASSERT_FALSE(grammar) << schema;
+    EXPECT_EQ(grammar.error().code, Errc::invalid_request);
+    EXPECT_NE(grammar.error().message.find(part), std::string::npos) << schema << ": " << grammar.error().message;
+  };
+  for (const char* keyword : {"not", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$anchor", "nonsense"}) {
+    refused(R"({"type": "object", "properties": {"a": {")" + std::string(keyword) + R"(": {}}}})", "'" + std::string(keyword) + "' at #/properties/a");
+  }
+  refused(R"({"items": {"uniqueItems": true}})", "'uniqueItems' at #/items");
+  refused(R"({"type": "string", "format": "idn-email"})", "'idn-email'");
+  refused(R"({"type": "number", "multipleOf": 0.1})", "'multipleOf' at #");
+  refused(R"({"type": "wrong"})", "'type' at #");
+  refused(R"({"minLength": -1})", "'minLength'");
+  refused(R"({"required": "a"})", "'required'");
+  refused(R"({"$ref": "http://x/y"})", "'$ref' at #");
+  refused(R"({"$ref": "#/$defs/none"})", "does not exist");
+  refused(R"({"$ref": "#"})", "leads back to itself");
+  refused(R"({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})", "leads back to itself");
+  refused(R"({"anyOf": [{"$ref": "#"}, {"type": "null"}]})", "leads back to itself");
+  refused(R"({"oneOf": [{"type": "integer"}, {"type": "number"}]})", "'oneOf' at #");
+  refused(R"({"oneOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]})", "'oneOf' at #");
+  refused(R"({"type": "string", "pattern": "(?=a)b"})", "look-around");
+  refused(R"({"type": "string", "pattern": "(a)\\1"})", "escape \\1");
+  refused(R"({"type": "string", "pattern": "a("})", "( without its )");
+  refused("false", "nothing can satisfy it");
+  refused(R"({"allOf": [{"type": "string"}, {"type": "integer"}]})", "nothing can satisfy it");
+  refused(R"({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]})", "nothing can satisfy it");
+  refused("{", "is not JSON");
+  refused("[]", "neither an object");
+  refused("", "is not JSON");
+  refused("\xFF", "UTF-8");
+}
+
+TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
+  std::string deep = "{}", wide = R"({"anyOf":[)", product = R"({"allOf":[)", names = R"({"type":"object","properties":{)", lists = "{\"type\":\"integer\"}", chain = "{\"$defs\":{";
+  for (int i = 0; i < 5000; ++i) deep = R"({"items":)" + deep + "}";
+  for (int i = 0; i < 3000; ++i) wide += (i > 0 ? "," : "") + std::string(R"({"const":"value )") + std::to_string(i) + "\"}";
+  for (int i = 0; i < 12; ++i) product += (i > 0 ? "," : "") + std::string(R"({"anyOf":[{"minLength":1},{"maxLength":5},{"minimum":3}]})");
+  for (int i = 0; i < 6000; ++i) names += (i > 0 ? "," : "") + std::string("\"p") + std::to_string(i) + "\":{}";
+  for (int i = 0; i < 12; ++i) lists = R"({"type":"array","minItems":100,"maxItems":100,"items":)" + lists + "}";
+  for (int i = 0; i < 3000; ++i) chain += "\"d" + std::to_string(i) + R"(":{"allOf":[{"$ref":"#/$defs/d)" + std::to_string(i + 1) + "\"}]},";
+  chain += "\"d3000\":{}},\"$ref\":\"#/$defs/d0\"}";
+  const std::pair<Kind, std::string> hostile[] = {
+      {Kind::json_schema, deep}, {Kind::json_schema, std::string(200'000, '[')}, {Kind::json_schema, wide + "]}"}, {Kind::json_schema, product + "]}"}, {Kind::json_schema, names + "}}"},
+      {Kind::json_schema, lists}, {Kind::json_schema, chain}, {Kind::json_schema, R"({"type":"string","maxLength":1000000000})"}, {Kind::json_schema, R"({"type":"array","minItems":999999999})"},
+      {Kind::json_schema, R"({"type":"string","pattern":"(a|aa)*.{30}b.{30}"})"}, {Kind::json_schema, R"({"type":"string","pattern":"^(.*a.{14})$","minLength":500,"maxLength":900})"},
+      {Kind::regex, "(x+x+)+y"}, {Kind::regex, "((((a{100}){100}){100}){100}){100}"}, {Kind::regex, ".*a.{25}"}, {Kind::regex, std::string(100'000, '(')}, {Kind::regex, std::string(100'000, 'a')},
+      {Kind::ebnf, "root ::= root \"a\" | \"a\""}, {Kind::ebnf, "root ::= (\"a\"?)*" + std::string(300, '*')}, {Kind::ebnf, "root ::= " + std::string(50'000, '(')}, {Kind::ebnf, "root ::= a a a a\na ::= b{1000}\nb ::= c{1000}\nc ::= [a-z]{1000}"}};
+  for (const auto& [kind, source] : hostile) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto grammar = compile(kind, source, test::small_trie());
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    EXPECT_LT(took.count(), 15.0) << source.substr(0, 100);   // a second or so; sanitizers are slow
+    if (took.count() > 1.0) std::printf("%.1f s, %s: %s\n", took.count(), grammar ? "compiled" : grammar.error().message.c_str(), source.substr(0, 80).c_str());
+    if (grammar) (*grammar)->matcher()->mask();
+  }
+  EXPECT_FALSE(compile(Kind::json_schema, deep, test::small_trie()));
+  EXPECT_FALSE(compile(Kind::json_schema, product + "]}", test::small_trie()));
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","maxLength":1000000000})", test::small_trie()));
+}
+
+}  // namespace
+}  // namespace tokenworks::grammar
