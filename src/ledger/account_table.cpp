@@ -38,7 +38,8 @@ void AccountTable::add(Node& node, std::int64_t debit, std::int64_t credit) {
 
 Result<> AccountTable::flush() {
   if (!replace_) {
-    auto made = store_.prepare("INSERT OR REPLACE INTO accounts(series, kind, debits, credits) VALUES (?1, ?2, ?3, ?4)");
+    auto made =
+        store_.prepare("INSERT OR REPLACE INTO accounts(series, kind, debits, credits) VALUES (?1, ?2, ?3, ?4)");
     if (!made) return made.error();
     replace_ = std::move(*made);
   }
@@ -74,7 +75,8 @@ Result<> RollupTable::flush() {
   if (!upsert_) {
     auto made = store_.prepare(
         "INSERT INTO rollups(level, bucket, series, requests, input, cached_input, output, reasoning, cost)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        " ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
         " input = input + excluded.input, cached_input = cached_input + excluded.cached_input,"
         " output = output + excluded.output, reasoning = reasoning + excluded.reasoning, cost = cost + excluded.cost");
     if (!made) return made.error();

@@ -52,7 +52,8 @@ Result<> each(Statement& statement, Row&& row) {
 
 Result<> write_audit(const Connection& store, const AuditEvent& e) {
   auto insert = store.prepare(
-      "INSERT INTO audit_events(unix_ns, actor, action, object, before_hash, after_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+      "INSERT INTO audit_events(unix_ns, actor, action, object, before_hash, after_hash)"
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
   if (!insert) return insert.error();
   insert->bind(1, e.unix_ns).bind(2, e.actor).bind(3, e.action).bind(4, e.object);
   insert->bind(5, e.before_hash).bind(6, e.after_hash);

@@ -90,7 +90,8 @@ Result<> backup_file(const std::string& path, const std::string& to) {
 
 Result<> restore(const std::string& from, const std::string& to, bool replace) {
   std::error_code ignored;
-  if (std::filesystem::equivalent(from, to, ignored)) return error(Errc::io, from + " and " + to + " are the same file");
+  if (std::filesystem::equivalent(from, to, ignored))
+    return error(Errc::io, from + " and " + to + " are the same file");
   if (!replace && std::filesystem::exists(to, ignored)) {
     return error(Errc::io, to + " exists; a restore replaces a ledger only when asked to, and never one in use");
   }

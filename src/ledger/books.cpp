@@ -118,7 +118,8 @@ Result<> Books::check_operation(const Record& r, const Dictionary::Known& known,
     if (!row) return row.error();
     if (!*row) break;
     const auto type = static_cast<EntryType>(find_operation_.integer(0));
-    booked = type == r.type && find_operation_.integer(1) == r.amount.nano && find_operation_.integer(2) == known.series;
+    booked =
+        type == r.type && find_operation_.integer(1) == r.amount.nano && find_operation_.integer(2) == known.series;
     if (!booked) {
       refusal = error(Errc::idempotency_mismatch,
                       refuse(r, "the id was already used for another entry: a new operation needs a new id").message);

@@ -1,8 +1,8 @@
 #pragma once
 // Books: one writer epoch over one connection: the chain's head, the open holds, the accounts, and the transaction that
-// is being built. Whatever it holds in memory follows from the store, so after a failed commit the whole object is thrown
-// away and `resume` reads what was really committed. Validation needs no SELECT except for what memory never saw (a new
-// account, a new context, the id of a TOPUP). Ledger thread only.
+// is being built. Whatever it holds in memory follows from the store, so after a failed commit the whole object is
+// thrown away and `resume` reads what was really committed. Validation needs no SELECT except for what memory never saw
+// (a new account, a new context, the id of a TOPUP). Ledger thread only.
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,7 +25,8 @@ struct StoreOptions {
 
 class Books {
  public:
-  // Opens or creates the store, migrates, checks the tail, begins a new writer epoch and ends the holds of earlier ones.
+  // Opens or creates the store, migrates, checks the tail, begins a new writer epoch and ends the holds of earlier
+  // ones.
   static Result<std::unique_ptr<Books>> open(const StoreOptions& options, const Clock& clock, Recovery& recovery);
   // After a failure: the same epoch again, from what the store holds. ledger_unavailable when another writer began an
   // epoch meanwhile: this one must never write again.
@@ -39,8 +40,9 @@ class Books {
   // What is held for a request, or -1 when it has no open hold.
   std::int64_t held(const RequestId& request) const;
 
-  // One transaction: begin, any number of the middle ones, commit. A returned error means the store failed and the object
-  // must be thrown away; what merely breaks the books' rules comes out in `refusal` and leaves the transaction as it was.
+  // One transaction: begin, any number of the middle ones, commit. A returned error means the store failed and the
+  // object must be thrown away; what merely breaks the books' rules comes out in `refusal` and leaves the transaction
+  // as it was.
   Result<> begin();
   Result<> apply(const Record& record, Result<>& refusal);
   Result<> write_journal(std::string_view bytes);    // "": delete it

@@ -1,5 +1,5 @@
-// Opening: settings, migration, the check of the chain's tail, a new writer epoch, and the recovery of what the last one
-// left running. Everything here can be killed at any point and done again: each step is one transaction.
+// Opening: settings, migration, the check of the chain's tail, a new writer epoch, and the recovery of what the last
+// one left running. Everything here can be killed at any point and done again: each step is one transaction.
 #include <algorithm>
 
 #include "ledger/books.hpp"
@@ -26,7 +26,8 @@ Result<std::unique_ptr<Books>> Books::connect(const StoreOptions& options, const
   if (!mode) return mode.error();
   const auto row = mode->step();
   if (!row) return row.error();
-  if (!*row || mode->text(0) != "wal") return error(Errc::io, options.path + ": the file system cannot hold a WAL database");
+  if (!*row || mode->text(0) != "wal")
+    return error(Errc::io, options.path + ": the file system cannot hold a WAL database");
   mode->reset();
   const char* settings = options.synchronous_off ? "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0"
                                                  : "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0";
@@ -136,7 +137,8 @@ Result<> Books::begin_epoch(std::int64_t previous) {
       append_entry(entry_bytes_, entry->writer_id, entry->seq, row_view.view, (*context)->bytes);
       if (hasher_(entry->prev_hash, entry_bytes_) != entry->hash) {
         return error(Errc::bad_file, options_.path + ": the chain is broken at " + entry->writer_id + "/" +
-                                         std::to_string(entry->seq) + "; run `tokenworks ledger verify` and restore a backup");
+                                         std::to_string(entry->seq) +
+                                         "; run `tokenworks ledger verify` and restore a backup");
       }
       if (first) previous_seq = entry->seq, previous_head = entry->hash;
     }
@@ -154,7 +156,8 @@ Result<> Books::begin_epoch(std::int64_t previous) {
   if (!take_over) return take_over.error();
   take_over->bind(1, writer_).bind(2, previous);
   if (auto done = take_over->run(); !done) return done;
-  if (sqlite3_changes(store_.raw()) != 1) return error(Errc::io, options_.path + ": another process opened the books just now");
+  if (sqlite3_changes(store_.raw()) != 1)
+    return error(Errc::io, options_.path + ": another process opened the books just now");
   return commit_.run();
 }
 
@@ -165,7 +168,8 @@ Result<> Books::load() {
   if (!find) return find.error();
   const auto row = find->step();
   if (!row) return row.error();
-  if (!*row || find->blob(4).size() != head_.size()) return error(Errc::bad_file, options_.path + ": the writer's row is missing");
+  if (!*row || find->blob(4).size() != head_.size())
+    return error(Errc::bad_file, options_.path + ": the writer's row is missing");
   commits_ = find->integer(0);
   rolled_through_ = find->integer(1);
   minute_from_ = find->integer(2);
@@ -174,7 +178,8 @@ Result<> Books::load() {
   last_id_ = find->integer(5);
   find->reset();
   if (rolled_through_ > last_id_) {
-    return error(Errc::bad_file, options_.path + ": entries are missing at the end: the rollups reach further than the chain");
+    return error(Errc::bad_file,
+                 options_.path + ": entries are missing at the end: the rollups reach further than the chain");
   }
   if (writer_of(last_id_) == writer_) {
     seq_ = seq_of(last_id_);
@@ -199,7 +204,8 @@ Result<> Books::load_holds() {
     if (!row) return row.error();
     if (!*row) return {};
     RequestId request;
-    if (find->blob(0).size() != request.bytes.size()) return error(Errc::bad_file, options_.path + ": an open hold has no id");
+    if (find->blob(0).size() != request.bytes.size())
+      return error(Errc::bad_file, options_.path + ": an open hold has no id");
     std::copy_n(find->blob(0).begin(), request.bytes.size(), request.bytes.begin());
     const auto organization = dictionary_.organization(std::string(find->text(3)), std::string(find->text(4)));
     if (!organization) return organization.error();
@@ -222,7 +228,8 @@ Result<> Books::fold_tail() {
     const Record& fields = (*context)->fields;
     const auto organization = dictionary_.organization(fields.organization.value, fields.currency);
     if (!organization) return organization.error();
-    if (!parse_lines(row.view.lines, line_views_)) return error(Errc::bad_file, options_.path + ": an entry's charge lines are damaged");
+    if (!parse_lines(row.view.lines, line_views_))
+      return error(Errc::bad_file, options_.path + ": an entry's charge lines are damaged");
     Result<> refusal;
     if (auto done = move_money(row.view, {row.context, (*context)->series, *organization}, refusal); !done) return done;
     for (const Move& move : moves_) accounts_.add(*move.node, move.debit, move.credit);
@@ -232,8 +239,8 @@ Result<> Books::fold_tail() {
   }
 }
 
-// Every hold that an earlier epoch left open ends now: settled with its last PROGRESS, or released when it has none. The
-// journal stays until the last of them is booked, so a kill in between changes nothing.
+// Every hold that an earlier epoch left open ends now: settled with its last PROGRESS, or released when it has none.
+// The journal stays until the last of them is booked, so a kill in between changes nothing.
 Result<> Books::recover(Recovery& recovery) {
   std::unordered_map<RequestId, Progress> journal;
   {
@@ -258,7 +265,8 @@ Result<> Books::recover(Recovery& recovery) {
       find->bind(1, open[at].first);
       const auto row = find->step();
       if (!row) return row.error();
-      const auto opened = *row ? reader_.entry(entry_row(*find)) : Result<Entry>(error(Errc::bad_file, "an open hold has no entry"));
+      const auto opened =
+          *row ? reader_.entry(entry_row(*find)) : Result<Entry>(error(Errc::bad_file, "an open hold has no entry"));
       if (!opened) return error(opened.error().code, options_.path + ": " + opened.error().message);
       find->reset();
       Record end_record = *opened;

@@ -1,7 +1,7 @@
 #pragma once
 // Checkpointer: moves committed pages from the write-ahead log into the database file without making a settle wait. The
-// bulk is copied by a thread of its own while the ledger thread goes on committing; when only little is left, the ledger
-// thread copies the rest itself between two commits, after which SQLite reuses the log from its beginning.
+// bulk is copied by a thread of its own while the ledger thread goes on committing; when only little is left, the
+// ledger thread copies the rest itself between two commits, after which SQLite reuses the log from its beginning.
 //
 // Its connection also keeps the shared index of the log alive while the ledger thread closes and reopens a suspect
 // connection: a transaction whose sync failed can then not come back to life by a recovery of the log; the retry

@@ -1,7 +1,7 @@
 #pragma once
 // The writer's side of contexts and series: an entry stores one small number for its organization, project, key, model,
-// prices and labels. Known combinations are found in memory; a new one becomes a row in the running transaction, so after
-// a failed commit the whole object is thrown away. Ledger thread only.
+// prices and labels. Known combinations are found in memory; a new one becomes a row in the running transaction, so
+// after a failed commit the whole object is thrown away. Ledger thread only.
 #include <string>
 #include <unordered_map>
 

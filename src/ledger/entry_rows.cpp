@@ -125,7 +125,8 @@ Result<Entry> EntryReader::entry(const EntryRow& row) {
   copy_digest(row.hash, e.hash);
   if (!find_hash_) {
     auto made = store_.prepare(
-        "SELECT coalesce((SELECT hash FROM entries WHERE id = ?1 - 1), (SELECT genesis FROM writers WHERE number = ?2))");
+        "SELECT coalesce((SELECT hash FROM entries WHERE id = ?1 - 1),"
+        " (SELECT genesis FROM writers WHERE number = ?2))");
     if (!made) return made.error();
     find_hash_ = std::move(*made);
   }

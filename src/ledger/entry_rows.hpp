@@ -10,7 +10,8 @@
 
 namespace tokenworks::ledger {
 
-// An entry's primary key is its writer's number and its place in that writer's chain: appends go to the end of the tree.
+// An entry's primary key is its writer's number and its place in that writer's chain: appends go to the end of the
+// tree.
 inline constexpr int kSeqBits = 40;
 constexpr std::int64_t entry_id(std::int64_t writer, std::int64_t seq) { return writer << kSeqBits | seq; }
 constexpr std::int64_t writer_of(std::int64_t id) { return id >> kSeqBits; }

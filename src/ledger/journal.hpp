@@ -11,8 +11,8 @@
 
 namespace tokenworks::ledger {
 
-// u32 count, then per request: id (16), input, cached_input, output, reasoning, charge (i64), lines (u32 length + text);
-// SHA-256 of all that at the end. Big-endian.
+// u32 count, then per request: id (16), input, cached_input, output, reasoning, charge (i64), lines (u32 length +
+// text); SHA-256 of all that at the end. Big-endian.
 class JournalWriter {
  public:
   JournalWriter();

@@ -1,14 +1,15 @@
 #pragma once
-// Double entry: which accounts an entry moves, derived from the entry alone. docs/ledger_format.md "Accounts" is the same
-// table in prose. Debits equal credits within every entry, hence over all of them.
+// Double entry: which accounts an entry moves, derived from the entry alone. docs/ledger_format.md "Accounts" is the
+// same table in prose. Debits equal credits within every entry, hence over all of them.
 //
 //   HOLD, EXTEND a          debit available a            credit held a
 //   RELEASE, EXPIRE a       debit held a                 credit available a
-//   SETTLE a of held h      debit held h                 credit revenue:<class> per line (sum a), credit available h - a
+//   SETTLE a of held h      debit held h                 credit revenue:<class> per line (sum a), available h - a
 //   TOPUP a                 debit funding a              credit available a       (a < 0: the other way round)
 //   ADJUST a                debit adjustment a           credit available a       (a < 0: the other way round)
 //
-// available, held, funding, adjustment: one per organization and currency; revenue: per project, key, model, tier, class.
+// available, held, funding, adjustment: one per organization and currency; revenue: per project, key, model, tier,
+// class.
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,7 +39,8 @@ std::string decimal_text(Unsigned128 nano);                    // as format_deci
 
 // Calls post(account, token_class, debit, credit), nano-units >= 0, for every posting of an entry.
 template <class Post>
-void for_each_posting(EntryType type, std::int64_t amount, std::int64_t held, std::span<const Line> lines, Post&& post) {
+void for_each_posting(EntryType type, std::int64_t amount, std::int64_t held, std::span<const Line> lines,
+                      Post&& post) {
   const std::int64_t none = 0;
   switch (type) {
     case EntryType::hold:

@@ -121,7 +121,8 @@ Result<> Reader::settled(std::int64_t from_ns, std::int64_t to_ns, std::int64_t 
 
 Result<std::vector<UsageRow>> Reader::usage(const UsageQuery& query) {
   if (query.bucket_seconds < 0 || query.bucket_seconds % 60 != 0) {
-    return error(Errc::invalid_request, "usage buckets are whole minutes, not " + std::to_string(query.bucket_seconds) + " s");
+    return error(Errc::invalid_request,
+                 "usage buckets are whole minutes, not " + std::to_string(query.bucket_seconds) + " s");
   }
   const Snapshot snapshot(store_);
   if (!snapshot.begun()) return snapshot.begun().error();
@@ -162,7 +163,8 @@ Result<std::vector<UsageRow>> Reader::usage(const UsageQuery& query) {
   rows.reserve(sums.size());
   for (const auto& [key, cell] : sums) {
     const auto& [organization, project, model, tier, key_id, currency] = *names[static_cast<std::size_t>(key.series)];
-    rows.push_back({key.bucket, organization, project, model, tier, key_id, currency, cell.requests, cell.usage, {cell.cost}});
+    rows.push_back(
+        {key.bucket, organization, project, model, tier, key_id, currency, cell.requests, cell.usage, {cell.cost}});
   }
   std::sort(rows.begin(), rows.end(), [](const UsageRow& a, const UsageRow& b) {
     return std::tie(a.bucket_unix_s, a.organization, a.project, a.model, a.tier, a.key, a.currency) <

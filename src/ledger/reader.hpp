@@ -1,7 +1,7 @@
 #pragma once
 // Reader: queries over a read-only connection of its own. Every query is one snapshot: rollups and accounts up to
-// state.rolled_through plus the entries behind it, so its sums are exact at the moment of a commit. One query at a time;
-// ReaderPool lends one to each calling thread.
+// state.rolled_through plus the entries behind it, so its sums are exact at the moment of a commit. One query at a
+// time; ReaderPool lends one to each calling thread.
 #include <memory>
 #include <mutex>
 #include <string>

@@ -19,7 +19,8 @@ bool is_class_name(std::string_view text) {
 
 Result<> check_usage(const Usage& u) {
   for (const std::int64_t tokens : {u.input, u.cached_input, u.output, u.reasoning}) {
-    if (tokens < 0 || tokens > kTokensMax) return refuse("a token count of " + std::to_string(tokens) + " is out of range");
+    if (tokens < 0 || tokens > kTokensMax)
+      return refuse("a token count of " + std::to_string(tokens) + " is out of range");
   }
   if (u.cached_input > u.input) return refuse("more cached input than input tokens");
   if (u.reasoning > u.output) return refuse("more reasoning than output tokens");
@@ -39,7 +40,8 @@ Result<> check_lines(const std::vector<std::pair<std::string, Money>>& lines, Mo
     if (!more) return refuse("the charge lines overflow");
     sum = *more;
   }
-  if (sum != amount) return refuse("the charge lines add up to " + to_string(sum) + ", the charge is " + to_string(amount));
+  if (sum != amount)
+    return refuse("the charge lines add up to " + to_string(sum) + ", the charge is " + to_string(amount));
   return {};
 }
 
@@ -55,9 +57,11 @@ Result<> check_record(const Record& r) {
     return refuse("an amount of " + to_string(r.amount) + " is out of range for a " + name(r.type));
   }
   if (auto usage = check_usage(r.usage); !usage) return usage;
-  if (!is_plain_text(r.finish_reason, 64)) return refuse("a finish reason longer than 64 bytes or with control characters");
+  if (!is_plain_text(r.finish_reason, 64))
+    return refuse("a finish reason longer than 64 bytes or with control characters");
   for (const auto* text : {&r.token_commitment, &r.attestation_id, &r.receipt_id}) {
-    if (*text && !is_plain_text(**text, 256)) return refuse("a commitment, attestation or receipt id that is no plain text");
+    if (*text && !is_plain_text(**text, 256))
+      return refuse("a commitment, attestation or receipt id that is no plain text");
   }
   if (r.type == EntryType::settle) return check_lines(r.lines, r.amount);
   if (!r.lines.empty()) return refuse(std::string("charge lines on a ") + name(r.type));

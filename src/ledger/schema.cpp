@@ -101,8 +101,9 @@ constexpr Migration kMigrations[] = {{1, kBooks}};
 static_assert(std::size(kMigrations) == kSchemaVersion);
 
 Error newer(std::int64_t found, std::int64_t known) {
-  return error(Errc::bad_file, "the ledger has schema version " + std::to_string(found) + ", this program knows up to " +
-                                   std::to_string(known) + "; use the newer tokenworks that wrote it");
+  return error(Errc::bad_file, "the ledger has schema version " + std::to_string(found) +
+                                   ", this program knows up to " + std::to_string(known) +
+                                   "; use the newer tokenworks that wrote it");
 }
 
 // One step and the rows that say so, all or nothing.

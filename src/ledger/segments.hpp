@@ -12,8 +12,8 @@ struct Segment {
   bool operator==(const Segment&) const = default;
 };
 
-// Covers [from_ns, to_ns), in order of time, without overlap. `bucket_seconds`: no rollup coarser than the buckets asked
-// for is used (0: any). `minute_from`: minutes before it (Unix seconds) are not kept.
+// Covers [from_ns, to_ns), in order of time, without overlap. `bucket_seconds`: no rollup coarser than the buckets
+// asked for is used (0: any). `minute_from`: minutes before it (Unix seconds) are not kept.
 std::vector<Segment> segments(std::int64_t from_ns, std::int64_t to_ns, std::int64_t bucket_seconds,
                               std::int64_t minute_from);
 

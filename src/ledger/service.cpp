@@ -62,7 +62,8 @@ void Service::on_commit(std::function<void(std::int64_t, std::int64_t)> observer
 }
 
 Result<> Service::push(Item item) {
-  if (lost_.load()) return error(Errc::ledger_unavailable, "another process took the books over; this one must restart");
+  if (lost_.load())
+    return error(Errc::ledger_unavailable, "another process took the books over; this one must restart");
   if (!inbox_.push(std::move(item))) return error(Errc::ledger_unavailable, "the ledger is closed");
   return {};
 }

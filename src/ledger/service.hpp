@@ -1,6 +1,7 @@
 #pragma once
-// Service: the Ledger of the embedded store. Its thread turns whatever arrived during the last sync into one transaction,
-// calls the owners afterwards, and goes on with the same records after a failure. Tuning holds what tests change.
+// Service: the Ledger of the embedded store. Its thread turns whatever arrived during the last sync into one
+// transaction, calls the owners afterwards, and goes on with the same records after a failure. Tuning holds what tests
+// change.
 #include <atomic>
 #include <memory>
 #include <mutex>

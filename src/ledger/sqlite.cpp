@@ -1,5 +1,8 @@
 #include "ledger/sqlite.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 namespace tokenworks::ledger {
 namespace {
 
@@ -60,6 +63,9 @@ Result<Connection> Connection::open(const std::string& path, const std::string& 
   int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   flags |= access == Access::read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
   if (access == Access::create) flags |= SQLITE_OPEN_CREATE;
+  if (access == Access::create && vfs.empty()) {     // SQLite would let everybody read key hashes and charges
+    if (const int file = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600); file >= 0) ::close(file);
+  }
   Connection made;
   if (sqlite3_open_v2(path.c_str(), &made.handle_, flags, vfs.empty() ? nullptr : vfs.c_str()) != SQLITE_OK) {
     const std::string reason = made.handle_ != nullptr ? sqlite3_errmsg(made.handle_) : "out of memory";

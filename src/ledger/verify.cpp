@@ -54,8 +54,9 @@ class Verification {
 };
 
 Result<VerifyReport> Verification::run() {
-  for (const auto step : {&Verification::read_state, &Verification::read_series, &Verification::walk,
-                          &Verification::compare_holds, &Verification::compare_accounts, &Verification::compare_rollups}) {
+  for (const auto step :
+       {&Verification::read_state, &Verification::read_series, &Verification::walk, &Verification::compare_holds,
+        &Verification::compare_accounts, &Verification::compare_rollups}) {
     if (auto done = (this->*step)(); !done) return done.error();
     if (report_.first_bad) break;
   }
@@ -182,7 +183,8 @@ bool Verification::follow_hold(const EntryRow& row, std::int64_t organization) {
     if (__builtin_add_overflow(sum, line.nano, &sum)) return why_ = "the charge lines overflow", false;
   }
   const EntryType type = row.view.type;
-  if (sum != (type == EntryType::settle ? row.view.amount : 0)) return why_ = "the charge lines are not the amount", false;
+  if (sum != (type == EntryType::settle ? row.view.amount : 0))
+    return why_ = "the charge lines are not the amount", false;
   const auto found = holds_.find(request);
   const auto open = found != holds_.end() && found->second.organization == organization;
   switch (type) {
@@ -192,7 +194,8 @@ bool Verification::follow_hold(const EntryRow& row, std::int64_t organization) {
       break;
     case EntryType::extend:
       if (!open) return why_ = "extends a hold that is not open", false;
-      if (__builtin_add_overflow(found->second.held, row.view.amount, &found->second.held)) return why_ = "the hold overflows", false;
+      if (__builtin_add_overflow(found->second.held, row.view.amount, &found->second.held))
+        return why_ = "the hold overflows", false;
       break;
     case EntryType::settle:
     case EntryType::release:
@@ -200,7 +203,8 @@ bool Verification::follow_hold(const EntryRow& row, std::int64_t organization) {
       if (!open) return why_ = "ends a hold that is not open", false;
       if (row.view.held != found->second.held) return why_ = "the amount held is not what was set aside", false;
       if (row.view.amount > row.view.held) return why_ = "settles above its hold", false;
-      if (type != EntryType::settle && row.view.amount != row.view.held) return why_ = "gives back another amount than held", false;
+      if (type != EntryType::settle && row.view.amount != row.view.held)
+        return why_ = "gives back another amount than held", false;
       holds_.erase(found);
       return true;
     case EntryType::topup:
@@ -218,7 +222,8 @@ void Verification::post(const EntryRow& row, std::int64_t series, std::int64_t o
                      all_.debits += static_cast<Unsigned128>(debit);
                      all_.credits += static_cast<Unsigned128>(credit);
                      if (!rolled) return;
-                     Totals& t = accounts_[{account == Account::revenue ? series : organization, kind_of(account, token_class)}];
+                     Totals& t = accounts_[{account == Account::revenue ? series : organization,
+                                            kind_of(account, token_class)}];
                      t.debits += static_cast<Unsigned128>(debit);
                      t.credits += static_cast<Unsigned128>(credit);
                    });
@@ -284,7 +289,8 @@ Result<> Verification::compare_rollups() {
     if (!row) return row.error();
     if (!*row) break;
     const CellKey key{find->integer(0), find->integer(1), find->integer(2)};
-    const Cell stored{find->integer(3), {find->integer(4), find->integer(5), find->integer(6), find->integer(7)}, find->integer(8)};
+    const Cell stored{
+        find->integer(3), {find->integer(4), find->integer(5), find->integer(6), find->integer(7)}, find->integer(8)};
     const auto known = cells_.find(key);
     if (known == cells_.end() || !(known->second == stored)) {
       bad("rollup " + std::to_string(key.level) + "/" + std::to_string(key.bucket) + "/" + std::to_string(key.series) +

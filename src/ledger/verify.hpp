@@ -1,6 +1,7 @@
 #pragma once
-// Verification: recomputes everything the books claim from the entries alone, in one read snapshot: every hash, the link
-// of every epoch, the life of every hold, every account, every rollup, the list of open holds. Beside a running writer.
+// Verification: recomputes everything the books claim from the entries alone, in one read snapshot: every hash, the
+// link of every epoch, the life of every hold, every account, every rollup, the list of open holds. Beside a running
+// writer.
 #include "ledger/sqlite.hpp"
 #include "tokenworks/ledger/rows.hpp"
 

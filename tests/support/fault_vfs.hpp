@@ -1,8 +1,9 @@
 #pragma once
-// FaultVfs: a disk in memory behind SQLite's VFS interface that fails as real disks do. It forgets what was not synced when
-// the power goes (each 512-byte sector of an unsynced write survives or not on its own), refuses writes when full, fails
-// syncs the way Linux does (the dirty pages are dropped, every open handle learns of it once), returns read errors and
-// short reads. Everything random follows from the seed. Any thread; lives longer than all connections over it.
+// FaultVfs: a disk in memory behind SQLite's VFS interface that fails as real disks do. It forgets what was not synced
+// when the power goes (each 512-byte sector of an unsynced write survives or not on its own), refuses writes when full,
+// fails syncs the way Linux does (the dirty pages are dropped, every open handle learns of it once), returns read
+// errors and short reads. Everything random follows from the seed. Any thread; lives longer than all connections over
+// it.
 #include <cstdint>
 #include <memory>
 #include <string>

@@ -39,8 +39,8 @@ int read(sqlite3_file* file, void* into, int amount, sqlite3_int64 offset) {
   auto there = std::min(bytes.size() - at, static_cast<std::size_t>(amount));
   if (s.disk->failing_reads > 0) {
     --s.disk->failing_reads;
-    // A read that ends early inside a database file is an error as well: reported as short, SQLite would take the missing
-    // part for the end of the file and go on with zeros. (Its own VFS reads again until there is nothing more.)
+    // A read that ends early inside a database file is an error as well: reported as short, SQLite would take the
+    // missing part for the end of the file and go on with zeros. (Its own VFS reads again until there is nothing more.)
     if (!s.disk->reads_short || s.is_database) return SQLITE_IOERR_READ;
     there = std::min(there, static_cast<std::size_t>(s.disk->random() % static_cast<std::uint64_t>(amount)));
   }
@@ -181,7 +181,8 @@ int shm_map(sqlite3_file* file, int region, int size, int extend, void volatile*
   }
   const auto at = static_cast<std::size_t>(region);
   if (at >= f.regions.size() && extend == 0) return SQLITE_OK;
-  while (at >= f.regions.size()) f.regions.push_back(std::make_unique<std::uint64_t[]>(static_cast<std::size_t>(size) / 8));
+  while (at >= f.regions.size())
+    f.regions.push_back(std::make_unique<std::uint64_t[]>(static_cast<std::size_t>(size) / 8));
   *into = f.regions[at].get();
   return SQLITE_OK;
 }

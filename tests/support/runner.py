@@ -37,7 +37,8 @@ def goldens():
         if "OUTDIR" not in text:
             continue  # a tool that tests call, not a maker of expectations
         out = out_root / script.stem
-        stamp = hashlib.sha256(text.encode() + requirements).hexdigest()
+        inputs = sorted(p for p in (ROOT / "tests/golden" / script.stem).glob("*") if p.is_file())
+        stamp = hashlib.sha256(text.encode() + requirements + b"".join(p.read_bytes() for p in inputs)).hexdigest()
         if (out / ".stamp").exists() and (out / ".stamp").read_text() == stamp:
             continue
         began = time.monotonic()

@@ -204,8 +204,8 @@ void settle_latency(const Settings& s, const std::string& path) {
   const std::int64_t wall = now_us() - begun;
   std::lock_guard lock(mutex);
   std::printf("  \"settle\": {\"per_s\": %lld, \"commits_per_s\": %lld, \"latency\": %s},\n",
-              static_cast<long long>(total * 1'000'000 / wall), static_cast<long long>(commits.load() * 1'000'000 / wall),
-              percentiles(took).c_str());
+              static_cast<long long>(total * 1'000'000 / wall),
+              static_cast<long long>(commits.load() * 1'000'000 / wall), percentiles(took).c_str());
 }
 
 void queries(const Settings& s, const std::string& path) {
@@ -256,7 +256,8 @@ void recovery(const Settings& s, const std::string& path) {
       make_hold(r);
       (void)ledger->append(r);
       if (i < 1000) {
-        ledger->progress({r.request, {512, 0, 10, 0}, {4'000}, {{"output", {4'000}}}}, [&](const Result<>&) { ++done; });
+        ledger->progress({r.request, {512, 0, 10, 0}, {4'000}, {{"output", {4'000}}}},
+                         [&](const Result<>&) { ++done; });
         continue;
       }
       make_settle(r);

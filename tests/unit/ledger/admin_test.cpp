@@ -1,6 +1,7 @@
 // The rows beside the books: keys, audit, price books, idempotency, annotations.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -116,6 +117,9 @@ TEST(Admin, ErasedAnnotationsAreGoneFromTheFileAndTheChainStillHolds) {
     ASSERT_TRUE(ledger->annotate({request(1), {"acme"}, {{"user", "anna-the-secret-name"}, {"team", "red"}}}));
     ASSERT_TRUE(ledger->annotate({request(2), {"globex"}, {{"user", "somebody-else"}}}));
     ASSERT_TRUE(book(*ledger, settle(hold(request(1), 10), 1, 2)));
+    for (const char* suffix : {"", "-wal"}) {        // nobody else may read charges and key hashes
+      EXPECT_EQ(std::filesystem::status(options.path + suffix).permissions(), std::filesystem::perms(0600)) << suffix;
+    }
   }
   ASSERT_NE(bytes().find("anna-the-secret-name"), std::string::npos);
   {

@@ -12,13 +12,15 @@ namespace tokenworks::ledger {
 namespace {
 
 TEST(Lines, AreWrittenAndReadBack) {
-  const std::vector<std::pair<std::string, Money>> lines = {{"input", {7400}}, {"cached_input", {0}}, {"output", {INT64_MAX}}};
+  const std::vector<std::pair<std::string, Money>> lines = {
+      {"input", {7400}}, {"cached_input", {0}}, {"output", {INT64_MAX}}};
   EXPECT_EQ(lines_text(lines), "input:7400,cached_input:0,output:9223372036854775807");
   EXPECT_EQ(owned_lines(lines_text(lines)), lines);
   std::vector<Line> read;
   EXPECT_TRUE(parse_lines("", read));
   EXPECT_TRUE(read.empty());
-  for (const char* bad : {"a", "a:", ":1", "a:1,", ",a:1", "a:-1", "a:1.5", "a:9223372036854775808", "a:1 ", "a:1,,b:2"}) {
+  for (const char* bad :
+       {"a", "a:", ":1", "a:1,", ",a:1", "a:-1", "a:1.5", "a:9223372036854775808", "a:1 ", "a:1,,b:2"}) {
     EXPECT_FALSE(parse_lines(bad, read)) << bad;
   }
 }
@@ -46,7 +48,8 @@ TEST(Postings, EveryEntryBalancesByItself) {
     const std::int64_t part = amount / 3;
     const std::vector<Line> lines = {{"input", part}, {"output", amount - part}};
     Totals sum;
-    for_each_posting(type, amount, held, type == EntryType::settle ? std::span<const Line>(lines) : std::span<const Line>(),
+    for_each_posting(type, amount, held,
+                     type == EntryType::settle ? std::span<const Line>(lines) : std::span<const Line>(),
                      [&](Account, std::string_view, std::int64_t debit, std::int64_t credit) {
                        ASSERT_GE(debit, 0);
                        ASSERT_GE(credit, 0);
@@ -58,7 +61,8 @@ TEST(Postings, EveryEntryBalancesByItself) {
 }
 
 TEST(PlainText, IsUtf8WithoutControlCharacters) {
-  for (const char* good : {"", "acme/search", "Zürich", "日本", "🦊", "a\xf4\x8f\xbf\xbf"}) EXPECT_TRUE(is_plain_text(good, 64)) << good;
+  for (const char* good : {"", "acme/search", "Zürich", "日本", "🦊", "a\xf4\x8f\xbf\xbf"})
+    EXPECT_TRUE(is_plain_text(good, 64)) << good;
   for (const char* bad : {"\n", "\x7f", "\x80", "a\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80",
                           "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xff"}) {
     EXPECT_FALSE(is_plain_text(bad, 64)) << bad;

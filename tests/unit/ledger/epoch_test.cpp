@@ -1,4 +1,5 @@
-// Opening: epochs that commit to the past, damage that is found, migrations that can be killed, files that are not ours.
+// Opening: epochs that commit to the past, damage that is found, migrations that can be killed, files that are not
+// ours.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -63,7 +64,8 @@ TEST(Epoch, ADamagedProgressJournalIsFoundAtTheNextOpening) {
   ASSERT_EQ(plant.open(), "");
   ASSERT_TRUE(book(*plant.ledger, hold(request(1), 100)));
   std::promise<Result<>> told;
-  plant.ledger->progress({request(1), {1, 0, 1, 0}, {5}, {{"output", {5}}}}, [&](const Result<>& r) { told.set_value(r); });
+  plant.ledger->progress({request(1), {1, 0, 1, 0}, {5}, {{"output", {5}}}},
+                         [&](const Result<>& r) { told.set_value(r); });
   ASSERT_TRUE(told.get_future().get());
   damage(plant, "UPDATE progress SET data = CAST(substr(data, 1, 30) || x'ff' || substr(data, 32) AS BLOB)");
   EXPECT_NE(plant.open().find("progress journal is damaged"), std::string::npos);
@@ -97,7 +99,9 @@ TEST(Schema, AMigrationCutAnywhereIsFinishedByTheNextOpening) {
     const auto attempt = [&]() -> Result<> {
       auto store = Connection::open("/m.sqlite", disk.name(), Access::create);
       if (!store) return store.error();
-      if (auto done = store->run("PRAGMA synchronous = EXTRA; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"); !done) return done;
+      if (auto done = store->run("PRAGMA synchronous = EXTRA; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+          !done)
+        return done;
       return migrate(*store, kSteps, kNoon, "test");
     };
     disk.cut_at_sync(sync);

@@ -59,7 +59,8 @@ TEST(LedgerFailure, AFailedSyncIsRetriedAndNothingIsBookedTwice) {
     plant.disk.fail_syncs(failing);
     std::atomic<int> good{0};
     for (int i = 1; i <= 20; ++i) {
-      ASSERT_TRUE(plant.ledger->append(money(request(i), EntryType::topup, 10), [&](const Result<>& r) { good += r ? 1 : 0; }));
+      ASSERT_TRUE(
+          plant.ledger->append(money(request(i), EntryType::topup, 10), [&](const Result<>& r) { good += r ? 1 : 0; }));
     }
     ASSERT_TRUE(until(plant, [&] { return good == 20; }));
     plant.disk.cut_now();                            // what was acknowledged must survive the dropped pages
@@ -109,7 +110,8 @@ TEST(Progress, InStepModeIsDurableWhenItsOwnerIsTold) {
   ASSERT_EQ(plant.open(), "");
   ASSERT_TRUE(book(*plant.ledger, hold(request(1), 1000)));
   std::promise<Result<>> told;
-  plant.ledger->progress({request(1), {100, 0, 7, 0}, {70}, {{"output", {70}}}}, [&](const Result<>& r) { told.set_value(r); });
+  plant.ledger->progress({request(1), {100, 0, 7, 0}, {70}, {{"output", {70}}}},
+                         [&](const Result<>& r) { told.set_value(r); });
   ASSERT_TRUE(told.get_future().get());              // with a clock that stands still: no cadence was waited for
   plant.disk.cut_now();
   plant.ledger.reset();
@@ -168,7 +170,8 @@ TEST(Progress, LeavesNothingBehindWhenItsRequestsHaveEnded) {
   const Record open = hold(request(1), 1000);
   ASSERT_TRUE(book(*plant.ledger, open));
   std::promise<Result<>> told;
-  plant.ledger->progress({request(1), {100, 0, 1, 0}, {10}, {{"output", {10}}}}, [&](const Result<>& r) { told.set_value(r); });
+  plant.ledger->progress({request(1), {100, 0, 1, 0}, {10}, {{"output", {10}}}},
+                         [&](const Result<>& r) { told.set_value(r); });
   ASSERT_TRUE(told.get_future().get());
   const auto rows = [&] {
     const auto reader = Reader::open(plant.options.path, plant.options.vfs);
@@ -191,7 +194,8 @@ TEST(Recovery, CanBeCutAnywhereAndEndsEveryHoldOnce) {
     const OnDurable count = [&](const Result<>& r) { done += r ? 1 : 0; };
     for (int i = 1; i <= kHolds; ++i) ASSERT_TRUE(plant.ledger->append(hold(request(i), 100 + i), count));
     ASSERT_TRUE(until(plant, [&] { return done == kHolds; }));
-    for (int i = 1; i <= kHolds; i += 2) plant.ledger->progress({request(i), {100, 0, i, 0}, {i % 100}, {{"output", {i % 100}}}}, count);
+    for (int i = 1; i <= kHolds; i += 2)
+      plant.ledger->progress({request(i), {100, 0, i, 0}, {i % 100}, {{"output", {i % 100}}}}, count);
     ASSERT_TRUE(until(plant, [&] { return done == kHolds + kHolds / 2; }));
     plant.kill_and_restart_disk();
     plant.disk.cut_at_sync(sync);

@@ -78,8 +78,10 @@ inline Record money(const RequestId& id, EntryType type, std::int64_t nano, cons
 inline Result<> book(Ledger& ledger, Record record) {
   auto told = std::make_shared<std::promise<Result<>>>();
   auto future = told->get_future();
-  if (auto taken = ledger.append(std::move(record), [told](const Result<>& r) { told->set_value(r); }); !taken) return taken;
-  if (future.wait_for(std::chrono::seconds(20)) != std::future_status::ready) return error(Errc::internal, "not told in 20 s");
+  if (auto taken = ledger.append(std::move(record), [told](const Result<>& r) { told->set_value(r); }); !taken)
+    return taken;
+  if (future.wait_for(std::chrono::seconds(20)) != std::future_status::ready)
+    return error(Errc::internal, "not told in 20 s");
   return future.get();
 }
 

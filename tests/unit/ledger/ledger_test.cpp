@@ -118,29 +118,37 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"a settle above the hold", [](const Record& r) { return settle(r, 500, 501); }},
         Refusal{"a release of less than held", [](const Record& r) { return ending(r, EntryType::release, 999); }},
         Refusal{"an expiry of more than held", [](const Record& r) { return ending(r, EntryType::expire, 1001); }},
-        Refusal{"an extension of nothing", [](const Record&) { return ending(hold(request(9), 1), EntryType::extend, 1); }},
+        Refusal{"an extension of nothing",
+                [](const Record&) { return ending(hold(request(9), 1), EntryType::extend, 1); }},
         Refusal{"another organization's hold",
-                [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.organization.value = "globex"; }); }},
+                [](const Record& r) {
+                  return changed(settle(r, 1, 1), [](Record& x) { x.organization.value = "globex"; });
+                }},
         Refusal{"another currency",
                 [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.currency = "EUR"; }); }},
         Refusal{"lines that do not add up",
                 [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.amount = {3}; }); }},
         Refusal{"a negative line", [](const Record& r) { return settle(r, -1, 2); }},
-        Refusal{"a class twice",
-                [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.lines[1].first = "input"; }); }},
-        Refusal{"a class with a comma",
-                [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.lines[1].first = "a,b:1"; }); }},
+        Refusal{
+            "a class twice",
+            [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.lines[1].first = "input"; }); }},
+        Refusal{
+            "a class with a comma",
+            [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.lines[1].first = "a,b:1"; }); }},
         Refusal{"a negative hold", [](const Record&) { return hold(request(9), -1); }},
-        Refusal{"more cached than input",
-                [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.usage.cached_input = 101; }); }},
+        Refusal{
+            "more cached than input",
+            [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.usage.cached_input = 101; }); }},
         Refusal{"negative tokens",
                 [](const Record& r) { return changed(settle(r, 1, 1), [](Record& x) { x.usage.output = -1; }); }},
         Refusal{"no organization", [](const Record&) { return hold(request(9), 1, ""); }},
         Refusal{"a control character", [](const Record&) { return hold(request(9), 1, std::string("a\0b", 3)); }},
         Refusal{"broken UTF-8", [](const Record&) { return hold(request(9), 1, "a\xc3"); }},
-        Refusal{"an account out of range", [](const Record&) { return money(request(9), EntryType::topup, (std::int64_t{1} << 61) - 1); }},
+        Refusal{"an account out of range",
+                [](const Record&) { return money(request(9), EntryType::topup, (std::int64_t{1} << 61) - 1); }},
         Refusal{"the smallest number", [](const Record&) { return money(request(9), EntryType::adjust, INT64_MIN); }},
-        Refusal{"another top-up under a used id", [](const Record&) { return money(request(2), EntryType::topup, 78); }},
+        Refusal{"another top-up under a used id",
+                [](const Record&) { return money(request(2), EntryType::topup, 78); }},
         Refusal{"a time before 1970",
                 [](const Record&) { return changed(hold(request(9), 1), [](Record& x) { x.unix_ns = -1; }); }}),
     [](const testing::TestParamInfo<Refusal>& info) {
@@ -202,7 +210,8 @@ TEST(Ledger, ManyThreadsAppendReportAndReadAtOnce) {
       for (int i = 0; i < kEach; ++i) {
         const Record open = hold(request(1 + t * kEach + i), 1000, "org" + std::to_string(t % 3));
         (void)plant.ledger->append(open, {});
-        plant.ledger->progress({open.request, {100, 0, 1, 0}, {2}, {{"output", {2}}}}, [&](const Result<>& r) { reported += r ? 1 : 0; });
+        plant.ledger->progress({open.request, {100, 0, 1, 0}, {2}, {{"output", {2}}}},
+                               [&](const Result<>& r) { reported += r ? 1 : 0; });
         (void)plant.ledger->append(settle(open, 3, 4), [&](const Result<>& r) { booked += r ? 1 : 0; });
       }
     });

@@ -1,5 +1,5 @@
-// No floating point touches money: a small lexer over the rooms that handle it. Comments are skipped; strings too, except
-// for SQL's REAL. The lexer itself is tested on planted offences.
+// No floating point touches money: a small lexer over the rooms that handle it. Comments are skipped; strings too,
+// except for SQL's REAL. The lexer itself is tested on planted offences.
 #include <gtest/gtest.h>
 
 #include <cctype>
@@ -83,7 +83,8 @@ class Lexer {
     std::size_t end = at_;
     const bool hex = peek() == '0' && (peek(1) == 'x' || peek(1) == 'X');
     bool floating = false;
-    while (end < text_.size() && (is_word(text_[end]) || text_[end] == '.' || (text_[end] == '\'' && is_word(text_[end + 1])))) {
+    while (end < text_.size() &&
+           (is_word(text_[end]) || text_[end] == '.' || (text_[end] == '\'' && is_word(text_[end + 1])))) {
       const char c = text_[end];
       const bool exponent = hex ? c == 'p' || c == 'P' : c == 'e' || c == 'E';
       floating = floating || c == '.' || exponent || (!hex && (c == 'f' || c == 'F'));
@@ -101,13 +102,30 @@ class Lexer {
 };
 
 TEST(NoFloat, TheLexerFindsWhatIsPlanted) {
-  const std::pair<const char*, std::size_t> planted[] = {
-      {"double x;", 1}, {"auto y = 1.5;", 1}, {"auto z = .5;", 1}, {"x = 1e9;", 1}, {"x = 1e-9;", 1}, {"x = 2.f;", 1},
-      {"x = 0x1p3;", 1}, {"std::stod(s)", 1}, {"run(\"CREATE TABLE t(x REAL)\")", 1}, {"R\"sql(a REAL)sql\"", 1},
-      {"float a; double b;", 2}, {"x = 1'000.0;", 1}, {"c = '\\''; double d;", 1},
-      {"// double 1.5\n/* float */ int x;", 0}, {"s = \"double 1.5\";", 0}, {"x = 1'000'000;", 0}, {"x = 0xdeadbeef;", 0},
-      {"x = 0x1e5;", 0}, {"int doubled = a.b.c;", 0}, {"v[0].x", 0}, {"REALLY", 0}, {"\"SURREAL REALLY\"", 0},
-      {"f(x...);", 0}, {"int x1e5;", 0}};
+  const std::pair<const char*, std::size_t> planted[] = {{"double x;", 1},
+                                                         {"auto y = 1.5;", 1},
+                                                         {"auto z = .5;", 1},
+                                                         {"x = 1e9;", 1},
+                                                         {"x = 1e-9;", 1},
+                                                         {"x = 2.f;", 1},
+                                                         {"x = 0x1p3;", 1},
+                                                         {"std::stod(s)", 1},
+                                                         {"run(\"CREATE TABLE t(x REAL)\")", 1},
+                                                         {"R\"sql(a REAL)sql\"", 1},
+                                                         {"float a; double b;", 2},
+                                                         {"x = 1'000.0;", 1},
+                                                         {"c = '\\''; double d;", 1},
+                                                         {"// double 1.5\n/* float */ int x;", 0},
+                                                         {"s = \"double 1.5\";", 0},
+                                                         {"x = 1'000'000;", 0},
+                                                         {"x = 0xdeadbeef;", 0},
+                                                         {"x = 0x1e5;", 0},
+                                                         {"int doubled = a.b.c;", 0},
+                                                         {"v[0].x", 0},
+                                                         {"REALLY", 0},
+                                                         {"\"SURREAL REALLY\"", 0},
+                                                         {"f(x...);", 0},
+                                                         {"int x1e5;", 0}};
   for (const auto& [text, count] : planted) EXPECT_EQ(Lexer(text).offences().size(), count) << text;
 }
 

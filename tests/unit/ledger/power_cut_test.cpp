@@ -1,5 +1,5 @@
-// The store on a disk that forgets: a cut at every sync point, at random writes, kills, and faults that pass. Every seed
-// is printed by the failure and replays exactly the same workload.
+// The store on a disk that forgets: a cut at every sync point, at random writes, kills, and faults that pass. Every
+// seed is printed by the failure and replays exactly the same workload.
 #include <gtest/gtest.h>
 
 #include "simulation.hpp"
@@ -80,8 +80,8 @@ TEST(Simulation, ManyLivesOfCrashesAndFaultsAgreeWithAPlainModel) {
     failures += simulation.failures();
   }
   std::printf("seeds 1..%llu: %lld entries, %lld holds ended by recovery, %lld failed commits survived\n",
-              static_cast<unsigned long long>(seeds), static_cast<long long>(entries), static_cast<long long>(recovered),
-              static_cast<long long>(failures));
+              static_cast<unsigned long long>(seeds), static_cast<long long>(entries),
+              static_cast<long long>(recovered), static_cast<long long>(failures));
   EXPECT_GT(recovered, static_cast<std::int64_t>(seeds));
   EXPECT_GT(failures, static_cast<std::int64_t>(seeds));
 }

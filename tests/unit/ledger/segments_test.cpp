@@ -36,8 +36,11 @@ TEST(Segments, CoverAnySpanExactly) {
   std::mt19937_64 random(7);
   for (int i = 0; i < 20'000; ++i) {
     SCOPED_TRACE(i);
-    const auto pick = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n)); };
-    const std::int64_t unit = std::array<std::int64_t, 4>{1, kSecondNs, 3600 * kSecondNs, kDaySeconds * kSecondNs}[random() % 4];
+    const auto pick = [&](std::int64_t n) {
+      return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
+    };
+    const std::int64_t unit =
+        std::array<std::int64_t, 4>{1, kSecondNs, 3600 * kSecondNs, kDaySeconds * kSecondNs}[random() % 4];
     const std::int64_t from = pick(400 * kDaySeconds * kSecondNs / unit) * unit;
     const std::int64_t to = random() % 9 == 0 ? INT64_MAX : from + pick(90 * kDaySeconds) * kSecondNs / 7;
     const std::int64_t bucket = std::array<std::int64_t, 5>{0, 60, 300, 3600, kDaySeconds}[random() % 5];

@@ -186,8 +186,9 @@ void Simulation::report_progress(const RequestId& request) {
 void Simulation::wait_for_acks() {
   const auto told = [](const std::shared_ptr<Ack>& ack) { return ack->state != 0; };
   for (;;) {
-    const bool done = std::all_of(operations_.begin(), operations_.end(), [&](const Operation& o) { return told(o.ack); }) &&
-                      std::all_of(progress_acks_.begin(), progress_acks_.end(), told);
+    const bool done =
+        std::all_of(operations_.begin(), operations_.end(), [&](const Operation& o) { return told(o.ack); }) &&
+        std::all_of(progress_acks_.begin(), progress_acks_.end(), told);
     if (done || disk_.dead()) return;
     stir();
   }
@@ -253,7 +254,8 @@ std::string Simulation::check_recovery(const std::string& writer_id) {
     const auto is_end = [](const Entry& e) { return ends(e.type); };
     if (std::count_if(entries->begin(), entries->end(), is_end) != 1) return "not ended once: " + request.to_string();
     const Entry& end = entries->back();
-    if (end.writer_id != writer_id || end.finish_reason != "crash") return "not ended by the recovery: " + request.to_string();
+    if (end.writer_id != writer_id || end.finish_reason != "crash")
+      return "not ended by the recovery: " + request.to_string();
     if (end.held.nano != hold.held) return "another amount was held: " + request.to_string();
     const auto found = reported_.find(request);
     const std::vector<Reported> none;

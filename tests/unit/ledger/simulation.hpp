@@ -1,8 +1,8 @@
 #pragma once
 // A simulated life of a ledger over a faulty disk, and a plain model of what it must hold. Several epochs; each appends
-// random records (some of which must be refused) and progress, meets faults, and ends by a clean close, a kill or a power
-// cut. After each reopening everything is compared: what was acknowledged is there, what is there is an unbroken prefix
-// of what was appended, every hold ended once and as its last progress allows, and the sums are the model's.
+// random records (some of which must be refused) and progress, meets faults, and ends by a clean close, a kill or a
+// power cut. After each reopening everything is compared: what was acknowledged is there, what is there is an unbroken
+// prefix of what was appended, every hold ended once and as its last progress allows, and the sums are the model's.
 #include <atomic>
 #include <map>
 #include <memory>

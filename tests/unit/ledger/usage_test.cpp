@@ -54,7 +54,8 @@ TEST(Usage, AgreesWithAPlainSumForAnyQuestion) {
     r.model.value = "model" + std::to_string(pick(2));
     r.tier = static_cast<Tier>(pick(3));
     // Forty days, clustered so that minutes hold several; some at exact edges.
-    r.unix_ns = kNoon - pick(40) * kDaySeconds * kSecondNs - pick(3) * kHourNs - pick(100) * kSecondNs * (pick(4) == 0 ? 60 : 1) - pick(2) * pick(kSecondNs);
+    r.unix_ns = kNoon - pick(40) * kDaySeconds * kSecondNs - pick(3) * kHourNs -
+                pick(100) * kSecondNs * (pick(4) == 0 ? 60 : 1) - pick(2) * pick(kSecondNs);
     ASSERT_TRUE(plant.ledger->append(r, {}));
     Record end = settle(r, pick(400'000), pick(400'000));
     end.usage = {pick(5000), 0, pick(3000), 0};
@@ -78,7 +79,8 @@ TEST(Usage, AgreesWithAPlainSumForAnyQuestion) {
   for (int i = 0; i < 400; ++i) {
     SCOPED_TRACE(i);
     UsageQuery q;
-    const std::int64_t unit = std::array<std::int64_t, 5>{1, kSecondNs, 60 * kSecondNs, kHourNs, 24 * kHourNs}[random() % 5];
+    const std::int64_t unit =
+        std::array<std::int64_t, 5>{1, kSecondNs, 60 * kSecondNs, kHourNs, 24 * kHourNs}[random() % 5];
     const auto moment = [&] { return (kNoon - 41 * 24 * kHourNs + pick(42 * 24 * kHourNs)) / unit * unit; };
     if (pick(4) != 0) q.from_unix_ns = moment();
     if (pick(4) != 0) q.to_unix_ns = moment();

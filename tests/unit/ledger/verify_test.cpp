@@ -44,10 +44,14 @@ class Verify : public testing::Test {
         if (what == 0) (void)ledger->append(ending(r, EntryType::extend, 500), {});
         if (what == 1) (void)ledger->append(ending(r, EntryType::release, 1'000'000), {});
         if (what == 2) (void)ledger->append(ending(r, EntryType::expire, 1'000'000), {});
-        if (what >= 4) (void)ledger->append(settle(r, static_cast<std::int64_t>(random() % 400'000), static_cast<std::int64_t>(random() % 400'000)), {});
+        if (what >= 4)
+          (void)ledger->append(
+              settle(r, static_cast<std::int64_t>(random() % 400'000), static_cast<std::int64_t>(random() % 400'000)),
+              {});
         if (what == 3) ledger->progress({r.request, {100, 0, 3, 0}, {5}, {{"output", {5}}}}, {});
         if (random() % 10 == 0) {
-          Record m = money(request(++id), random() % 2 == 0 ? EntryType::topup : EntryType::adjust, static_cast<std::int64_t>(random() % 9'000) - 3'000, r.organization.value);
+          Record m = money(request(++id), random() % 2 == 0 ? EntryType::topup : EntryType::adjust,
+                           static_cast<std::int64_t>(random() % 9'000) - 3'000, r.organization.value);
           m.currency = r.currency;
           (void)ledger->append(m, {});
         }
@@ -67,14 +71,16 @@ class Verify : public testing::Test {
     bool has(const std::string& part) const { return text.find(part) != std::string::npos; }
   };
   static Answer python(const std::string& path) {
-    const std::string interpreter = tokenworks::test::environment("TOKENWORKS_PYTHON", tokenworks::test::cache_dir() + "/venv/bin/python");
+    const std::string interpreter =
+        tokenworks::test::environment("TOKENWORKS_PYTHON", tokenworks::test::cache_dir() + "/venv/bin/python");
     if (!fs::exists(interpreter)) {
       ADD_FAILURE() << "no Python at " << interpreter << "; tests/run makes it, or set TOKENWORKS_PYTHON";
       return {};
     }
     const fs::path script = fs::path(__FILE__).parent_path() / "../../golden/verify_ledger.py";
     const std::string out = scratch_->path() + "/answer.json";
-    const int status = std::system(("'" + interpreter + "' '" + script.string() + "' '" + path + "' > '" + out + "'").c_str());
+    const int status =
+        std::system(("'" + interpreter + "' '" + script.string() + "' '" + path + "' > '" + out + "'").c_str());
     std::ostringstream text;
     text << std::ifstream(out).rdbuf();
     return {WEXITSTATUS(status), text.str()};
@@ -160,7 +166,8 @@ TEST_F(Verify, AFlippedByteOfAnEntryIsFoundByBoth) {
   }
   std::mt19937_64 random(9);
   std::vector<std::size_t> places;
-  for (std::size_t at = bytes.find("input:"); at != std::string::npos; at = bytes.find("input:", at + 1)) places.push_back(at);
+  for (std::size_t at = bytes.find("input:"); at != std::string::npos; at = bytes.find("input:", at + 1))
+    places.push_back(at);
   ASSERT_GT(places.size(), 500u);
   for (int i = 0; i < 12; ++i) {
     const std::size_t at = places[random() % places.size()] + 6;   // the first digit of a charge line
