@@ -1,0 +1,279 @@
+// The billable routes: a parsed request goes to the gateway, what comes back goes through an encoder to the client. All
+// protocols share this file; a codec brings a parser and two encoders.
+#include <algorithm>
+
+#include "answer.hpp"
+#include "errors.hpp"
+#include "handlers.hpp"
+#include "idempotent.hpp"
+#include "openai.hpp"
+
+namespace tokenworks::http {
+namespace {
+
+using boost::asio::awaitable;
+using Clock = std::chrono::steady_clock;
+
+// Limits as SDKs read them; a limit that does not exist is not mentioned (a -1 has broken clients).
+void add_rate_headers(const gateway::RateState& rates, Headers& headers) {
+  if (rates.limit_requests >= 0) {
+    headers.add("x-ratelimit-limit-requests", std::to_string(rates.limit_requests));
+    headers.add("x-ratelimit-remaining-requests", std::to_string(std::max<std::int64_t>(rates.remaining_requests, 0)));
+    headers.add("x-ratelimit-reset-requests", reset_duration(rates.reset_requests_ms));
+  }
+  if (rates.limit_tokens >= 0) {
+    headers.add("x-ratelimit-limit-tokens", std::to_string(rates.limit_tokens));
+    headers.add("x-ratelimit-remaining-tokens", std::to_string(std::max<std::int64_t>(rates.remaining_tokens, 0)));
+    headers.add("x-ratelimit-reset-tokens", reset_duration(rates.reset_tokens_ms));
+  }
+}
+
+// What both sinks watch: the first token, and ends that are no answers. (Gaps between tokens the gateway measures.)
+class Observed : public gateway::AnswerSink {
+ public:
+  Observed(Exchange& exchange, IdempotentRun& run) : exchange_(exchange), run_(run) {}
+
+  bool began() const { return began_; }
+  bool stopped_by_budget() const { return budget_; }
+  const std::optional<Error>& failure() const { return failure_; }
+
+ protected:
+  void note_start(const gateway::AnswerStart& start) {
+    began_ = true;
+    run_.started();
+    exchange_.account.admitted = true;
+    exchange_.account.model = start.model;
+  }
+
+  void note(std::vector<gateway::AnswerChunk>& chunks) {
+    for (gateway::AnswerChunk& chunk : chunks) {
+      if (exchange_.account.first_token_seconds < 0 && (!chunk.text.empty() || !chunk.tokens.empty())) {
+        exchange_.account.first_token_seconds = std::chrono::duration<double>(Clock::now() - exchange_.started).count();
+      }
+      budget_ = budget_ || chunk.stopped_by_budget;
+      if (chunk.finish != "error" && chunk.finish != "cancelled") continue;
+      if (!failure_) {
+        failure_ = chunk.finish == "error" ? error(Errc::engine_failed, "the engine failed while it wrote this answer; what was generated is billed, retry the request")
+                                           : error(Errc::server_draining, "the answer was cut off because the server is shutting down");
+      }
+      chunk.finish.clear();
+    }
+  }
+
+  Exchange& exchange_;
+  IdempotentRun& run_;
+
+ private:
+  bool began_ = false, budget_ = false;
+  std::optional<Error> failure_;
+};
+
+class StreamSink final : public Observed {
+ public:
+  StreamSink(Exchange& exchange, IdempotentRun& run, std::unique_ptr<StreamEncoder> encoder)
+      : Observed(exchange, run), encoder_(std::move(encoder)) {}
+
+  awaitable<Result<>> begin(const gateway::AnswerStart& start) override {
+    note_start(start);
+    Headers headers;
+    headers.add("cache-control", "no-cache");
+    headers.add("x-accel-buffering", "no");          // nginx would gather the stream otherwise
+    add_rate_headers(start.rates, headers);
+    std::string first;
+    encoder_->begin(start, first);
+    run_.keep(first);
+    auto sent = co_await exchange_.outlet.start(encoder_->content_type(), headers, first);
+    exchange_.outlet.keep_alive_with(encoder_->ping());
+    co_return sent;
+  }
+
+  awaitable<Result<>> write(std::vector<gateway::AnswerChunk> chunks) override {
+    note(chunks);
+    std::string bytes;
+    bytes.reserve(chunks.size() * 320);
+    for (const gateway::AnswerChunk& chunk : chunks) encoder_->chunk(chunk, bytes);
+    if (bytes.empty()) co_return Result<>{};
+    run_.keep(bytes);
+    co_return co_await exchange_.outlet.send(bytes);
+  }
+
+  awaitable<Result<>> end(const gateway::Receipt& receipt) {
+    std::string bytes;
+    encoder_->end(receipt, bytes);
+    run_.keep(bytes);
+    run_.finish(!exchange_.departure.left(), receipt.usage, receipt.cost);
+    co_return co_await exchange_.outlet.finish(bytes);
+  }
+  awaitable<Result<>> fail(const Error& error) {
+    std::string bytes;
+    encoder_->fail(error, bytes);
+    co_return co_await exchange_.outlet.finish(bytes);
+  }
+
+ private:
+  std::unique_ptr<StreamEncoder> encoder_;
+};
+
+class WholeSink final : public Observed {
+ public:
+  WholeSink(Exchange& exchange, IdempotentRun& run, std::unique_ptr<WholeEncoder> encoder)
+      : Observed(exchange, run), encoder_(std::move(encoder)) {}
+
+  awaitable<Result<>> begin(const gateway::AnswerStart& start) override {
+    note_start(start);
+    encoder_->begin(start);
+    add_rate_headers(start.rates, headers_);
+    co_return Result<>{};
+  }
+  awaitable<Result<>> write(std::vector<gateway::AnswerChunk> chunks) override {
+    note(chunks);
+    for (gateway::AnswerChunk& chunk : chunks) encoder_->chunk(std::move(chunk));
+    co_return Result<>{};
+  }
+
+  Reply reply(const gateway::Receipt& receipt) {
+    Reply reply;
+    reply.headers = std::move(headers_);
+    if (stopped_by_budget()) reply.headers.add("x-tokenworks-stop", "budget");
+    reply.body = encoder_->end(receipt);
+    run_.keep(reply.body);
+    run_.finish(!exchange_.departure.left(), receipt.usage, receipt.cost);
+    return reply;
+  }
+
+ private:
+  std::unique_ptr<WholeEncoder> encoder_;
+  Headers headers_;
+};
+
+// Headers that belong to the request rather than to a protocol.
+std::optional<Error> read_request_headers(const Headers& headers, gateway::GenerateRequest& request) {
+  if (const auto text = headers.get("x-request-timeout"); !text.empty()) {
+    const auto ns = parse_seconds(text);
+    if (!ns) return error(Errc::invalid_request, "the header x-request-timeout must be a number of seconds above 0 and up to 86400", "x-request-timeout");
+    request.timeout_ns = *ns;
+  }
+  if (const auto count = parse_integer(headers.get("x-stainless-retry-count")); count && *count >= 0 && *count < 1000) {
+    request.retry_count = static_cast<std::int32_t>(*count);
+  }
+  request.data_class = std::string(headers.get("x-tokenworks-data-class"));
+  return std::nullopt;
+}
+
+void note_receipt(Account& account, const gateway::Receipt& receipt) {
+  account.model = receipt.model;
+  account.usage = receipt.usage;
+  account.charge = receipt.cost;
+  account.currency = receipt.currency;
+  if (receipt.queue_ns >= 0) account.queue_seconds = static_cast<double>(receipt.queue_ns) / 1e9;
+}
+
+// The metrics know models by id; a request that was refused has only named one.
+void note_refused(Exchange& exchange, const std::string& named) {
+  if (!exchange.account.model.empty()) return;
+  const auto card = exchange.plant.service->model(exchange.caller, named);
+  if (card) exchange.account.model = card->id;
+}
+
+// The answer to a request that was answered before: as it was, or, where no content is kept, its usage alone.
+Reply replay(const ledger::IdempotencyRow& row, const Parsed& parsed, OpenAiForm form) {
+  const auto stream = openai_stream(form, true, false);
+  Reply reply;
+  if (row.status == 0) {                             // its process died: there is no answer, and asking again brings none
+    reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off by a restart; what it had generated is billed. Use a new key to ask again"));
+    reply.headers.add("x-should-retry", "false");
+  }
+  if (parsed.stream && row.status != 0) reply.content_type = stream->content_type();
+  reply.headers.add("x-idempotent-replayed", "true");
+  if (row.status == 0) return reply;
+  if (!row.body.empty()) {
+    reply.body = row.body;
+    return reply;
+  }
+  gateway::AnswerStart start;
+  start.request = row.request;
+  start.model = parsed.request.model;
+  start.created_unix_s = row.created_unix_ns / 1'000'000'000;
+  start.choices = 0;
+  gateway::Receipt receipt;
+  receipt.request = row.request;
+  receipt.usage = row.usage;
+  receipt.cost = row.cost;
+  if (parsed.stream) {
+    stream->begin(start, reply.body);
+    stream->end(receipt, reply.body);
+  } else {
+    const auto whole = openai_whole(form, false);
+    whole->begin(start);
+    reply.body = whole->end(receipt);
+  }
+  return reply;
+}
+
+Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
+  if (const auto mistake = read_request_headers(exchange.request.headers, parsed.request)) co_return error_reply(*mistake);
+  IdempotentRun run(exchange);
+  const auto known = run.begin();
+  if (!known) co_return error_reply(known.error());
+  if (*known) co_return replay(**known, parsed, form);
+  gateway::GenerateRequest request = std::move(parsed.request);
+  exchange.request.body = {};                        // a long prompt is held once, not twice
+  const std::string named = request.model;
+  const bool logprobs = request.logprobs;
+
+  std::optional<StreamSink> stream;
+  std::optional<WholeSink> whole;
+  gateway::AnswerSink* sink = nullptr;
+  if (parsed.stream) {
+    sink = &stream.emplace(exchange, run, openai_stream(form, parsed.include_usage, logprobs));
+  } else {
+    sink = &whole.emplace(exchange, run, openai_whole(form, logprobs));
+  }
+  gateway::Caller caller = exchange.caller;
+  awaitable<Result<gateway::Receipt>> answer =
+      exchange.plant.service->generate(std::move(caller), exchange.id, std::move(request), *sink, exchange.departure);
+  const Result<gateway::Receipt> receipt = co_await std::move(answer);
+
+  if (receipt) note_receipt(exchange.account, *receipt);
+  if (!receipt) note_refused(exchange, named);
+  if (whole) {
+    if (!receipt) co_return error_reply(receipt.error());
+    if (whole->failure()) co_return error_reply(*whole->failure());
+    co_return whole->reply(*receipt);
+  }
+  if (!stream->began()) {
+    co_return error_reply(receipt ? error(Errc::internal, "a stream ended without having begun") : receipt.error());
+  }
+  if (receipt && !stream->failure()) {
+    co_await stream->end(*receipt);
+  } else {
+    const Error failed = stream->failure() ? *stream->failure() : receipt.error();
+    co_await stream->fail(failed);
+  }
+  Reply done;
+  done.streamed = true;
+  co_return done;
+}
+
+using Parser = Result<Parsed> (*)(std::string_view, const config::Plant::Limits&);
+constexpr std::size_t kParsedHere = 128 << 10;       // larger bodies are parsed off the IO thread: about 1 ms each
+
+Answer parse_and_generate(Exchange& exchange, Parser parse, OpenAiForm form) {
+  Result<Parsed> parsed = error(Errc::internal, "not parsed");
+  const std::function<void()> work = [&] { parsed = parse(exchange.request.body, exchange.plant.limits); };
+  if (exchange.request.body.size() <= kParsedHere) {
+    work();
+  } else {
+    co_await on_worker(*exchange.plant.workers, work);
+  }
+  if (!parsed) co_return error_reply(parsed.error());
+  Answer answer = generate(exchange, std::move(*parsed), form);
+  co_return co_await std::move(answer);
+}
+
+}  // namespace
+
+Answer chat_completions(Exchange& exchange) { return parse_and_generate(exchange, parse_chat, OpenAiForm::chat); }
+Answer completions(Exchange& exchange) { return parse_and_generate(exchange, parse_completion, OpenAiForm::completion); }
+
+}  // namespace tokenworks::http

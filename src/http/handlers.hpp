@@ -1,0 +1,41 @@
+#pragma once
+// The handlers of the endpoint table: one function per route, grouped by source file. Each runs on the connection's
+// thread, returns a whole Reply or streams through the exchange's outlet, and reports problems as error_reply().
+#include "exchange.hpp"
+
+namespace tokenworks::http {
+
+using Answer = boost::asio::awaitable<Reply>;
+
+// generate.cpp
+Answer chat_completions(Exchange& exchange);
+Answer completions(Exchange& exchange);
+// models.cpp
+Answer list_models(Exchange& exchange);
+Answer show_model(Exchange& exchange);
+// organization.cpp
+Answer usage_completions(Exchange& exchange);
+Answer costs(Exchange& exchange);
+// probes.cpp
+Answer livez(Exchange& exchange);
+Answer readyz(Exchange& exchange);
+Answer health(Exchange& exchange);
+Answer metrics(Exchange& exchange);
+// admin.cpp
+Answer create_key(Exchange& exchange);
+Answer list_keys(Exchange& exchange);
+Answer rotate_key(Exchange& exchange);
+Answer revoke_key(Exchange& exchange);
+Answer reload(Exchange& exchange);
+Answer audit_events(Exchange& exchange);
+Answer request_entries(Exchange& exchange);
+Answer verify_ledger(Exchange& exchange);
+Answer backup_ledger(Exchange& exchange);
+
+// Runs `work` on a pool and goes on on the connection's thread. `work` is the caller's local: a
+// temporary in a co_await expression is destroyed twice by g++ 12.
+boost::asio::awaitable<void> on_worker(boost::asio::thread_pool& pool, const std::function<void()>& work);
+// Who did it, for audit rows: the principal and its key's id, or "local".
+std::string actor_of(const Exchange& exchange);
+
+}  // namespace tokenworks::http

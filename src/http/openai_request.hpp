@@ -1,0 +1,17 @@
+#pragma once
+// What chat and completion requests have in common: sampling, stops, limits, formats, tags.
+#include "openai.hpp"
+
+namespace tokenworks::http {
+
+// Reads every shared field of `body` into `parsed`; the first mistake stands in `mistake`.
+void read_common(const JsonValue& body, const config::Plant::Limits& limits, std::optional<Error>& mistake, Parsed& parsed);
+// Refuses fields that ask for something this server cannot do, instead of ignoring them silently.
+void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string_view> names, std::optional<Error>& mistake);
+// The body as an object, with `model` read.
+Result<JsonValue> read_body(std::string_view body, Parsed& parsed);
+
+// Chat only: checks the messages and gives them on with content flattened to strings and developer written as system.
+Result<JsonText> read_messages(const JsonValue& messages, const config::Plant::Limits& limits);
+
+}  // namespace tokenworks::http
