@@ -17,7 +17,9 @@ Expr empty() {
   return kEmpty;
 }
 
-Expr literal(std::string_view bytes) { return bytes.empty() ? empty() : make({.kind = Node::Kind::bytes, .bytes = std::string(bytes)}); }
+Expr literal(std::string_view bytes) {
+  return bytes.empty() ? empty() : make({.kind = Node::Kind::bytes, .bytes = std::string(bytes)});
+}
 
 Expr any_of(const ByteSet& set) { return set.empty() ? nothing() : make({.kind = Node::Kind::set, .set = set}); }
 

@@ -1,7 +1,7 @@
 #pragma once
-// The language every front end (JSON Schema, regular expressions, EBNF) is translated to: expressions over bytes with calls
-// of rules. Nodes are immutable and shared; repetition is kept as a node, so that an expression stays as small as its
-// source until the automaton is built.
+// The language every front end (JSON Schema, regular expressions, EBNF) is translated to: expressions over bytes with
+// calls of rules. Nodes are immutable and shared; repetition is kept as a node, so that an expression stays as small as
+// its source until the automaton is built.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,16 +19,16 @@ using Expr = std::shared_ptr<const Node>;
 
 struct Node {
   enum class Kind : std::uint8_t { nothing, empty, bytes, set, sequence, choice, repeat, call, automaton } kind;
-  std::string bytes;                                 // bytes: these, in order
-  ByteSet set;                                       // set: one of these
-  std::vector<Expr> parts;                           // sequence, choice; repeat: one
-  std::int64_t min = 0, max = 0;                     // repeat; max < 0: no end
-  RuleId rule = 0;                                   // call
-  std::shared_ptr<const Dfa> dfa;                    // automaton: a language worked out already, without calls
+  std::string bytes;               // bytes: these, in order
+  ByteSet set;                     // set: one of these
+  std::vector<Expr> parts;         // sequence, choice; repeat: one
+  std::int64_t min = 0, max = 0;   // repeat; max < 0: no end
+  RuleId rule = 0;                 // call
+  std::shared_ptr<const Dfa> dfa;  // automaton: a language worked out already, without calls
 };
 
-Expr nothing();                                      // no string at all
-Expr empty();                                        // the empty string
+Expr nothing();  // no string at all
+Expr empty();    // the empty string
 Expr literal(std::string_view bytes);
 Expr any_of(const ByteSet& set);
 Expr sequence(std::vector<Expr> parts);

@@ -8,7 +8,7 @@ namespace tokenworks::grammar {
 namespace {
 
 constexpr std::uint32_t kNowhere = ~0u;
-constexpr std::size_t kNfaStatesMax = 1'000'000;     // of one rule; some 150 bytes each while it is built
+constexpr std::size_t kNfaStatesMax = 1'000'000;  // of one rule; some 150 bytes each while it is built
 
 // ---- Thompson's construction ----
 struct Nfa {
@@ -32,8 +32,10 @@ class NfaBuilder {
     const std::uint32_t begin = fresh();
     if (!budget_.step() || !budget_.ok()) return {begin, begin};
     switch (e->kind) {
-      case Node::Kind::nothing: return {begin, fresh()};
-      case Node::Kind::empty: return {begin, begin};
+      case Node::Kind::nothing:
+        return {begin, fresh()};
+      case Node::Kind::empty:
+        return {begin, begin};
       case Node::Kind::bytes: {
         std::uint32_t at = begin;
         for (const char c : e->bytes) {
@@ -69,13 +71,15 @@ class NfaBuilder {
         }
         return {begin, end};
       }
-      case Node::Kind::repeat: return repeat(e, begin);
+      case Node::Kind::repeat:
+        return repeat(e, begin);
       case Node::Kind::call: {
         const std::uint32_t end = fresh();
         nfa.states[begin].calls.push_back({e->rule, end});
         return {begin, end};
       }
-      case Node::Kind::automaton: return embed(*e->dfa, begin);
+      case Node::Kind::automaton:
+        return embed(*e->dfa, begin);
     }
     return {begin, begin};
   }
@@ -102,7 +106,7 @@ class NfaBuilder {
     const Expr& what = e->parts[0];
     std::uint32_t at = begin;
     for (std::int64_t i = 0; i < e->min && budget_.ok(); ++i) at = append(at, what);
-    if (e->max < 0) {                                // loop: a fresh state keeps the way in apart from the body
+    if (e->max < 0) {  // loop: a fresh state keeps the way in apart from the body
       const std::uint32_t loop = fresh();
       join(at, loop);
       const Fragment f = add(what);
@@ -126,7 +130,8 @@ class NfaBuilder {
     if (!budget_.ok()) return {begin, end};
     join(begin, at[0]);
     for (std::size_t i = 0; i < dfa.states.size(); ++i) {
-      for (const ByteEdge& edge : dfa.states[i].bytes) nfa.states[at[i]].bytes.push_back({edge.low, edge.high, at[edge.target]});
+      for (const ByteEdge& edge : dfa.states[i].bytes)
+        nfa.states[at[i]].bytes.push_back({edge.low, edge.high, at[edge.target]});
       if (dfa.states[i].final) join(at[i], end);
       budget_.step(1 + dfa.states[i].bytes.size());
     }
@@ -147,7 +152,8 @@ struct SetHash {
 
 class Determinizer {
  public:
-  Determinizer(const Nfa& nfa, std::uint32_t end, Budget& budget) : nfa_(nfa), end_(end), budget_(budget), mark_(nfa.states.size(), 0) {}
+  Determinizer(const Nfa& nfa, std::uint32_t end, Budget& budget)
+      : nfa_(nfa), end_(end), budget_(budget), mark_(nfa.states.size(), 0) {}
 
   Dfa run(std::uint32_t begin) {
     number({begin});
@@ -186,7 +192,9 @@ class Determinizer {
       }
     }
     // States that only lead silently elsewhere say nothing; without them equal places are seen to be equal.
-    std::erase_if(set, [&](std::uint32_t s) { return s != end_ && nfa_.states[s].bytes.empty() && nfa_.states[s].calls.empty(); });
+    std::erase_if(set, [&](std::uint32_t s) {
+      return s != end_ && nfa_.states[s].bytes.empty() && nfa_.states[s].calls.empty();
+    });
     std::sort(set.begin(), set.end());
   }
 
@@ -238,27 +246,30 @@ class Determinizer {
   std::vector<std::uint32_t> mark_;
   std::uint32_t generation_ = 0;
   std::unordered_map<std::vector<std::uint32_t>, std::uint32_t, SetHash> numbers_;
-  std::vector<const std::vector<std::uint32_t>*> sets_;   // keys of numbers_, which stay where they are
+  std::vector<const std::vector<std::uint32_t>*> sets_;  // keys of numbers_, which stay where they are
   Dfa dfa_;
 };
 
-// Chains state -> call R -> state -> call R ...: where both ends of the chain are out of reach of any token, all the same.
-// A state of the chain has exactly one call edge; its byte edges and finality must equal those of its successor.
+// Chains state -> call R -> state -> call R ...: where both ends of the chain are out of reach of any token, all the
+// same. A state of the chain has exactly one call edge; its byte edges and finality must equal those of its successor.
 void find_twins(Dfa& dfa, std::size_t horizon) {
   const std::size_t n = dfa.states.size();
-  std::vector<std::uint32_t> ahead(n, 0);            // how many equal successors follow along the chain
+  std::vector<std::uint32_t> ahead(n, 0);  // how many equal successors follow along the chain
   std::vector<bool> has_previous(n, false);
   const auto alike = [&](std::uint32_t a, std::uint32_t b) {
     const Dfa::State &x = dfa.states[a], &y = dfa.states[b];
-    return a != b && x.calls.size() == 1 && y.calls.size() == 1 && x.calls[0].rule == y.calls[0].rule && x.final == y.final && x.bytes == y.bytes;
+    return a != b && x.calls.size() == 1 && y.calls.size() == 1 && x.calls[0].rule == y.calls[0].rule &&
+           x.final == y.final && x.bytes == y.bytes;
   };
   for (std::uint32_t s = 0; s < n; ++s) {
-    if (dfa.states[s].calls.size() == 1 && alike(s, dfa.states[s].calls[0].target)) has_previous[dfa.states[s].calls[0].target] = true;
+    if (dfa.states[s].calls.size() == 1 && alike(s, dfa.states[s].calls[0].target))
+      has_previous[dfa.states[s].calls[0].target] = true;
   }
   for (std::uint32_t s = 0; s < n; ++s) {
     if (has_previous[s] || dfa.states[s].calls.size() != 1) continue;
     std::vector<std::uint32_t> chain{s};
-    while (chain.size() <= n && dfa.states[chain.back()].calls.size() == 1 && alike(chain.back(), dfa.states[chain.back()].calls[0].target)) {
+    while (chain.size() <= n && dfa.states[chain.back()].calls.size() == 1 &&
+           alike(chain.back(), dfa.states[chain.back()].calls[0].target)) {
       chain.push_back(dfa.states[chain.back()].calls[0].target);
     }
     // From chain[i] a token of `horizon` bytes gets at most to chain[i + horizon].
@@ -291,7 +302,8 @@ Dfa product(const Dfa& a, const Dfa& b, bool b_may_die, Keep keep, Budget& budge
       const auto put = [&](unsigned high, std::uint32_t other) {
         if (other == kNowhere && !b_may_die) return;
         const std::uint32_t target = number(e.target, other);
-        if (budget.step()) out.states[i].bytes.push_back({static_cast<std::uint8_t>(low), static_cast<std::uint8_t>(high), target});
+        if (budget.step())
+          out.states[i].bytes.push_back({static_cast<std::uint8_t>(low), static_cast<std::uint8_t>(high), target});
       };
       if (y != kNowhere) {
         for (const ByteEdge& f : b.states[y].bytes) {
@@ -336,7 +348,8 @@ bool accepts(const Dfa& dfa, std::string_view bytes) {
   for (const char c : bytes) {
     const auto b = static_cast<std::uint8_t>(c);
     const auto& edges = dfa.states[at].bytes;
-    const auto edge = std::find_if(edges.begin(), edges.end(), [&](const ByteEdge& e) { return e.low <= b && b <= e.high; });
+    const auto edge =
+        std::find_if(edges.begin(), edges.end(), [&](const ByteEdge& e) { return e.low <= b && b <= e.high; });
     if (edge == edges.end()) return false;
     at = edge->target;
   }

@@ -18,7 +18,7 @@ class Budget {
   void fail(std::string message) {
     if (!mistake_) mistake_ = error(Errc::invalid_request, std::move(message));
   }
-  bool step(std::size_t n = 1) {                     // false once the work is too much
+  bool step(std::size_t n = 1) {  // false once the work is too much
     if (n > steps_) {
       steps_ = 0;
       fail("the grammar is too large or too intricate to compile within the limit of work");

@@ -14,14 +14,15 @@ struct Cache::State {
   };
   const std::size_t bound;
   mutable std::mutex mutex;
-  std::list<Entry> entries;                          // most recently used first
+  std::list<Entry> entries;  // most recently used first
   std::map<Digest, std::list<Entry>::iterator> index;
 };
 
 Cache::Cache(std::size_t entries) : state_(new State{entries < 1 ? 1 : entries, {}, {}, {}}) {}
 Cache::~Cache() = default;
 
-Result<std::shared_ptr<const Grammar>> Cache::get(Kind kind, std::string_view source, const std::shared_ptr<const VocabularyTrie>& vocabulary,
+Result<std::shared_ptr<const Grammar>> Cache::get(Kind kind, std::string_view source,
+                                                  const std::shared_ptr<const VocabularyTrie>& vocabulary,
                                                   const Limits& limits) {
   if (kind == Kind::json_object) source = {};
   Sha256 hash;
@@ -36,7 +37,7 @@ Result<std::shared_ptr<const Grammar>> Cache::get(Kind kind, std::string_view so
       return found->second->grammar;
     }
   }
-  auto compiled = compile(kind, source, vocabulary, limits);   // outside the lock
+  auto compiled = compile(kind, source, vocabulary, limits);  // outside the lock
   if (!compiled) return compiled.error();
   std::lock_guard lock(state_->mutex);
   if (const auto found = state_->index.find(key); found != state_->index.end()) return found->second->grammar;

@@ -30,7 +30,9 @@ std::string utf8(char32_t c) {
 
 // The UTF-8 of [low, high], all of one length, as byte sequences. Splits where a trailing byte would wrap.
 void utf8_range(const std::string& low, const std::string& high, std::vector<Expr>& to) {
-  const auto byte = [](const std::string& s, std::size_t i) { return static_cast<unsigned>(static_cast<unsigned char>(s[i])); };
+  const auto byte = [](const std::string& s, std::size_t i) {
+    return static_cast<unsigned>(static_cast<unsigned char>(s[i]));
+  };
   const std::size_t n = low.size();
   const auto span = [&](const std::string& a, const std::string& b) {
     std::vector<Expr> parts;
@@ -39,9 +41,12 @@ void utf8_range(const std::string& low, const std::string& high, std::vector<Exp
   };
   std::size_t same = 0;
   while (same < n && low[same] == high[same]) ++same;
-  const auto tail_is = [&](const std::string& s, char c) { return std::all_of(s.begin() + static_cast<std::ptrdiff_t>(std::min(n, same + 1)), s.end(), [&](char x) { return x == c; }); };
+  const auto tail_is = [&](const std::string& s, char c) {
+    return std::all_of(s.begin() + static_cast<std::ptrdiff_t>(std::min(n, same + 1)), s.end(),
+                       [&](char x) { return x == c; });
+  };
   if (same + 1 >= n || (tail_is(low, '\x80') && tail_is(high, '\xBF'))) return span(low, high);
-  if (!tail_is(low, '\x80')) {                       // up to the end of low's block
+  if (!tail_is(low, '\x80')) {  // up to the end of low's block
     std::string end = low;
     std::fill(end.begin() + static_cast<std::ptrdiff_t>(same) + 1, end.end(), '\xBF');
     utf8_range(low, end, to);
@@ -50,7 +55,7 @@ void utf8_range(const std::string& low, const std::string& high, std::vector<Exp
     std::fill(next.begin() + static_cast<std::ptrdiff_t>(same) + 1, next.end(), '\x80');
     return utf8_range(next, high, to);
   }
-  std::string begin = high;                          // from the start of high's block
+  std::string begin = high;  // from the start of high's block
   std::fill(begin.begin() + static_cast<std::ptrdiff_t>(same) + 1, begin.end(), '\x80');
   std::string before = high;
   before[same] = static_cast<char>(byte(high, same) - 1);
@@ -60,7 +65,8 @@ void utf8_range(const std::string& low, const std::string& high, std::vector<Exp
 }
 
 void plain_range(char32_t low, char32_t high, std::vector<Expr>& to) {
-  constexpr std::pair<char32_t, char32_t> kLengths[] = {{0, 0x7F}, {0x80, 0x7FF}, {0x800, 0xD7FF}, {0xE000, 0xFFFF}, {0x10000, kLast}};
+  constexpr std::pair<char32_t, char32_t> kLengths[] = {
+      {0, 0x7F}, {0x80, 0x7FF}, {0x800, 0xD7FF}, {0xE000, 0xFFFF}, {0x10000, kLast}};
   for (const auto& [first, last] : kLengths) {
     const char32_t a = std::max(low, first), b = std::min(high, last);
     if (a <= b) utf8_range(utf8(a), utf8(b), to);
@@ -69,14 +75,22 @@ void plain_range(char32_t low, char32_t high, std::vector<Expr>& to) {
 
 std::string json_escape(char32_t c) {
   switch (c) {
-    case '"': return "\\\"";
-    case '\\': return "\\\\";
-    case '\b': return "\\b";
-    case '\f': return "\\f";
-    case '\n': return "\\n";
-    case '\r': return "\\r";
-    case '\t': return "\\t";
-    default: break;
+    case '"':
+      return "\\\"";
+    case '\\':
+      return "\\\\";
+    case '\b':
+      return "\\b";
+    case '\f':
+      return "\\f";
+    case '\n':
+      return "\\n";
+    case '\r':
+      return "\\r";
+    case '\t':
+      return "\\t";
+    default:
+      break;
   }
   char text[8];
   std::snprintf(text, sizeof text, "\\u%04x", static_cast<unsigned>(c));
@@ -161,7 +175,8 @@ Expr spelled_text(std::string_view text, Spelling how) {
 }
 
 Expr any_character(Spelling how) {
-  static const Expr kPlain = spelled(CharacterSet::all(), Spelling::plain), kJson = spelled(CharacterSet::all(), Spelling::json);
+  static const Expr kPlain = spelled(CharacterSet::all(), Spelling::plain),
+                    kJson = spelled(CharacterSet::all(), Spelling::json);
   return how == Spelling::plain ? kPlain : kJson;
 }
 

@@ -8,25 +8,25 @@
 
 namespace tokenworks::grammar {
 
-// How characters are written. In JSON each character has exactly one spelling here (the shortest; \u00nn with lower-case
-// digits for the controls that have none), so that sets of strings can be subtracted from each other.
+// How characters are written. In JSON each character has exactly one spelling here (the shortest; \u00nn with
+// lower-case digits for the controls that have none), so that sets of strings can be subtracted from each other.
 enum class Spelling : std::uint8_t { plain, json };
 
 class CharacterSet {
  public:
-  static CharacterSet all();                         // every character; surrogates are none
-  void add(char32_t low, char32_t high);             // inclusive
+  static CharacterSet all();              // every character; surrogates are none
+  void add(char32_t low, char32_t high);  // inclusive
   void add(const CharacterSet& other);
   void remove(char32_t low, char32_t high);
   CharacterSet inverse() const;
   const std::vector<std::pair<char32_t, char32_t>>& ranges() const { return ranges_; }
 
  private:
-  std::vector<std::pair<char32_t, char32_t>> ranges_;   // sorted, disjoint, not adjacent
+  std::vector<std::pair<char32_t, char32_t>> ranges_;  // sorted, disjoint, not adjacent
 };
 
 Expr spelled(const CharacterSet& set, Spelling how);
-Expr spelled_text(std::string_view utf8, Spelling how);   // without quotes; valid UTF-8
+Expr spelled_text(std::string_view utf8, Spelling how);  // without quotes; valid UTF-8
 Expr any_character(Spelling how);
 
 }  // namespace tokenworks::grammar

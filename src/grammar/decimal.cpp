@@ -6,7 +6,7 @@
 namespace tokenworks::grammar {
 namespace {
 
-constexpr std::size_t kWholeDigitsMax = 24;          // of an unbounded side
+constexpr std::size_t kWholeDigitsMax = 24;  // of an unbounded side
 constexpr std::size_t kFractionDigitsMax = 24;
 
 int compare_magnitude(const Decimal& a, const Decimal& b) {
@@ -16,8 +16,8 @@ int compare_magnitude(const Decimal& a, const Decimal& b) {
   return order < 0 ? -1 : order > 0 ? 1 : 0;
 }
 
-// The numbers >= 0 with exactly `length` digits before the point (no leading zero unless it is the only one) between two
-// bounds. A state is where the number is and whether what was written so far equals the bound's beginning.
+// The numbers >= 0 with exactly `length` digits before the point (no leading zero unless it is the only one) between
+// two bounds. A state is where the number is and whether what was written so far equals the bound's beginning.
 class Magnitudes {
  public:
   Magnitudes(const Bound& low, const std::optional<Bound>& high, std::size_t length, bool integers, Budget& budget)
@@ -35,8 +35,8 @@ class Magnitudes {
 
  private:
   struct Place {
-    std::size_t at;                                  // digits written; past length_: 1 for the point, then the fraction
-    bool low, high;                                  // still equal to the bound
+    std::size_t at;  // digits written; past length_: 1 for the point, then the fraction
+    bool low, high;  // still equal to the bound
     auto operator<=>(const Place&) const = default;
   };
 
@@ -57,7 +57,7 @@ class Magnitudes {
   bool may_end(const Place& p) const {
     if (p.at < length_ || p.at == length_ + 1) return false;
     const std::size_t done = fraction_digits(p);
-    if (p.low && (low_.value.fraction.size() > done || low_.exclusive)) return false;   // below the bound, or on it
+    if (p.low && (low_.value.fraction.size() > done || low_.exclusive)) return false;  // below the bound, or on it
     if (p.high && high_->value.fraction.size() <= done && high_->exclusive) return false;
     return true;
   }
@@ -71,7 +71,7 @@ class Magnitudes {
 
   void expand(std::size_t i) {
     const Place p = places_[i];
-    if (p.at == length_) {                           // the point
+    if (p.at == length_) {  // the point
       if (fraction_max_ == 0) return;
       const std::uint32_t target = number({p.at + 1, p.low, p.high});
       if (budget_.ok()) dfa_.states[i].bytes.push_back({'.', '.', target});
@@ -111,9 +111,11 @@ Expr magnitudes(const Bound& low, const std::optional<Bound>& high, bool integer
     if (order > 0 || (order == 0 && (low.exclusive || high->exclusive))) return nothing();
   }
   const std::size_t from = std::max<std::size_t>(1, low.value.whole.size());
-  const std::size_t to = high ? std::max<std::size_t>(1, high->value.whole.size()) : std::max(from + 1, kWholeDigitsMax);
+  const std::size_t to =
+      high ? std::max<std::size_t>(1, high->value.whole.size()) : std::max(from + 1, kWholeDigitsMax);
   std::vector<Expr> lengths;
-  for (std::size_t n = from; n <= to && budget.ok(); ++n) lengths.push_back(automaton(Magnitudes(low, high, n, integers, budget).run()));
+  for (std::size_t n = from; n <= to && budget.ok(); ++n)
+    lengths.push_back(automaton(Magnitudes(low, high, n, integers, budget).run()));
   return choice(std::move(lengths));
 }
 
@@ -134,7 +136,7 @@ std::optional<Decimal> parse_decimal_text(std::string_view text) {
       if (!after) ++point;
     }
   }
-  if (i < text.size()) {                             // e[+-]digits
+  if (i < text.size()) {  // e[+-]digits
     ++i;
     const bool minus = i < text.size() && text[i] == '-';
     if (i < text.size() && (text[i] == '-' || text[i] == '+')) ++i;
@@ -165,23 +167,23 @@ int compare(const Decimal& a, const Decimal& b) {
 Expr numbers_between(const std::optional<Bound>& low, const std::optional<Bound>& high, bool integers, Budget& budget) {
   const Bound zero{};
   std::vector<Expr> parts;
-  if (!high || !high->value.negative) {              // 0 and above
+  if (!high || !high->value.negative) {  // 0 and above
     parts.push_back(magnitudes(low && !low->value.negative ? *low : zero, high, integers, budget));
   }
-  if (!low || low->value.negative) {                 // below 0: the magnitudes, with the bounds swapped
+  if (!low || low->value.negative) {  // below 0: the magnitudes, with the bounds swapped
     const auto flipped = [](Bound b) {
       b.value.negative = false;
       return b;
     };
     const std::optional<Bound> far = low ? std::optional(flipped(*low)) : std::nullopt;
-    const Bound near = high && high->value.negative ? flipped(*high) : Bound{{}, true};   // not "-0"
+    const Bound near = high && high->value.negative ? flipped(*high) : Bound{{}, true};  // not "-0"
     parts.push_back(sequence({literal("-"), magnitudes(near, far, integers, budget)}));
   }
   return choice(std::move(parts));
 }
 
 std::shared_ptr<const Dfa> multiples(std::int64_t divisor, Budget& budget) {
-  Dfa dfa;                                           // 0: start, 1: after "-", 2: "0" alone, 3 + r: digits with remainder r
+  Dfa dfa;  // 0: start, 1: after "-", 2: "0" alone, 3 + r: digits with remainder r
   budget.state(static_cast<std::size_t>(divisor) + 3);
   if (!budget.ok()) divisor = 1;
   dfa.states.resize(static_cast<std::size_t>(divisor) + 3);

@@ -1,5 +1,6 @@
 #pragma once
-// Decimals: bounds of numbers, exactly as a schema writes them, and the automata of the decimal numbers between two of them.
+// Decimals: bounds of numbers, exactly as a schema writes them, and the automata of the decimal numbers between two of
+// them.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,13 +12,13 @@ namespace tokenworks::grammar {
 
 struct Decimal {
   bool negative = false;
-  std::string whole;                                 // digits, no leading zeros; "" is zero
-  std::string fraction;                              // digits, no trailing zeros
+  std::string whole;     // digits, no leading zeros; "" is zero
+  std::string fraction;  // digits, no trailing zeros
   bool zero() const { return whole.empty() && fraction.empty(); }
 };
 // Of JSON number text, "-1.5e3" too; nullopt when it has more than 40 digits.
 std::optional<Decimal> parse_decimal_text(std::string_view text);
-int compare(const Decimal& a, const Decimal& b);     // -1, 0, 1
+int compare(const Decimal& a, const Decimal& b);  // -1, 0, 1
 
 struct Bound {
   Decimal value;

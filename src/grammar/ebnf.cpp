@@ -195,7 +195,10 @@ class EbnfParser {
     char32_t value = 0;
     for (std::size_t i = 0; i < n; ++i) {
       const char c = more() ? text_[at_] : ' ';
-      const int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int d = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
       if (d < 0) {
         fail("the escape lacks hexadecimal digits");
         return 0;
@@ -215,14 +218,30 @@ class EbnfParser {
       }
       const char c = text_[at_++];
       switch (c) {
-        case 'n': return '\n';
-        case 'r': return '\r';
-        case 't': return '\t';
-        case 'x': return hex(2);
-        case 'u': return hex(4);
-        case 'U': return hex(8);
-        case '"': case '\\': case '[': case ']': case '-': case '^': case '/': case '\'': return static_cast<unsigned char>(c);
-        default: fail(std::string("the escape \\") + c + " is not known"); return 0;
+        case 'n':
+          return '\n';
+        case 'r':
+          return '\r';
+        case 't':
+          return '\t';
+        case 'x':
+          return hex(2);
+        case 'u':
+          return hex(4);
+        case 'U':
+          return hex(8);
+        case '"':
+        case '\\':
+        case '[':
+        case ']':
+        case '-':
+        case '^':
+        case '/':
+        case '\'':
+          return static_cast<unsigned char>(c);
+        default:
+          fail(std::string("the escape \\") + c + " is not known");
+          return 0;
       }
     }
     const auto b = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text_[at_ + i])); };

@@ -1,6 +1,6 @@
 #pragma once
-// GBNF, the EBNF of llama.cpp and xgrammar: `name ::= expression` with "literals", [classes], ., groups, |, * + ? {n,m} and
-// # comments; the answer is what `root` derives.
+// GBNF, the EBNF of llama.cpp and xgrammar: `name ::= expression` with "literals", [classes], ., groups, |, * + ? {n,m}
+// and # comments; the answer is what `root` derives.
 #include <string_view>
 
 #include "grammar/budget.hpp"

@@ -20,8 +20,10 @@ std::size_t json_depth(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (string) {
-      if (c == '\\') ++i;
-      else if (c == '"') string = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        string = false;
     } else if (c == '"') {
       string = true;
     } else if (c == '{' || c == '[') {
@@ -42,7 +44,9 @@ bool valid_utf8(std::string_view s) {
     for (std::size_t k = 1; k < n; ++k) {
       if ((b(k) & 0xC0) != 0x80) return false;
     }
-    if ((lead == 0xE0 && b(1) < 0xA0) || (lead == 0xED && b(1) > 0x9F) || (lead == 0xF0 && b(1) < 0x90) || (lead == 0xF4 && b(1) > 0x8F)) return false;
+    if ((lead == 0xE0 && b(1) < 0xA0) || (lead == 0xED && b(1) > 0x9F) || (lead == 0xF0 && b(1) < 0x90) ||
+        (lead == 0xF4 && b(1) > 0x8F))
+      return false;
     i += n;
   }
   return true;
@@ -76,7 +80,8 @@ RuleId read_source(Kind kind, std::string_view source, const Limits& limits, Rul
     }
     case Kind::regex: {
       const RuleId start = book.declare("the regular expression");
-      book.define(start, parse_regex(source, Anchoring::whole, Spelling::plain, limits.depth, "the regular expression", budget));
+      book.define(start, parse_regex(source, Anchoring::whole, Spelling::plain, limits.depth, "the regular expression",
+                                     budget));
       return start;
     }
     case Kind::choice: {
@@ -95,18 +100,20 @@ RuleId read_source(Kind kind, std::string_view source, const Limits& limits, Rul
       book.define(start, choice(std::move(all)));
       return start;
     }
-    case Kind::ebnf: return parse_ebnf(source, limits.depth, book, budget);
+    case Kind::ebnf:
+      return parse_ebnf(source, limits.depth, book, budget);
   }
   return 0;
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const Grammar>> compile(Kind kind, std::string_view source, std::shared_ptr<const VocabularyTrie> vocabulary,
-                                               const Limits& limits) {
+Result<std::shared_ptr<const Grammar>> compile(Kind kind, std::string_view source,
+                                               std::shared_ptr<const VocabularyTrie> vocabulary, const Limits& limits) {
   if (kind == Kind::json_object) source = {};
   if (source.size() > limits.source_bytes) {
-    return error(Errc::invalid_request, "the grammar has " + std::to_string(source.size()) + " bytes; at most " + std::to_string(limits.source_bytes) + " are allowed");
+    return error(Errc::invalid_request, "the grammar has " + std::to_string(source.size()) + " bytes; at most " +
+                                            std::to_string(limits.source_bytes) + " are allowed");
   }
   if (!valid_utf8(source)) return error(Errc::invalid_request, "the grammar is not valid UTF-8");
   const auto trie = std::static_pointer_cast<const Trie>(vocabulary);

@@ -28,15 +28,19 @@ Expr JsonRules::character_body() {
   bare.remove('"', '"');
   bare.remove('\\', '\\');
   const Expr hex = byte_of("0123456789abcdefABCDEF");
-  const Expr unit = choice({sequence({byte_of("0123456789abcefABCEF"), repeat(hex, 3, 3)}), sequence({byte_of("dD"), byte_of("01234567"), repeat(hex, 2, 2)})});
-  const Expr pair = sequence({byte_of("dD"), byte_of("89abAB"), repeat(hex, 2, 2), literal("\\u"), byte_of("dD"), byte_of("cdefCDEF"), repeat(hex, 2, 2)});
-  return choice({spelled(bare, Spelling::plain), sequence({literal("\\"), byte_of("\"\\/bfnrt")}), sequence({literal("\\u"), choice({unit, pair})})});
+  const Expr unit = choice({sequence({byte_of("0123456789abcefABCEF"), repeat(hex, 3, 3)}),
+                            sequence({byte_of("dD"), byte_of("01234567"), repeat(hex, 2, 2)})});
+  const Expr pair = sequence({byte_of("dD"), byte_of("89abAB"), repeat(hex, 2, 2), literal("\\u"), byte_of("dD"),
+                              byte_of("cdefCDEF"), repeat(hex, 2, 2)});
+  return choice({spelled(bare, Spelling::plain), sequence({literal("\\"), byte_of("\"\\/bfnrt")}),
+                 sequence({literal("\\u"), choice({unit, pair})})});
 }
 
 Expr JsonRules::string_body() { return sequence({literal("\""), repeat(character_body(), 0, -1), literal("\"")}); }
 
 Expr JsonRules::integer_body() {
-  return sequence({optional(literal("-")), choice({literal("0"), sequence({byte_of("123456789"), digits(0, kDigitsMax - 1)})})});
+  return sequence(
+      {optional(literal("-")), choice({literal("0"), sequence({byte_of("123456789"), digits(0, kDigitsMax - 1)})})});
 }
 
 Expr JsonRules::number_body() {
@@ -47,7 +51,8 @@ Expr JsonRules::number_body() {
 Expr JsonRules::value() {
   if (!value_) {
     value_ = book_.declare("value");
-    book_.define(*value_, choice({string(), number(), object(), array(), literal("true"), literal("false"), literal("null")}));
+    book_.define(*value_,
+                 choice({string(), number(), object(), array(), literal("true"), literal("false"), literal("null")}));
   }
   return call(*value_);
 }

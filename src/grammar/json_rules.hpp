@@ -1,7 +1,7 @@
 #pragma once
-// The rules of JSON text itself (RFC 8259), as far as we let a model write it: white space is at most one blank or a line
-// break with its indentation, numbers have at most 24 digits before and after the point and two in the exponent (so that
-// every reader can hold them), \u escapes of surrogates come in pairs. One per compilation.
+// The rules of JSON text itself (RFC 8259), as far as we let a model write it: white space is at most one blank or a
+// line break with its indentation, numbers have at most 24 digits before and after the point and two in the exponent
+// (so that every reader can hold them), \u escapes of surrogates come in pairs. One per compilation.
 #include <optional>
 
 #include "grammar/rule_book.hpp"
@@ -12,11 +12,21 @@ class JsonRules {
  public:
   explicit JsonRules(RuleBook& book) : book_(book) {}
 
-  Expr space() { return rule(space_, "white space", [] { return space_body(); }); }
-  Expr string() { return rule(string_, "string", [] { return string_body(); }); }
-  Expr character() { return rule(character_, "character", [] { return character_body(); }); }   // of a string
-  Expr number() { return rule(number_, "number", [] { return number_body(); }); }
-  Expr integer() { return rule(integer_, "integer", [] { return integer_body(); }); }
+  Expr space() {
+    return rule(space_, "white space", [] { return space_body(); });
+  }
+  Expr string() {
+    return rule(string_, "string", [] { return string_body(); });
+  }
+  Expr character() {
+    return rule(character_, "character", [] { return character_body(); });
+  }  // of a string
+  Expr number() {
+    return rule(number_, "number", [] { return number_body(); });
+  }
+  Expr integer() {
+    return rule(integer_, "integer", [] { return integer_body(); });
+  }
   Expr value();
   Expr object();
   Expr array();

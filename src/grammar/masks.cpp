@@ -5,7 +5,7 @@
 namespace tokenworks::grammar {
 namespace {
 
-constexpr std::size_t kWholeBytesMax = 32 << 20;     // of remembered whole masks, per grammar
+constexpr std::size_t kWholeBytesMax = 32 << 20;  // of remembered whole masks, per grammar
 
 void set_bit(std::vector<std::uint32_t>& mask, TokenId id) {
   mask[static_cast<std::size_t>(id) >> 5] |= 1u << (static_cast<std::uint32_t>(id) & 31);
@@ -22,8 +22,8 @@ std::size_t first_bytes(const ByteSet& set) {
 Masks::Masks(std::shared_ptr<const Program> program, std::shared_ptr<const Trie> trie)
     : program_(std::move(program)), trie_(std::move(trie)), local_(program_->states.size()) {}
 
-// Walks the subtree below `root` (not root itself) from `from`. accept(node, complete) for every node whose bytes can be
-// read; it says whether to go on below.
+// Walks the subtree below `root` (not root itself) from `from`. accept(node, complete) for every node whose bytes can
+// be read; it says whether to go on below.
 template <class Accept>
 void Masks::descend(Walker& walker, const Position& from, std::uint32_t root, Accept accept) const {
   const std::vector<Trie::Node>& nodes = trie_->nodes();
@@ -59,7 +59,7 @@ LocalMask Masks::find_local(std::uint32_t state) const {
     for (std::uint32_t t = nodes[i].token_begin; t < nodes[i].token_end; ++t) found.push_back(trie_->tokens()[t]);
     if (complete && nodes[i].end > i + 1) out.escapes.push_back(i);
   };
-  if (program_->states[state].plain) {               // one state at a time: the common case, several times faster
+  if (program_->states[state].plain) {  // one state at a time: the common case, several times faster
     std::vector<std::uint32_t> at(trie_->longest() + 1, state);
     for (std::uint32_t i = 1; i < nodes.size();) {
       const Trie::Node& node = nodes[i];
@@ -109,7 +109,7 @@ std::shared_ptr<const LocalMask> Masks::local(std::uint32_t state) const {
 
 Masks::Key Masks::key(const Position& position, const Walker& walker) const {
   std::uint64_t low = position.complete ? 7 : 5, high = low;
-  for (const Configuration& c : position.at) {       // a sum: the order does not matter
+  for (const Configuration& c : position.at) {  // a sum: the order does not matter
     std::uint64_t x = walker.frame(c.stack).twin_hash * 0x9E3779B97F4A7C15ull + program_->states[c.state].twin;
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ull;
     x = (x ^ x >> 27) * 0x94D049BB133111EBull;

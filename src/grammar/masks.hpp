@@ -1,9 +1,9 @@
 #pragma once
-// Masks: works out which tokens may come at a place, and remembers it. Most of the work does not depend on how a rule was
-// reached: for a state, the tokens that stay within its rule (or end with it) are found once. What is left at run time are
-// the tokens that go on past the rule's end; they lie below few nodes of the trie, the escapes, and are tried with the real
-// stack. Whole masks are kept as well, by state and stack, because an answer is long in the same place (a string).
-// Any thread.
+// Masks: works out which tokens may come at a place, and remembers it. Most of the work does not depend on how a rule
+// was reached: for a state, the tokens that stay within its rule (or end with it) are found once. What is left at run
+// time are the tokens that go on past the rule's end; they lie below few nodes of the trie, the escapes, and are tried
+// with the real stack. Whole masks are kept as well, by state and stack, because an answer is long in the same place (a
+// string). Any thread.
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -45,7 +45,7 @@ class Masks {
   std::shared_ptr<const Program> program_;
   std::shared_ptr<const Trie> trie_;
   mutable std::mutex mutex_;
-  mutable std::vector<std::shared_ptr<const LocalMask>> local_;     // by state; null: not known yet
+  mutable std::vector<std::shared_ptr<const LocalMask>> local_;  // by state; null: not known yet
   mutable std::unordered_map<Key, std::shared_ptr<const Mask>, KeyHash> whole_;
   mutable std::size_t bytes_ = 0;
 };

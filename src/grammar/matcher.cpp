@@ -5,7 +5,9 @@
 
 namespace tokenworks::grammar {
 
-std::unique_ptr<Matcher> CompiledGrammar::matcher() const { return std::make_unique<WalkingMatcher>(shared_from_this()); }
+std::unique_ptr<Matcher> CompiledGrammar::matcher() const {
+  return std::make_unique<WalkingMatcher>(shared_from_this());
+}
 
 const std::uint32_t* WalkingMatcher::mask() {
   if (mask_ == nullptr) mask_ = grammar_->masks().mask(position_, walker_);
@@ -41,7 +43,7 @@ bool WalkingMatcher::accept_bytes(std::string_view bytes) {
 }
 
 void Walker::compact(Position& position) {
-  std::map<std::uint32_t, std::uint32_t> moved;      // ascending: parents come before their children
+  std::map<std::uint32_t, std::uint32_t> moved;  // ascending: parents come before their children
   for (const Configuration& c : position.at) {
     for (std::uint32_t at = c.stack; at != kBottom && moved.emplace(at, 0).second;) at = frames_[at].parent;
   }

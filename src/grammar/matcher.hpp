@@ -8,7 +8,8 @@ namespace tokenworks::grammar {
 
 class CompiledGrammar final : public Grammar, public std::enable_shared_from_this<CompiledGrammar> {
  public:
-  CompiledGrammar(std::shared_ptr<const Program> program, std::shared_ptr<const Trie> trie) : masks_(std::move(program), std::move(trie)) {}
+  CompiledGrammar(std::shared_ptr<const Program> program, std::shared_ptr<const Trie> trie)
+      : masks_(std::move(program), std::move(trie)) {}
   std::unique_ptr<Matcher> matcher() const override;
   std::size_t states() const override { return masks_.program().states.size(); }
   std::size_t bytes() const override { return masks_.program().bytes() + masks_.bytes(); }
@@ -32,8 +33,8 @@ class WalkingMatcher final : public Matcher {
   std::shared_ptr<const CompiledGrammar> grammar_;
   Walker walker_;
   Position position_, next_;
-  std::shared_ptr<const Masks::Mask> mask_;          // of position_; null: not asked for yet
-  std::size_t compact_at_ = 4096;                    // frames
+  std::shared_ptr<const Masks::Mask> mask_;  // of position_; null: not asked for yet
+  std::size_t compact_at_ = 4096;            // frames
 };
 
 }  // namespace tokenworks::grammar

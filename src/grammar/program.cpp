@@ -18,7 +18,8 @@ std::uint64_t automaton_hash(const Dfa& dfa) {
   for (const Dfa::State& s : dfa.states) {
     if (!s.calls.empty()) return 0;
     h = mix(h, s.final ? 3 : 2);
-    for (const ByteEdge& e : s.bytes) h = mix(h, static_cast<std::uint64_t>(e.target) << 16 | static_cast<std::uint64_t>(e.high) << 8 | e.low);
+    for (const ByteEdge& e : s.bytes)
+      h = mix(h, static_cast<std::uint64_t>(e.target) << 16 | static_cast<std::uint64_t>(e.high) << 8 | e.low);
   }
   return h == 0 ? 1 : h;
 }
@@ -115,7 +116,8 @@ class Linker {
           continue;
         }
         const RuleId callee = calls[rule][next++];
-        if (state[callee] == open) return budget_.fail(names_[callee] + " refers to itself before anything was read (left recursion)");
+        if (state[callee] == open)
+          return budget_.fail(names_[callee] + " refers to itself before anything was read (left recursion)");
         if (state[callee] == fresh) {
           state[callee] = open;
           path.emplace_back(callee, 0);
@@ -128,7 +130,8 @@ class Linker {
     for (std::size_t r = 0; r < rules_.size() && budget_.ok(); ++r) {
       const std::uint32_t base = bases_[r];
       const std::uint64_t hash = automaton_hash(rules_[r]);
-      const bool plain = std::all_of(rules_[r].states.begin(), rules_[r].states.end(), [](const auto& s) { return s.calls.empty(); });
+      const bool plain =
+          std::all_of(rules_[r].states.begin(), rules_[r].states.end(), [](const auto& s) { return s.calls.empty(); });
       for (std::size_t i = 0; i < rules_[r].states.size(); ++i) {
         const Dfa::State& s = rules_[r].states[i];
         Program::State out{};
@@ -139,7 +142,8 @@ class Linker {
         out.byte_end = static_cast<std::uint32_t>(program.byte_edges.size());
         out.call_begin = static_cast<std::uint32_t>(program.calls.size());
         for (const CallEdge& c : s.calls) {
-          if (productive_[bases_[c.rule]] && productive_[base + c.target]) program.calls.push_back({bases_[c.rule], base + c.target});
+          if (productive_[bases_[c.rule]] && productive_[base + c.target])
+            program.calls.push_back({bases_[c.rule], base + c.target});
         }
         out.call_end = static_cast<std::uint32_t>(program.calls.size());
         out.twin = base + s.twin;
@@ -156,7 +160,8 @@ class Linker {
 
   void find_first(Program& program) {
     for (Program::State& s : program.states) {
-      for (std::uint32_t e = s.byte_begin; e < s.byte_end; ++e) s.first |= ByteSet::range(program.byte_edges[e].low, program.byte_edges[e].high);
+      for (std::uint32_t e = s.byte_begin; e < s.byte_end; ++e)
+        s.first |= ByteSet::range(program.byte_edges[e].low, program.byte_edges[e].high);
     }
     for (bool changed = true; changed && budget_.ok();) {
       changed = false;

@@ -38,7 +38,7 @@ const CharacterSet& space() {
 CharacterSet ascii_inverse(const CharacterSet& set) {
   CharacterSet s = set.inverse();
   s.remove(0x80, 0x10FFFF);
-  s.remove(0x1C, 0x1F);                              // white space in Python only
+  s.remove(0x1C, 0x1F);  // white space in Python only
   return s;
 }
 
@@ -55,7 +55,8 @@ class Parser {
 
  private:
   void fail(const std::string& what) {
-    budget_.fail(where_ + " " + what + ", at character " + std::to_string(at_ + 1) + " of '" + std::string(text_.substr(0, 200)) + "'");
+    budget_.fail(where_ + " " + what + ", at character " + std::to_string(at_ + 1) + " of '" +
+                 std::string(text_.substr(0, 200)) + "'");
   }
   bool more() const { return at_ < text_.size() && budget_.ok(); }
   bool take(char c) {
@@ -106,7 +107,7 @@ class Parser {
       Part inner = std::move(part);
       part = Part{.kind = Part::Kind::repeat, .min = min, .max = max};
       part.parts.push_back(std::move(inner));
-      take('?');                                     // lazy: the same strings match
+      take('?');  // lazy: the same strings match
       if (more() && text_[at_] == '+') return fail("uses a possessive quantifier, which is not supported");
     }
   }
@@ -143,24 +144,35 @@ class Parser {
 
   Part atom(std::size_t depth) {
     switch (text_[at_]) {
-      case '(': return group(depth);
-      case '[': return bracket();
+      case '(':
+        return group(depth);
+      case '[':
+        return bracket();
       case '.': {
         ++at_;
         CharacterSet s = CharacterSet::all();
         for (const char32_t c : {U'\n', U'\r', U'\x2028', U'\x2029'}) s.remove(c, c);
         return characters(std::move(s));
       }
-      case '^': ++at_; return Part{.kind = Part::Kind::begin};
-      case '$': ++at_; return Part{.kind = Part::Kind::end};
+      case '^':
+        ++at_;
+        return Part{.kind = Part::Kind::begin};
+      case '$':
+        ++at_;
+        return Part{.kind = Part::Kind::end};
       case '\\': {
         CharacterSet set;
         bool dialect = false;
         escape(set, false, dialect);
         return characters(std::move(set));
       }
-      case '*': case '+': case '?': fail("has nothing to repeat"); return {};
-      default: return character(next());
+      case '*':
+      case '+':
+      case '?':
+        fail("has nothing to repeat");
+        return {};
+      default:
+        return character(next());
     }
   }
 
@@ -168,8 +180,8 @@ class Parser {
     ++at_;
     if (take('?')) {
       if (take(':')) {
-      } else if (more() && (text_[at_] == 'P' || text_[at_] == '<') && text_.substr(at_, 2) != "<=" && text_.substr(at_, 2) != "<!" &&
-                 text_.substr(at_, 2) != "P=") {
+      } else if (more() && (text_[at_] == 'P' || text_[at_] == '<') && text_.substr(at_, 2) != "<=" &&
+                 text_.substr(at_, 2) != "<!" && text_.substr(at_, 2) != "P=") {
         const std::size_t end = text_.find('>', at_);
         if (end == std::string_view::npos) fail("has a group name without its end");
         at_ = std::min(end, text_.size() - 1) + 1;
@@ -182,7 +194,7 @@ class Parser {
     return inside;
   }
 
-  char32_t next() {                                  // one character of valid UTF-8
+  char32_t next() {  // one character of valid UTF-8
     const auto b = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text_[at_ + i])); };
     const char32_t lead = b(0);
     const std::size_t n = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
@@ -196,7 +208,10 @@ class Parser {
     char32_t value = 0;
     for (std::size_t i = 0; i < n; ++i, ++at_) {
       const char c = at_ < text_.size() ? text_[at_] : ' ';
-      const int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int d = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
       if (d < 0) {
         fail("has an escape without its hexadecimal digits");
         return 0;
@@ -227,19 +242,32 @@ class Parser {
     if (static_cast<unsigned char>(c) >= 0x80) return one(next());
     ++at_;
     switch (c) {
-      case 'd': return cls(digits());
-      case 'w': return cls(word());
-      case 's': return cls(space());
-      case 'D': return cls(ascii_inverse(digits()));
-      case 'W': return cls(ascii_inverse(word()));
-      case 'S': return cls(ascii_inverse(space()));
-      case 'n': return one('\n');
-      case 'r': return one('\r');
-      case 't': return one('\t');
-      case 'f': return one('\f');
-      case 'v': return one('\v');
-      case '0': return one(0);
-      case 'x': return one(hex(2));
+      case 'd':
+        return cls(digits());
+      case 'w':
+        return cls(word());
+      case 's':
+        return cls(space());
+      case 'D':
+        return cls(ascii_inverse(digits()));
+      case 'W':
+        return cls(ascii_inverse(word()));
+      case 'S':
+        return cls(ascii_inverse(space()));
+      case 'n':
+        return one('\n');
+      case 'r':
+        return one('\r');
+      case 't':
+        return one('\t');
+      case 'f':
+        return one('\f');
+      case 'v':
+        return one('\v');
+      case '0':
+        return one(0);
+      case 'x':
+        return one(hex(2));
       case 'u': {
         char32_t x = 0;
         if (take('{')) {
@@ -262,7 +290,8 @@ class Parser {
       case 'b':
         if (in_class) return one('\b');
         [[fallthrough]];
-      default: break;
+      default:
+        break;
     }
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '1' && c <= '9')) {
       fail(std::string("uses the escape \\") + c + ", which is not supported");
@@ -277,7 +306,7 @@ class Parser {
     CharacterSet set;
     bool dialect = false, first = true;
     while (more() && (text_[at_] != ']' || first) && budget_.step()) {
-      if (text_[at_] == ']' && first) break;         // [] and [^]: nothing, everything (ECMA 262)
+      if (text_[at_] == ']' && first) break;  // [] and [^]: nothing, everything (ECMA 262)
       first = false;
       if (text_.substr(at_, 2) == "[:") fail("uses a POSIX class, which is not supported");
       const auto item = [&](CharacterSet& into) { return text_[at_] == '\\' ? escape(into, true, dialect) : next(); };
@@ -317,18 +346,21 @@ class Parser {
 
 class Lowerer {
  public:
-  Lowerer(Spelling spelling, const std::string& where, Budget& budget) : spelling_(spelling), where_(where), budget_(budget) {}
+  Lowerer(Spelling spelling, const std::string& where, Budget& budget)
+      : spelling_(spelling), where_(where), budget_(budget) {}
 
   Expr plain(const Part& part) {
     if (!budget_.step()) return nothing();
     std::vector<Expr> parts;
     switch (part.kind) {
-      case Part::Kind::characters: return spelled(part.set, spelling_);
+      case Part::Kind::characters:
+        return spelled(part.set, spelling_);
       case Part::Kind::begin:
       case Part::Kind::end:
         budget_.fail(where_ + " has ^ or $ in its middle, which is not supported");
         return nothing();
-      case Part::Kind::repeat: return repeat(plain(part.parts[0]), part.min, part.max);
+      case Part::Kind::repeat:
+        return repeat(plain(part.parts[0]), part.min, part.max);
       case Part::Kind::sequence:
       case Part::Kind::choice:
         for (const Part& p : part.parts) parts.push_back(plain(p));
@@ -354,7 +386,7 @@ class Lowerer {
     bool begin = !free, end = !free;
     while (!line.empty() && line.front().kind == Part::Kind::begin) begin = true, line.erase(line.begin());
     while (!line.empty() && line.back().kind == Part::Kind::end) end = true, line.pop_back();
-    for (const bool front : {true, false}) {         // a group at an edge that has the anchor inside
+    for (const bool front : {true, false}) {  // a group at an edge that has the anchor inside
       if (line.empty()) break;
       const std::size_t i = front ? 0 : line.size() - 1;
       const bool group = line[i].kind == Part::Kind::choice || line[i].kind == Part::Kind::sequence;
@@ -408,8 +440,8 @@ class Lowerer {
 
 }  // namespace
 
-Expr parse_regex(std::string_view pattern, Anchoring anchoring, Spelling spelling, std::size_t depth_max, const std::string& where,
-                 Budget& budget) {
+Expr parse_regex(std::string_view pattern, Anchoring anchoring, Spelling spelling, std::size_t depth_max,
+                 const std::string& where, Budget& budget) {
   const Part tree = Parser(pattern, depth_max, where, budget).run();
   if (!budget.ok()) return nothing();
   return Lowerer(spelling, where, budget).edges(tree, anchoring == Anchoring::search);

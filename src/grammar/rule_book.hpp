@@ -1,6 +1,6 @@
 #pragma once
-// RuleBook: the rules of one grammar while it is being compiled. Rules are named for messages; a rule is declared before it
-// is defined, so that rules can refer to each other. One thread.
+// RuleBook: the rules of one grammar while it is being compiled. Rules are named for messages; a rule is declared
+// before it is defined, so that rules can refer to each other. One thread.
 #include <string>
 #include <vector>
 

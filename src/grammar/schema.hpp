@@ -1,6 +1,6 @@
 #pragma once
-// SchemaCompiler: JSON Schema to rules. What it writes is always valid for the schema; what it does not know it refuses by
-// name. Properties come in the schema's order. One compilation, one thread.
+// SchemaCompiler: JSON Schema to rules. What it writes is always valid for the schema; what it does not know it refuses
+// by name. Properties come in the schema's order. One compilation, one thread.
 #include <deque>
 #include <map>
 #include <memory>
@@ -18,15 +18,15 @@ class SchemaCompiler {
  public:
   SchemaCompiler(const Json& root, const Limits& limits, RuleBook& book, Budget& budget)
       : root_(root), limits_(limits), book_(book), budget_(budget), json_(book) {}
-  RuleId run();                                      // the start rule; mistakes go to the budget
+  RuleId run();  // the start rule; mistakes go to the budget
 
  private:
-  using Refs = std::vector<std::string>;             // followed on the way here, without a step into a value
+  using Refs = std::vector<std::string>;  // followed on the way here, without a step into a value
 
   // schema_read.cpp: schemas to shapes.
   std::vector<Shape> expand(const Json& schema, const std::string& path, Refs& refs);
   std::vector<Shape> expand(const Sub& sub);
-  Sub child(const Json& schema, std::string path);   // plain references are followed
+  Sub child(const Json& schema, std::string path);  // plain references are followed
   void read_keyword(const std::string& key, const Json& value, const std::string& path, Shape& shape);
   void read_types(const Json& value, const std::string& path, Shape& shape);
   void read_bound(const std::string& key, const Json& value, const std::string& path, Shape& shape);
@@ -59,11 +59,13 @@ class SchemaCompiler {
   Expr write_array(const Shape& shape);
   // schema_object.cpp
   Expr write_object(const Shape& shape);
-  Expr write_members(const Shape& shape, std::vector<std::pair<Expr, bool>> members, const std::vector<Expr>& extra, std::int64_t extra_max);
+  Expr write_members(const Shape& shape, std::vector<std::pair<Expr, bool>> members, const std::vector<Expr>& extra,
+                     std::int64_t extra_max);
   std::vector<Expr> extra_members(const Shape& shape);
 
-  std::shared_ptr<const Dfa> pattern(const std::string& pattern, const std::string& path);   // of a string's inside
-  std::shared_ptr<const Dfa> string_inside(const Shape& shape);   // patterns, formats and lengths together; null: anything
+  std::shared_ptr<const Dfa> pattern(const std::string& pattern, const std::string& path);  // of a string's inside
+  std::shared_ptr<const Dfa> string_inside(
+      const Shape& shape);  // patterns, formats and lengths together; null: anything
   void unsupported(const std::string& keyword, const std::string& path, const std::string& why = {});
   void wrong(const std::string& keyword, const std::string& path, const std::string& what);
 
@@ -72,12 +74,12 @@ class SchemaCompiler {
   RuleBook& book_;
   Budget& budget_;
   JsonRules json_;
-  std::map<std::vector<const Json*>, Expr> known_;   // values already written
-  std::deque<std::pair<RuleId, std::vector<Shape>>> pending_;   // rules to be written
+  std::map<std::vector<const Json*>, Expr> known_;             // values already written
+  std::deque<std::pair<RuleId, std::vector<Shape>>> pending_;  // rules to be written
   std::map<std::string, std::shared_ptr<const Dfa>> patterns_;
 };
 
 // The pattern of a "format"; null when it is not known.
-const char* format_pattern(const std::string& format);
+const std::string* format_pattern(const std::string& format);
 
 }  // namespace tokenworks::grammar

@@ -31,7 +31,7 @@ bool within(const std::optional<Bound>& low, const std::optional<Bound>& high, c
   return !high || compare(d, high->value) < 0 || (!high->exclusive && compare(d, high->value) == 0);
 }
 
-bool below(const Shape& a, const Shape& b) {         // all numbers of a are below all of b
+bool below(const Shape& a, const Shape& b) {  // all numbers of a are below all of b
   if (!a.high || !b.low) return false;
   const int order = compare(a.high->value, b.low->value);
   return order < 0 || (order == 0 && (a.high->exclusive || b.low->exclusive));
@@ -62,7 +62,8 @@ bool SchemaCompiler::fits(const Json& value, const Shape& shape) {
   if (!budget_.step(4) || (shape.types & type_of(value)) == 0) return false;
   if (shape.values) {
     budget_.step(shape.values->size() / 4);
-    if (std::none_of(shape.values->begin(), shape.values->end(), [&](const Json* v) { return *v == value; })) return false;
+    if (std::none_of(shape.values->begin(), shape.values->end(), [&](const Json* v) { return *v == value; }))
+      return false;
   }
   switch (type_of(value)) {
     case kNumber: {
@@ -81,7 +82,8 @@ bool SchemaCompiler::fits(const Json& value, const Shape& shape) {
       for (const std::string& p : shape.patterns) {
         if (!matches(p, text, shape.path)) return false;
       }
-      return std::all_of(shape.formats.begin(), shape.formats.end(), [&](const std::string& f) { return matches(format_pattern(f), text, shape.path); });
+      return std::all_of(shape.formats.begin(), shape.formats.end(),
+                         [&](const std::string& f) { return matches(*format_pattern(f), text, shape.path); });
     }
     case kArray: {
       const auto n = static_cast<std::int64_t>(value.size());
@@ -91,8 +93,10 @@ bool SchemaCompiler::fits(const Json& value, const Shape& shape) {
       }
       return true;
     }
-    case kObject: return fits_object(value, shape);
-    default: return true;
+    case kObject:
+      return fits_object(value, shape);
+    default:
+      return true;
   }
 }
 
@@ -131,7 +135,8 @@ bool SchemaCompiler::disjoint(const Shape& a, const Shape& b, int depth) {
   if (!budget_.step(16)) return true;
   const unsigned common = a.types & b.types;
   if (common == 0) return true;
-  if (a.values) return std::none_of(a.values->begin(), a.values->end(), [&](const Json* v) { return fits(*v, a) && fits(*v, b); });
+  if (a.values)
+    return std::none_of(a.values->begin(), a.values->end(), [&](const Json* v) { return fits(*v, a) && fits(*v, b); });
   if (b.values) return disjoint(b, a, depth);
   if (depth > kDisjointDepth || (common & (kNull | kBoolean)) != 0) return false;
   if ((common & kNumber) != 0 && !below(a, b) && !below(b, a)) return false;
@@ -146,7 +151,8 @@ bool SchemaCompiler::disjoint(const Shape& a, const Shape& b, int depth) {
     bool apart = beyond(a, b) || beyond(b, a);
     const auto both_have = static_cast<std::size_t>(std::min(a.min_items, b.min_items));
     for (std::size_t i = 0; !apart && i < std::min(both_have, std::max(a.prefix.size(), b.prefix.size()) + 1); ++i) {
-      apart = disjoint(i < a.prefix.size() ? a.prefix[i] : a.items, i < b.prefix.size() ? b.prefix[i] : b.items, depth + 1);
+      apart =
+          disjoint(i < a.prefix.size() ? a.prefix[i] : a.items, i < b.prefix.size() ? b.prefix[i] : b.items, depth + 1);
     }
     if (!apart) return false;
   }
@@ -157,7 +163,7 @@ bool SchemaCompiler::disjoint_objects(const Shape& a, const Shape& b, int depth)
   for (const auto& [x, y] : {std::pair(&a, &b), std::pair(&b, &a)}) {
     for (const std::string& name : x->required) {
       const Sub other = applied(*y, name);
-      if (other.none()) return true;                 // one needs what the other forbids
+      if (other.none()) return true;  // one needs what the other forbids
       if (y->required.count(name) != 0 && disjoint(applied(*x, name), other, depth + 1)) return true;
     }
   }

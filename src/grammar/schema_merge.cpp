@@ -41,7 +41,8 @@ bool SchemaCompiler::conjoin(const Shape& a, const Shape& b, Shape& out) {
     if (out.values) {
       budget_.step(out.values->size() * b.values->size() / 8 + 1);
       std::erase_if(*out.values, [&](const Json* v) {
-        return !budget_.ok() || std::none_of(b.values->begin(), b.values->end(), [&](const Json* w) { return *v == *w; });
+        return !budget_.ok() ||
+               std::none_of(b.values->begin(), b.values->end(), [&](const Json* w) { return *v == *w; });
       });
     } else {
       out.values = b.values;
@@ -58,7 +59,8 @@ bool SchemaCompiler::conjoin(const Shape& a, const Shape& b, Shape& out) {
 
   out.prefix.clear();
   for (std::size_t i = 0; i < std::max(a.prefix.size(), b.prefix.size()); ++i) {
-    out.prefix.push_back(both(i < a.prefix.size() ? a.prefix[i] : a.items, i < b.prefix.size() ? b.prefix[i] : b.items));
+    out.prefix.push_back(
+        both(i < a.prefix.size() ? a.prefix[i] : a.items, i < b.prefix.size() ? b.prefix[i] : b.items));
     budget_.step(4);
   }
   out.items = both(a.items, b.items);
@@ -68,7 +70,8 @@ bool SchemaCompiler::conjoin(const Shape& a, const Shape& b, Shape& out) {
   return out.types != 0 && !(out.values && out.values->empty());
 }
 
-// What `shape` says of a property by its declaration or as an additional one; its patterns are left to the merged shape.
+// What `shape` says of a property by its declaration or as an additional one; its patterns are left to the merged
+// shape.
 Sub SchemaCompiler::applied(const Shape& shape, const std::string& name) {
   if (const Sub* declared = shape.property(name)) return *declared;
   for (const auto& [p, sub] : shape.pattern_properties) {
@@ -92,9 +95,11 @@ void SchemaCompiler::conjoin_objects(const Shape& a, const Shape& b, Shape& out)
     unsupported("patternProperties", b.path, "it meets another one, and additionalProperties, in one allOf");
   }
   out.pattern_properties.clear();
-  for (const auto& [p, sub] : a.pattern_properties) out.pattern_properties.emplace_back(p, has_patterns(b) ? sub : both(sub, b.additional));
+  for (const auto& [p, sub] : a.pattern_properties)
+    out.pattern_properties.emplace_back(p, has_patterns(b) ? sub : both(sub, b.additional));
   for (const auto& [p, sub] : b.pattern_properties) {
-    const auto same = std::find_if(out.pattern_properties.begin(), out.pattern_properties.end(), [&](const auto& x) { return x.first == p; });
+    const auto same = std::find_if(out.pattern_properties.begin(), out.pattern_properties.end(),
+                                   [&](const auto& x) { return x.first == p; });
     const Sub merged = has_patterns(a) ? sub : both(sub, a.additional);
     if (same == out.pattern_properties.end()) {
       out.pattern_properties.emplace_back(p, merged);

@@ -1,5 +1,5 @@
-// Objects: the declared properties in their order, then additional ones. Keys are written in their one shortest spelling,
-// so that an additional key can be kept apart from the declared names.
+// Objects: the declared properties in their order, then additional ones. Keys are written in their one shortest
+// spelling, so that an additional key can be kept apart from the declared names.
 #include <algorithm>
 
 #include "grammar/characters.hpp"
@@ -9,10 +9,11 @@ namespace tokenworks::grammar {
 
 Expr SchemaCompiler::write_object(const Shape& shape) {
   std::vector<std::pair<std::string, Sub>> declared = shape.properties;
-  for (const std::string& name : shape.required) {   // required but not declared: an additional property that must be there
+  for (const std::string& name :
+       shape.required) {  // required but not declared: an additional property that must be there
     if (shape.property(name) == nullptr) declared.emplace_back(name, applied(shape, name));
   }
-  std::vector<std::pair<Expr, bool>> members;        // and whether it is required
+  std::vector<std::pair<Expr, bool>> members;  // and whether it is required
   for (auto& [name, sub] : declared) {
     if (!budget_.step(8)) return nothing();
     for (const auto& [p, also] : shape.pattern_properties) {
@@ -51,15 +52,17 @@ Expr SchemaCompiler::write_object(const Shape& shape) {
 
 // The members and the closing brace, at least one member. `after[i]` is what can follow once a member was written and
 // members from i on are left; it is a rule where several places lead to it.
-Expr SchemaCompiler::write_members(const Shape& shape, std::vector<std::pair<Expr, bool>> members, const std::vector<Expr>& extra,
-                                   std::int64_t extra_max) {
+Expr SchemaCompiler::write_members(const Shape& shape, std::vector<std::pair<Expr, bool>> members,
+                                   const std::vector<Expr>& extra, std::int64_t extra_max) {
   const Expr close = sequence({json_.space(), literal("}")});
   const Expr one_extra = choice(extra);
   Expr after = close;
   if (extra_max != 0) after = sequence({repeat(sequence({json_.comma(), one_extra}), 0, extra_max), close});
   // first: what can come where no member was written yet.
   Expr first = nothing();
-  if (extra_max != 0) first = sequence({one_extra, repeat(sequence({json_.comma(), one_extra}), 0, extra_max < 0 ? -1 : extra_max - 1), close});
+  if (extra_max != 0)
+    first = sequence(
+        {one_extra, repeat(sequence({json_.comma(), one_extra}), 0, extra_max < 0 ? -1 : extra_max - 1), close});
   for (std::size_t i = members.size(); i-- > 0 && budget_.step(4);) {
     const auto& [member, required] = members[i];
     const RuleId rule = book_.declare("the schema at " + shape.path);
@@ -87,7 +90,8 @@ std::vector<Expr> SchemaCompiler::extra_members(const Shape& shape) {
   const auto add = [&](Dfa keys, const Sub& sub) {
     const Expr v = value(sub);
     if (!budget_.ok() || is_nothing(v) || accepts_nothing(keys)) return;
-    out.push_back(sequence({literal("\""), automaton(std::make_shared<const Dfa>(std::move(keys))), literal("\""), json_.colon(), v}));
+    out.push_back(sequence(
+        {literal("\""), automaton(std::make_shared<const Dfa>(std::move(keys))), literal("\""), json_.colon(), v}));
   };
   const Dfa declared = build(choice(names), 0, budget_);
   for (const auto& [p, sub] : shape.pattern_properties) {

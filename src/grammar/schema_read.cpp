@@ -8,7 +8,7 @@
 namespace tokenworks::grammar {
 namespace {
 
-constexpr std::size_t kShapesMax = 256;              // of one schema, alternatives multiplied out
+constexpr std::size_t kShapesMax = 256;  // of one schema, alternatives multiplied out
 constexpr std::int64_t kDivisorMax = 10'000;
 
 bool is_one_of(const std::string& key, std::initializer_list<std::string_view> list) {
@@ -17,15 +17,17 @@ bool is_one_of(const std::string& key, std::initializer_list<std::string_view> l
 
 // Say something about a value, allow nothing more and nothing less.
 bool is_annotation(const std::string& key) {
-  return is_one_of(key, {"title", "description", "default", "examples", "example", "$comment", "$schema", "deprecated", "readOnly",
-                         "writeOnly", "$defs", "definitions", "contentEncoding", "contentMediaType", "$vocabulary"}) ||
+  return is_one_of(key, {"title", "description", "default", "examples", "example", "$comment", "$schema", "deprecated",
+                         "readOnly", "writeOnly", "$defs", "definitions", "contentEncoding", "contentMediaType",
+                         "$vocabulary"}) ||
          key.starts_with("x-");
 }
 
 }  // namespace
 
 void SchemaCompiler::unsupported(const std::string& keyword, const std::string& path, const std::string& why) {
-  budget_.fail("the schema keyword '" + keyword + "' at " + path + " is not supported" + (why.empty() ? "" : ": " + why));
+  budget_.fail("the schema keyword '" + keyword + "' at " + path + " is not supported" +
+               (why.empty() ? "" : ": " + why));
 }
 
 void SchemaCompiler::wrong(const std::string& keyword, const std::string& path, const std::string& what) {
@@ -34,7 +36,10 @@ void SchemaCompiler::wrong(const std::string& keyword, const std::string& path, 
 
 std::int64_t SchemaCompiler::count(const std::string& key, const Json& value, const std::string& path) {
   // 3.0 is a count too.
-  const bool whole = value.is_number_integer() || (value.is_number_float() && value.get<double>() == static_cast<double>(static_cast<std::int64_t>(std::clamp(value.get<double>(), -1.0, 1e15))));
+  const bool whole = value.is_number_integer() ||
+                     (value.is_number_float() &&
+                      value.get<double>() ==
+                          static_cast<double>(static_cast<std::int64_t>(std::clamp(value.get<double>(), -1.0, 1e15))));
   const double n = value.is_number() ? value.get<double>() : -1;
   if (!whole || n < 0 || n > 1e15) {
     wrong(key, path, "must be a whole number that is not negative");
@@ -55,7 +60,9 @@ std::vector<Shape> SchemaCompiler::expand(const Sub& sub) {
 Sub SchemaCompiler::child(const Json& schema, std::string path) {
   const Json* at = &schema;
   // {"$ref": ...} and nothing else is the place it refers to, so that a recursive schema comes back to the same rules.
-  for (std::size_t i = 0; i < limits_.depth && at->is_object() && at->size() == 1 && at->contains("$ref") && at->front().is_string() && budget_.ok(); ++i) {
+  for (std::size_t i = 0; i < limits_.depth && at->is_object() && at->size() == 1 && at->contains("$ref") &&
+                          at->front().is_string() && budget_.ok();
+       ++i) {
     const Json* next = resolve(at->front().get<std::string>(), path);
     if (next == nullptr) break;
     path = at->front().get<std::string>();
@@ -78,7 +85,8 @@ std::vector<Shape> SchemaCompiler::expand(const Json& schema, const std::string&
   Shape own{.path = path};
   for (const auto& [key, value] : schema.items()) {
     if (!budget_.step()) return {};
-    if (!is_one_of(key, {"$ref", "allOf", "anyOf", "oneOf", "items", "prefixItems", "additionalItems"})) read_keyword(key, value, path, own);
+    if (!is_one_of(key, {"$ref", "allOf", "anyOf", "oneOf", "items", "prefixItems", "additionalItems"}))
+      read_keyword(key, value, path, own);
   }
   read_items(schema, path, own);
   std::vector<Shape> shapes{std::move(own)};
@@ -111,20 +119,23 @@ std::vector<Shape> SchemaCompiler::expand(const Json& schema, const std::string&
       return {};
     }
     std::vector<Shape> any;
-    std::size_t last = 0;                            // where the shapes of the previous options end
+    std::size_t last = 0;  // where the shapes of the previous options end
     for (std::size_t i = 0; i < list->size() && budget_.ok(); ++i) {
       std::vector<Shape> option = expand((*list)[i], path + "/" + key + "/" + std::to_string(i), refs);
       if (std::string_view(key) == "allOf") {
         shapes = all_of(shapes, option);
         continue;
       }
-      if (std::string_view(key) == "oneOf") {        // together with the rest of the schema the options must exclude each other
+      if (std::string_view(key) ==
+          "oneOf") {  // together with the rest of the schema the options must exclude each other
         option = all_of(shapes, option);
         last = any.size();
         for (std::size_t a = 0; a < last; ++a) {
           for (const Shape& b : option) {
             if (budget_.ok() && !disjoint(any[a], b, 0)) {
-              unsupported("oneOf", path, "its options are not seen to exclude each other; use anyOf, or tell them apart by a required property of type const");
+              unsupported("oneOf", path,
+                          "its options are not seen to exclude each other; use anyOf, or tell them apart by a required "
+                          "property of type const");
             }
           }
         }
@@ -146,7 +157,8 @@ std::vector<Shape> SchemaCompiler::all_of(const std::vector<Shape>& a, const std
       Shape merged;
       if (conjoin(x, y, merged)) out.push_back(std::move(merged));
       if (out.size() > kShapesMax) {
-        budget_.fail("the schema at " + (a.empty() ? std::string("#") : a[0].path) + " has too many alternatives when its parts are combined");
+        budget_.fail("the schema at " + (a.empty() ? std::string("#") : a[0].path) +
+                     " has too many alternatives when its parts are combined");
         return {};
       }
     }
@@ -164,7 +176,7 @@ const Json* SchemaCompiler::resolve(const std::string& ref, const std::string& p
   while (begin <= ref.size() && ref.size() > 1) {
     const std::size_t end = std::min(ref.find('/', begin), ref.size());
     std::string name;
-    for (std::size_t i = begin; i < end; ++i) {      // RFC 6901: ~1 is /, ~0 is ~; in a fragment %nn besides
+    for (std::size_t i = begin; i < end; ++i) {  // RFC 6901: ~1 is /, ~0 is ~; in a fragment %nn besides
       if (ref[i] == '~' && i + 1 < end) {
         name += ref[++i] == '1' ? '/' : '~';
       } else if (ref[i] == '%' && i + 2 < end) {
@@ -178,7 +190,8 @@ const Json* SchemaCompiler::resolve(const std::string& ref, const std::string& p
     if (at->is_object()) {
       const auto found = at->find(name);
       if (found != at->end()) next = &*found;
-    } else if (at->is_array() && !name.empty() && name.size() < 7 && std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+    } else if (at->is_array() && !name.empty() && name.size() < 7 &&
+               std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; })) {
       const std::size_t i = std::stoul(name);
       if (i < at->size()) next = &(*at)[i];
     }
@@ -198,14 +211,22 @@ void SchemaCompiler::read_types(const Json& value, const std::string& path, Shap
   bool integer = false, number = false;
   for (const Json& entry : list) {
     const std::string name = entry.is_string() ? entry.get<std::string>() : "";
-    if (name == "null") types |= kNull;
-    else if (name == "boolean") types |= kBoolean;
-    else if (name == "integer") types |= kNumber, integer = true;
-    else if (name == "number") types |= kNumber, number = true;
-    else if (name == "string") types |= kString;
-    else if (name == "array") types |= kArray;
-    else if (name == "object") types |= kObject;
-    else return wrong("type", path, "must be null, boolean, integer, number, string, array or object, or a list of these");
+    if (name == "null")
+      types |= kNull;
+    else if (name == "boolean")
+      types |= kBoolean;
+    else if (name == "integer")
+      types |= kNumber, integer = true;
+    else if (name == "number")
+      types |= kNumber, number = true;
+    else if (name == "string")
+      types |= kString;
+    else if (name == "array")
+      types |= kArray;
+    else if (name == "object")
+      types |= kObject;
+    else
+      return wrong("type", path, "must be null, boolean, integer, number, string, array or object, or a list of these");
   }
   shape.types &= types;
   if (integer && !number) shape.integers = true;
@@ -226,17 +247,20 @@ void SchemaCompiler::read_properties(const std::string& key, const Json& value, 
   if (!value.is_object()) return wrong(key, path, "must be an object");
   for (const auto& [name, schema] : value.items()) {
     if (!budget_.step(4)) return;
-    (key == "properties" ? shape.properties : shape.pattern_properties).emplace_back(name, child(schema, path + "/" + key + "/" + name));
-    if (key == "patternProperties") pattern(name, path);   // a mistake in it is found now
+    (key == "properties" ? shape.properties : shape.pattern_properties)
+        .emplace_back(name, child(schema, path + "/" + key + "/" + name));
+    if (key == "patternProperties") pattern(name, path);  // a mistake in it is found now
   }
 }
 
 // items, prefixItems and draft-07's list form belong together.
 void SchemaCompiler::read_items(const Json& schema, const std::string& path, Shape& shape) {
-  const auto prefix = schema.find("prefixItems"), items = schema.find("items"), additional = schema.find("additionalItems");
+  const auto prefix = schema.find("prefixItems"), items = schema.find("items"),
+             additional = schema.find("additionalItems");
   const auto read_list = [&](const Json& list, const std::string& key) {
     if (!list.is_array()) return wrong(key, path, "must be a list");
-    for (std::size_t i = 0; i < list.size() && budget_.step(4); ++i) shape.prefix.push_back(child(list[i], path + "/" + key + "/" + std::to_string(i)));
+    for (std::size_t i = 0; i < list.size() && budget_.step(4); ++i)
+      shape.prefix.push_back(child(list[i], path + "/" + key + "/" + std::to_string(i)));
   };
   if (prefix != schema.end()) read_list(*prefix, "prefixItems");
   if (items != schema.end() && items->is_array()) {
@@ -257,8 +281,10 @@ void SchemaCompiler::read_keyword(const std::string& key, const Json& value, con
     if (key == "const") values.push_back(&value);
     for (std::size_t i = 0; key == "enum" && i < value.size(); ++i) values.push_back(&value[i]);
     budget_.step(values.size());
-    if (shape.values) {                              // both given
-      std::erase_if(values, [&](const Json* v) { return std::none_of(shape.values->begin(), shape.values->end(), [&](const Json* w) { return *v == *w; }); });
+    if (shape.values) {  // both given
+      std::erase_if(values, [&](const Json* v) {
+        return std::none_of(shape.values->begin(), shape.values->end(), [&](const Json* w) { return *v == *w; });
+      });
     }
     shape.values = std::move(values);
   } else if (key == "minimum" || key == "maximum" || key == "exclusiveMinimum" || key == "exclusiveMaximum") {
@@ -266,7 +292,8 @@ void SchemaCompiler::read_keyword(const std::string& key, const Json& value, con
   } else if (key == "multipleOf") {
     const double n = value.is_number() ? value.get<double>() : 0;
     if (n <= 0) return wrong(key, path, "must be a number above 0");
-    if (n != static_cast<double>(static_cast<std::int64_t>(std::min(n, 1e15))) || n > static_cast<double>(kDivisorMax)) {
+    if (n != static_cast<double>(static_cast<std::int64_t>(std::min(n, 1e15))) ||
+        n > static_cast<double>(kDivisorMax)) {
       return unsupported(key, path, "only whole numbers up to " + std::to_string(kDivisorMax) + " are");
     }
     shape.divisor = std::lcm(shape.divisor, static_cast<std::int64_t>(n));

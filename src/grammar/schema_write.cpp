@@ -14,7 +14,9 @@ bool nested(const Shape& s) {
   return (s.types & (kArray | kObject)) != 0;
 }
 
-Expr quoted(const std::shared_ptr<const Dfa>& inside) { return sequence({literal("\""), automaton(inside), literal("\"")}); }
+Expr quoted(const std::shared_ptr<const Dfa>& inside) {
+  return sequence({literal("\""), automaton(inside), literal("\"")});
+}
 
 }  // namespace
 
@@ -22,7 +24,7 @@ RuleId SchemaCompiler::run() {
   const RuleId start = book_.declare("the schema at #");
   const Expr body = value(child(root_, "#"));
   book_.define(start, sequence({json_.space(), body}));
-  while (!pending_.empty() && budget_.step()) {      // a queue, not recursion: schemas refer to each other at any depth
+  while (!pending_.empty() && budget_.step()) {  // a queue, not recursion: schemas refer to each other at any depth
     auto [rule, shapes] = std::move(pending_.front());
     pending_.pop_front();
     std::vector<Expr> all;
@@ -59,7 +61,8 @@ Expr SchemaCompiler::write(const Shape& shape) {
     Shape rest = shape;
     rest.values.reset();
     for (std::size_t i = 0; i < values.size() && budget_.step(i / 4 + 1); ++i) {
-      const bool again = std::any_of(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i), [&](const Json* v) { return *v == *values[i]; });
+      const bool again = std::any_of(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i),
+                                     [&](const Json* v) { return *v == *values[i]; });
       if (!again && fits(*values[i], rest)) all.push_back(write_value(*values[i]));
     }
     return choice(std::move(all));
@@ -76,7 +79,8 @@ Expr SchemaCompiler::write(const Shape& shape) {
 // One value of an enum, with the white space that JSON may have.
 Expr SchemaCompiler::write_value(const Json& v) {
   if (!budget_.step(4)) return nothing();
-  if (v.is_string()) return sequence({literal("\""), spelled_text(v.get_ref<const std::string&>(), Spelling::json), literal("\"")});
+  if (v.is_string())
+    return sequence({literal("\""), spelled_text(v.get_ref<const std::string&>(), Spelling::json), literal("\"")});
   if (!v.is_structured()) return literal(v.dump());
   std::vector<Expr> parts{literal(v.is_array() ? "[" : "{"), json_.space()};
   bool first = true;
@@ -100,7 +104,7 @@ Expr SchemaCompiler::write_number(const Shape& shape) {
   const Expr range = shape.low || shape.high ? numbers_between(shape.low, shape.high, whole, budget_) : nullptr;
   if (shape.divisor == 1) return range;
   const std::shared_ptr<const Dfa> multiple = multiples(shape.divisor, budget_);
-  if (range == nullptr) {                            // still no more digits than any number may have
+  if (range == nullptr) {  // still no more digits than any number may have
     const Expr any = numbers_between(std::nullopt, std::nullopt, true, budget_);
     return automaton(std::make_shared<const Dfa>(intersect(build(any, 0, budget_), *multiple, budget_)));
   }
@@ -110,14 +114,15 @@ Expr SchemaCompiler::write_number(const Shape& shape) {
 std::shared_ptr<const Dfa> SchemaCompiler::string_inside(const Shape& shape) {
   std::vector<std::shared_ptr<const Dfa>> all;
   for (const std::string& p : shape.patterns) all.push_back(pattern(p, shape.path));
-  for (const std::string& f : shape.formats) all.push_back(pattern(format_pattern(f), shape.path));
+  for (const std::string& f : shape.formats) all.push_back(pattern(*format_pattern(f), shape.path));
   if (all.empty()) return nullptr;
   if (shape.min_length > 0 || shape.max_length >= 0) {
     const Expr length = repeat(any_character(Spelling::json), shape.min_length, shape.max_length);
     all.push_back(std::make_shared<const Dfa>(build(length, 0, budget_)));
   }
   std::shared_ptr<const Dfa> both = all[0];
-  for (std::size_t i = 1; i < all.size() && budget_.ok(); ++i) both = std::make_shared<const Dfa>(intersect(*both, *all[i], budget_));
+  for (std::size_t i = 1; i < all.size() && budget_.ok(); ++i)
+    both = std::make_shared<const Dfa>(intersect(*both, *all[i], budget_));
   return both;
 }
 
@@ -136,11 +141,12 @@ Expr SchemaCompiler::write_array(const Shape& shape) {
   const auto fixed = static_cast<std::int64_t>(shape.prefix.size());
   const std::int64_t places = most < 0 ? fixed : std::min(fixed, most);
   const Expr item = value(shape.items);
-  Expr rest = empty();                               // after the last place of the prefix
+  Expr rest = empty();  // after the last place of the prefix
   if (fixed == places && (most < 0 || most > fixed)) {
     const std::int64_t min = std::max<std::int64_t>(0, shape.min_items - fixed);
     if (fixed == 0) {
-      const Expr more = repeat(sequence({json_.comma(), item}), std::max<std::int64_t>(0, min - 1), most < 0 ? -1 : most - 1);
+      const Expr more =
+          repeat(sequence({json_.comma(), item}), std::max<std::int64_t>(0, min - 1), most < 0 ? -1 : most - 1);
       rest = sequence({item, more, json_.space()});
       if (min == 0) rest = optional(rest);
       return sequence({open, rest, close});

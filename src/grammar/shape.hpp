@@ -1,6 +1,7 @@
 #pragma once
-// Shape: one conjunction of JSON Schema keywords, in one form: references followed, allOf merged, anyOf and oneOf spread
-// over several shapes. A schema is a list of shapes of which one must fit. Children stay schemas and are read when needed.
+// Shape: one conjunction of JSON Schema keywords, in one form: references followed, allOf merged, anyOf and oneOf
+// spread over several shapes. A schema is a list of shapes of which one must fit. Children stay schemas and are read
+// when needed.
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -14,13 +15,13 @@
 
 namespace tokenworks::grammar {
 
-using Json = nlohmann::ordered_json;                 // properties are written in the schema's order
+using Json = nlohmann::ordered_json;  // properties are written in the schema's order
 
-// A child schema: places in the document that must all hold, none for "anything". Nothing is copied: the document outlives
-// its compilation.
+// A child schema: places in the document that must all hold, none for "anything". Nothing is copied: the document
+// outlives its compilation.
 struct Sub {
-  std::vector<const Json*> parts;                    // sorted, different
-  std::string path;                                  // of the first, for messages: "#/properties/x"
+  std::vector<const Json*> parts;  // sorted, different
+  std::string path;                // of the first, for messages: "#/properties/x"
   bool everything() const { return parts.empty(); }
   bool none() const {
     return std::any_of(parts.begin(), parts.end(), [](const Json* p) { return p->is_boolean() && !p->get<bool>(); });
@@ -33,11 +34,11 @@ enum Type : unsigned { kNull = 1, kBoolean = 2, kNumber = 4, kString = 8, kArray
 struct Shape {
   std::string path;
   unsigned types = kAnyType;
-  bool integers = false;                             // numbers are whole
-  std::optional<std::vector<const Json*>> values;    // enum, const
+  bool integers = false;                           // numbers are whole
+  std::optional<std::vector<const Json*>> values;  // enum, const
   std::optional<Bound> low, high;
   std::int64_t divisor = 1;
-  std::int64_t min_length = 0, max_length = -1;      // -1: no end
+  std::int64_t min_length = 0, max_length = -1;  // -1: no end
   std::vector<std::string> patterns, formats;
   std::vector<Sub> prefix;
   Sub items;

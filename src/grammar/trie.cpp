@@ -5,8 +5,8 @@
 
 namespace tokenworks::grammar {
 namespace {
-constexpr std::size_t kSharedMax = 4096;             // masks, some 6 KB each
-constexpr std::size_t kTokenBytesMax = 4096;         // longer tokens are never offered under a grammar
+constexpr std::size_t kSharedMax = 4096;      // masks, some 6 KB each
+constexpr std::size_t kTokenBytesMax = 4096;  // longer tokens are never offered under a grammar
 }  // namespace
 
 std::shared_ptr<const VocabularyTrie> VocabularyTrie::build(const tokenizer::Tokenizer& tokenizer) {
@@ -29,7 +29,7 @@ Trie::Trie(const tokenizer::Tokenizer& tokenizer)
     return x != y ? x < y : a < b;
   });
   nodes_.push_back({0, 0, 0, 0, 0});
-  std::vector<std::uint32_t> path{0};                // path[d]: the open node of depth d
+  std::vector<std::uint32_t> path{0};  // path[d]: the open node of depth d
   std::string_view previous;
   for (const TokenId id : order) {
     const std::string_view bytes = token_bytes(id);

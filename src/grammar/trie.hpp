@@ -1,6 +1,6 @@
 #pragma once
-// Trie: the vocabulary's byte strings as a prefix tree in preorder: a walk is one loop over the arrays, and a subtree is
-// left by jumping to its end. Also keeps the masks of automata that many grammars share (JSON's strings, numbers).
+// Trie: the vocabulary's byte strings as a prefix tree in preorder: a walk is one loop over the arrays, and a subtree
+// is left by jumping to its end. Also keeps the masks of automata that many grammars share (JSON's strings, numbers).
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -13,9 +13,9 @@ namespace tokenworks::grammar {
 
 // What a state allows by itself, that is, before its rule has ended: see masks.hpp.
 struct LocalMask {
-  std::vector<TokenId> few;                          // the tokens, when they are few;
-  std::vector<std::uint32_t> many;                   // otherwise as a mask
-  std::vector<std::uint32_t> escapes;                // trie nodes, with children, at which the rule may end
+  std::vector<TokenId> few;            // the tokens, when they are few;
+  std::vector<std::uint32_t> many;     // otherwise as a mask
+  std::vector<std::uint32_t> escapes;  // trie nodes, with children, at which the rule may end
   std::size_t bytes() const { return few.size() * 4 + many.size() * 4 + escapes.size() * 4 + sizeof *this; }
 };
 
@@ -26,10 +26,10 @@ class Trie final : public VocabularyTrie {
   const Digest& digest() const override { return digest_; }
 
   struct Node {
-    std::uint32_t end;                               // of the subtree; node + 1 == end: no children
-    std::uint32_t token_begin, token_end;            // into tokens(): the tokens that end here
-    std::uint16_t depth;                             // bytes from the root; the first node is the root, depth 0
-    std::uint8_t byte;                               // that led here
+    std::uint32_t end;                     // of the subtree; node + 1 == end: no children
+    std::uint32_t token_begin, token_end;  // into tokens(): the tokens that end here
+    std::uint16_t depth;                   // bytes from the root; the first node is the root, depth 0
+    std::uint8_t byte;                     // that led here
   };
   const std::vector<Node>& nodes() const { return nodes_; }
   const std::vector<TokenId>& tokens() const { return tokens_; }
@@ -48,8 +48,8 @@ class Trie final : public VocabularyTrie {
   std::vector<TokenId> tokens_;
   std::vector<TokenId> stop_;
   std::size_t longest_ = 0;
-  std::string bytes_;                                // of all tokens, one after the other
-  std::vector<std::size_t> offsets_;                 // [vocab_size + 1]
+  std::string bytes_;                 // of all tokens, one after the other
+  std::vector<std::size_t> offsets_;  // [vocab_size + 1]
   mutable std::mutex mutex_;
   mutable std::unordered_map<std::uint64_t, std::shared_ptr<const LocalMask>> shared_;
 };

@@ -1,6 +1,6 @@
 #pragma once
-// Walker: where an answer can be in a Program: a few configurations, each a state and the stack of places to go back to.
-// Stacks share their lower frames. Made for small sets: JSON has one or two configurations nearly always.
+// Walker: where an answer can be in a Program: a few configurations, each a state and the stack of places to go back
+// to. Stacks share their lower frames. Made for small sets: JSON has one or two configurations nearly always.
 #include <cstdint>
 #include <vector>
 
@@ -10,21 +10,22 @@ namespace tokenworks::grammar {
 
 struct Frame {
   std::uint32_t parent;
-  std::uint32_t state;                               // to go on from
-  std::uint64_t hash;                                // of the whole stack
-  std::uint64_t twin_hash;                           // of the stack with every state replaced by its twin
+  std::uint32_t state;      // to go on from
+  std::uint64_t hash;       // of the whole stack
+  std::uint64_t twin_hash;  // of the stack with every state replaced by its twin
 };
 struct Configuration {
   std::uint32_t state;
-  std::uint32_t stack;                               // index of a frame; kBottom: nothing to go back to
+  std::uint32_t stack;  // index of a frame; kBottom: nothing to go back to
 };
 inline constexpr std::uint32_t kBottom = 0;
-inline constexpr std::size_t kConfigurationsMax = 512;   // more arise only in wildly ambiguous grammars: the rest is dropped
-inline constexpr std::size_t kDepthMax = 2000;       // of calls that begin at one byte
+inline constexpr std::size_t kConfigurationsMax =
+    512;                                        // more arise only in wildly ambiguous grammars: the rest is dropped
+inline constexpr std::size_t kDepthMax = 2000;  // of calls that begin at one byte
 
 struct Position {
-  std::vector<Configuration> at;                     // every place that can read a byte
-  bool complete = false;                             // the bottom rule may end here
+  std::vector<Configuration> at;  // every place that can read a byte
+  bool complete = false;          // the bottom rule may end here
   bool dead() const { return at.empty() && !complete; }
 };
 
@@ -54,8 +55,8 @@ class Walker {
 
   const Frame& frame(std::uint32_t stack) const { return frames_[stack]; }
   std::size_t frames() const { return frames_.size(); }
-  void truncate(std::size_t frames) { frames_.resize(frames); }   // forgets newer frames
-  void compact(Position& position);                  // forgets all frames but those of `position`, which it renumbers
+  void truncate(std::size_t frames) { frames_.resize(frames); }  // forgets newer frames
+  void compact(Position& position);  // forgets all frames but those of `position`, which it renumbers
 
  private:
   static std::uint64_t mix(std::uint64_t h, std::uint64_t x) {
@@ -67,7 +68,8 @@ class Walker {
   std::uint32_t push(std::uint32_t stack, std::uint32_t state) {
     if (program_->states[state].last) return stack;  // nothing to come back for: the caller's caller is next
     const Frame& below = frames_[stack];
-    const Frame fresh{stack, state, mix(below.hash, state + 1ull), mix(below.twin_hash, program_->states[state].twin + 1ull)};
+    const Frame fresh{stack, state, mix(below.hash, state + 1ull),
+                      mix(below.twin_hash, program_->states[state].twin + 1ull)};
     frames_.push_back(fresh);
     return static_cast<std::uint32_t>(frames_.size() - 1);
   }

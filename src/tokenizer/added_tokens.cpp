@@ -49,11 +49,13 @@ std::int32_t AddedTokens::child(std::int32_t node, char c) const {
   return -1;
 }
 
-// What may be taken at all. A special token that lies in untrusted text altogether is found too: it is then passed over as
-// a whole, as `tokenizers` does under encode_special_tokens. One that only reaches into untrusted text does not exist.
+// What may be taken at all. A special token that lies in untrusted text altogether is found too: it is then passed over
+// as a whole, as `tokenizers` does under encode_special_tokens. One that only reaches into untrusted text does not
+// exist.
 bool AddedTokens::eligible(const MarkedText& text, std::size_t begin, std::size_t end, std::int32_t token) const {
   if (text.uniform()) return true;
-  if (tokens_[static_cast<std::size_t>(token)].special) return text.all_trusted(begin, end) || text.none_trusted(begin, end);
+  if (tokens_[static_cast<std::size_t>(token)].special)
+    return text.all_trusted(begin, end) || text.none_trusted(begin, end);
   if (text.all_trusted(begin, end) || text.none_trusted(begin, end)) return true;
   // A plain added token across a border must not swallow the start of a control token that the template wrote.
   for (std::size_t at = begin + 1; at < end; ++at) {
@@ -97,7 +99,8 @@ std::vector<AddedTokens::Stretch> AddedTokens::find(const MarkedText& marked) co
     at = end;
     if (token.special && !marked.all_trusted(begin, end)) continue;
     if (token.single_word) {
-      const bool touched = (begin > 0 && is_word(text, previous_character(text, begin))) || (end < text.size() && is_word(text, end));
+      const bool touched =
+          (begin > 0 && is_word(text, previous_character(text, begin))) || (end < text.size() && is_word(text, end));
       if (touched) continue;
     }
     while (token.lstrip && begin > done) {
@@ -106,7 +109,7 @@ std::vector<AddedTokens::Stretch> AddedTokens::find(const MarkedText& marked) co
       begin = before;
     }
     while (token.rstrip && end < text.size() && is_white_space(utf8_decode(text, end))) end += utf8_length(text[end]);
-    if (begin < done) continue;                      // white space that a token before has eaten was part of this one
+    if (begin < done) continue;  // white space that a token before has eaten was part of this one
     if (done < begin) out.push_back({done, begin, -1});
     out.push_back({begin, end, token.id});
     done = end;

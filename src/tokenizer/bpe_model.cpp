@@ -9,8 +9,8 @@
 namespace tokenworks::tokenizer {
 namespace {
 
-constexpr Symbol kUnknownBase = 0x40000000;          // symbol of the i-th unknown character of a piece: this + i
-constexpr std::size_t kPieceBytesMax = 2048;         // of a scored piece; real ones have at most some 128 bytes
+constexpr Symbol kUnknownBase = 0x40000000;   // symbol of the i-th unknown character of a piece: this + i
+constexpr std::size_t kPieceBytesMax = 2048;  // of a scored piece; real ones have at most some 128 bytes
 
 std::string byte_spelling(unsigned byte) {
   char text[8];
@@ -28,7 +28,7 @@ Result<BpeModel> BpeModel::build(const BpeSpec& spec) {
   model.unknown_ = spec.unknown;
   model.vocabulary_ = static_cast<Symbol>(spec.spellings.size());
 
-  StringTable ids;                                   // what text may become
+  StringTable ids;  // what text may become
   for (std::size_t i = 0; i < spec.spellings.size(); ++i) {
     if (!spec.spellings[i].empty() && spec.in_model[i]) ids.set(spec.spellings[i], static_cast<TokenId>(i));
   }
@@ -71,20 +71,22 @@ Result<> BpeModel::add_ranked(const BpeSpec& spec, const StringTable& ids) {
     joined = spec.spellings[static_cast<std::size_t>(left)] + spec.spellings[static_cast<std::size_t>(right)];
     const TokenId result = ids.find(joined);
     if (result < 0) {
-      return error(Errc::bad_file, "tokenizer merge " + std::to_string(rank) + " makes '" + joined + "', which is not in the vocabulary");
+      return error(Errc::bad_file, "tokenizer merge " + std::to_string(rank) + " makes '" + joined +
+                                       "', which is not in the vocabulary");
     }
     merger_.add(left, right, result, static_cast<std::uint32_t>(rank));
   }
   return {};
 }
 
-// Every way to cut a piece into two others is a merge; its priority is the order of the piece's score, and pieces of one
-// score share it, so that among them the leftmost goes first (SentencePiece, bpe_model.cc).
+// Every way to cut a piece into two others is a merge; its priority is the order of the piece's score, and pieces of
+// one score share it, so that among them the leftmost goes first (SentencePiece, bpe_model.cc).
 Result<> BpeModel::add_scored(const BpeSpec& spec, const StringTable& ids) {
   std::vector<float> order;
   for (std::size_t i = 0; i < spec.spellings.size(); ++i) {
     if (!spec.in_model[i]) continue;
-    if (std::isnan(spec.scores[i])) return error(Errc::bad_file, "the score of token " + std::to_string(i) + " is not a number");
+    if (std::isnan(spec.scores[i]))
+      return error(Errc::bad_file, "the score of token " + std::to_string(i) + " is not a number");
     if (spec.spellings[i].size() > kPieceBytesMax) {
       return error(Errc::bad_file, "token " + std::to_string(i) + " has " + std::to_string(spec.spellings[i].size()) +
                                        " bytes, more than a piece can have (" + std::to_string(kPieceBytesMax) + ")");
@@ -97,7 +99,7 @@ Result<> BpeModel::add_scored(const BpeSpec& spec, const StringTable& ids) {
   const auto symbol_of = [&](std::string_view text) -> Symbol {
     const TokenId id = ids.find(text);
     if (id >= 0 || text.size() != utf8_length(text[0])) return id;
-    const char32_t c = utf8_decode(text, 0);         // a character that is no piece itself may still begin one
+    const char32_t c = utf8_decode(text, 0);  // a character that is no piece itself may still begin one
     if (const Symbol* known = of_character_.find(c)) return *known;
     private_.emplace_back(text);
     const auto fresh = static_cast<Symbol>(vocabulary_ + static_cast<Symbol>(private_.size()) - 1);
@@ -110,7 +112,8 @@ Result<> BpeModel::add_scored(const BpeSpec& spec, const StringTable& ids) {
     const std::string_view piece = spec.spellings[i];
     const auto place = std::lower_bound(order.begin(), order.end(), spec.scores[i], std::greater<>());
     if (ids.find(piece) != static_cast<TokenId>(i)) continue;
-    for (std::size_t cut = piece.empty() ? 0 : utf8_length(piece[0]); cut < piece.size(); cut += utf8_length(piece[cut])) {
+    for (std::size_t cut = piece.empty() ? 0 : utf8_length(piece[0]); cut < piece.size();
+         cut += utf8_length(piece[cut])) {
       const Symbol left = symbol_of(piece.substr(0, cut));
       const Symbol right = symbol_of(piece.substr(cut));
       if (left < 0 || right < 0) continue;
@@ -120,8 +123,8 @@ Result<> BpeModel::add_scored(const BpeSpec& spec, const StringTable& ids) {
   return {};
 }
 
-// Text without a pre-tokenizer is one piece, however long. Where no piece has character X before U+2581, no merge can ever
-// cross that border, so the text may be cut there and the words looked up.
+// Text without a pre-tokenizer is one piece, however long. Where no piece has character X before U+2581, no merge can
+// ever cross that border, so the text may be cut there and the words looked up.
 void BpeModel::learn_word_borders(const BpeSpec& spec) {
   if (initial(utf8_decode(kSpaceMark, 0)) < 0) return;
   for (std::size_t i = 0; i < spec.spellings.size(); ++i) {
@@ -205,13 +208,13 @@ void BpeModel::encode_slowly(std::string_view piece, std::vector<TokenId>& to) c
     if (s < vocabulary_) {
       to.push_back(s);
       after_unknown = false;
-    } else {                                         // only scored models get here
+    } else {  // only scored models get here
       put_unknown(s >= kUnknownBase ? unknown[static_cast<std::size_t>(s - kUnknownBase)]
                                     : std::string_view(private_[static_cast<std::size_t>(s - vocabulary_)]),
                   to, after_unknown);
     }
   }
-  if (symbols.capacity() > 1 << 16) {                // a hostile megabyte does not stay with the thread
+  if (symbols.capacity() > 1 << 16) {  // a hostile megabyte does not stay with the thread
     std::vector<Symbol>().swap(symbols);
     std::vector<std::string_view>().swap(unknown);
   }
@@ -219,8 +222,8 @@ void BpeModel::encode_slowly(std::string_view piece, std::vector<TokenId>& to) c
 
 void BpeModel::put_unknown(std::string_view text, std::vector<TokenId>& to, bool& after_unknown) const {
   const bool bytes = byte_fallback_ && std::all_of(text.begin(), text.end(), [&](char c) {
-    return fallback_[static_cast<unsigned char>(c)] >= 0;
-  });
+                       return fallback_[static_cast<unsigned char>(c)] >= 0;
+                     });
   if (bytes) {
     for (const char c : text) to.push_back(fallback_[static_cast<unsigned char>(c)]);
     after_unknown = false;
@@ -254,10 +257,10 @@ void BpeModel::split_characters(std::string_view piece, std::vector<Symbol>& sym
     if (s >= 0) {
       symbols.push_back(s);
       after_unknown = false;
-    } else if (rule_ == BpeSpec::Rule::scored) {     // settled after the merges
+    } else if (rule_ == BpeSpec::Rule::scored) {  // settled after the merges
       symbols.push_back(kUnknownBase + static_cast<Symbol>(unknown.size()));
       unknown.push_back(piece.substr(at, length));
-    } else {                                         // settled before them
+    } else {  // settled before them
       put_unknown(piece.substr(at, length), symbols, after_unknown);
     }
     at += length;

@@ -42,7 +42,7 @@ std::string Decoder::flush(DecodeState& state) const {
   if (state.held.empty()) return text;
   switch (spec_.joining) {
     case DecoderSpec::Joining::bytes:
-      text = kReplacement;                           // one begun character
+      text = kReplacement;  // one begun character
       break;
     case DecoderSpec::Joining::runs:
       if (valid_utf8(state.held)) {

@@ -1,12 +1,12 @@
 #pragma once
-// Small helpers to read the parts of tokenizer.json: each takes the path of the value for the message when it is not what
-// it must be. Only the plan_json*.cpp files include this. Start-up only.
+// Small helpers to read the parts of tokenizer.json: each takes the path of the value for the message when it is not
+// what it must be. Only the plan_json*.cpp files include this. Start-up only.
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
-#include "tokenworks/base/result.hpp"
 #include "tokenizer/plan.hpp"
+#include "tokenworks/base/result.hpp"
 
 namespace tokenworks::tokenizer {
 
@@ -16,7 +16,7 @@ inline Error bad_part(const std::string& where, const std::string& what) {
   return error(Errc::bad_file, "tokenizer.json: " + where + " " + what);
 }
 
-inline const Json* member(const Json& object, const char* key) {   // null when absent or JSON null
+inline const Json* member(const Json& object, const char* key) {  // null when absent or JSON null
   const auto found = object.find(key);
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// MarkedText: text of which every byte knows whether it may be read as a control token. Normalizers keep the marks in step,
-// so that a control token whose spelling is matched after normalization still needs trusted characters only.
+// MarkedText: text of which every byte knows whether it may be read as a control token. Normalizers keep the marks in
+// step, so that a control token whose spelling is matched after normalization still needs trusted characters only.
 #include <algorithm>
 #include <cstddef>
 #include <string>
@@ -12,7 +12,7 @@ namespace tokenworks::tokenizer {
 class MarkedText {
  public:
   struct Run {
-    std::size_t begin;                               // up to the next run, or the end of the text
+    std::size_t begin;  // up to the next run, or the end of the text
     bool trusted;
   };
 
@@ -52,7 +52,8 @@ class MarkedText {
 
  private:
   std::size_t run_at(std::size_t at) const {
-    const auto after = std::upper_bound(runs_.begin(), runs_.end(), at, [](std::size_t a, const Run& r) { return a < r.begin; });
+    const auto after =
+        std::upper_bound(runs_.begin(), runs_.end(), at, [](std::size_t a, const Run& r) { return a < r.begin; });
     return after == runs_.begin() ? 0 : static_cast<std::size_t>(after - runs_.begin()) - 1;
   }
   bool covers(std::size_t begin, std::size_t end, bool trusted) const {
@@ -63,7 +64,7 @@ class MarkedText {
   }
 
   std::string text_;
-  std::vector<Run> runs_;                            // neighbours differ
+  std::vector<Run> runs_;  // neighbours differ
 };
 
 }  // namespace tokenworks::tokenizer

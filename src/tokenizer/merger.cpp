@@ -5,7 +5,7 @@
 
 namespace tokenworks::tokenizer {
 namespace {
-constexpr std::size_t kShort = 48;                   // below this a scan per merge beats a heap
+constexpr std::size_t kShort = 48;  // below this a scan per merge beats a heap
 }
 
 void Merger::merge(std::vector<Symbol>& symbols) const {
@@ -18,7 +18,7 @@ void Merger::merge(std::vector<Symbol>& symbols) const {
 }
 
 void Merger::merge_short(std::vector<Symbol>& symbols) const {
-  std::array<Merge, kShort> next;                    // next[i]: what symbols i and i + 1 would become
+  std::array<Merge, kShort> next;  // next[i]: what symbols i and i + 1 would become
   std::size_t n = symbols.size();
   for (std::size_t i = 0; i + 1 < n; ++i) next[i] = best(symbols[i], symbols[i + 1]);
   while (n > 1) {
@@ -41,14 +41,14 @@ void Merger::merge_short(std::vector<Symbol>& symbols) const {
 
 void Merger::merge_long(std::vector<Symbol>& symbols) const {
   struct Node {
-    std::int32_t previous, next;                     // -1: none
-    Symbol pending;                                  // what this and the next would become; kGone: no such pair
+    std::int32_t previous, next;  // -1: none
+    Symbol pending;               // what this and the next would become; kGone: no such pair
   };
   struct Candidate {
     std::uint32_t priority;
     std::int32_t at;
     Symbol result;
-    bool operator<(const Candidate& other) const {   // std heaps keep the largest on top
+    bool operator<(const Candidate& other) const {  // std heaps keep the largest on top
       return priority != other.priority ? priority > other.priority : at > other.at;
     }
   };
@@ -77,7 +77,7 @@ void Merger::merge_long(std::vector<Symbol>& symbols) const {
     const Candidate top = heap.back();
     heap.pop_back();
     Node& node = nodes[static_cast<std::size_t>(top.at)];
-    if (node.pending != top.result) continue;        // out of date: one of the two was merged since
+    if (node.pending != top.result) continue;  // out of date: one of the two was merged since
     Node& eaten = nodes[static_cast<std::size_t>(node.next)];
     symbols[static_cast<std::size_t>(top.at)] = top.result;
     eaten.pending = kGone;

@@ -9,7 +9,7 @@
 
 namespace tokenworks::tokenizer {
 
-using Symbol = std::int32_t;                         // a token id, or a model's private number past the vocabulary
+using Symbol = std::int32_t;  // a token id, or a model's private number past the vocabulary
 
 class Merger {
  public:
@@ -18,7 +18,7 @@ class Merger {
   void add(Symbol left, Symbol right, Symbol result, std::uint32_t priority) {
     pairs_.set(key(left, right), Merge{priority, result});
   }
-  void merge(std::vector<Symbol>& symbols) const;    // in place
+  void merge(std::vector<Symbol>& symbols) const;  // in place
   bool joins(Symbol left, Symbol right) const { return pairs_.find(key(left, right)) != nullptr; }
 
  private:

@@ -3,8 +3,8 @@
 namespace tokenworks::tokenizer {
 namespace {
 
-// Each run of equal trust by itself: a combining mark at the start of a user's message does not reach into the template's
-// text before it, where it could otherwise turn the end of a control token into another character.
+// Each run of equal trust by itself: a combining mark at the start of a user's message does not reach into the
+// template's text before it, where it could otherwise turn the end of a control token into another character.
 template <class Transform>
 MarkedText by_run(const MarkedText& in, Transform transform) {
   MarkedText out;
@@ -35,7 +35,7 @@ MarkedText replace(const MarkedText& in, const Replace& how) {
   std::size_t done = 0, from = 0;
   Regex::Match match{};
   while (from <= in.text().size() && how.pattern.find(in.text(), from, match)) {
-    if (match.end == match.begin) {                  // an empty match replaces nothing
+    if (match.end == match.begin) {  // an empty match replaces nothing
       if (match.end >= in.text().size()) break;
       from = match.end + utf8_length(in.text()[match.end]);
       continue;
@@ -72,7 +72,9 @@ struct Applier {
 struct Describer {
   std::string operator()(const UnicodeForm& s) const { return "form " + std::to_string(static_cast<int>(s.form)); }
   std::string operator()(const Lowercase&) const { return "lowercase"; }
-  std::string operator()(const StripSpace& s) const { return std::string("strip ") + (s.left ? "l" : "") + (s.right ? "r" : ""); }
+  std::string operator()(const StripSpace& s) const {
+    return std::string("strip ") + (s.left ? "l" : "") + (s.right ? "r" : "");
+  }
   std::string operator()(const Prepend& s) const { return "prepend " + s.text; }
   std::string operator()(const Replace& s) const { return "replace " + s.pattern.pattern() + '\0' + s.with; }
 };

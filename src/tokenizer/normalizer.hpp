@@ -19,7 +19,7 @@ struct StripSpace {
   bool left, right;
 };
 struct Prepend {
-  std::string text;                                  // put before text that is not empty
+  std::string text;  // put before text that is not empty
 };
 struct Replace {
   Regex pattern;

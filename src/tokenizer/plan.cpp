@@ -14,8 +14,8 @@ Result<> add_merges(BpeSpec& spec, const std::vector<std::pair<std::string, std:
     const auto& [left, right] = merges[i];
     const TokenId l = ids.find(left), r = ids.find(right);
     if (l < 0 || r < 0) {
-      return error(Errc::bad_file, "tokenizer merge " + std::to_string(i) + " joins '" + left + "' and '" + right + "', but '" +
-                                       (l < 0 ? left : right) + "' is not in the vocabulary");
+      return error(Errc::bad_file, "tokenizer merge " + std::to_string(i) + " joins '" + left + "' and '" + right +
+                                       "', but '" + (l < 0 ? left : right) + "' is not in the vocabulary");
     }
     spec.merges.emplace_back(l, r);
   }
@@ -26,7 +26,10 @@ int byte_of_spelling(std::string_view s) {
   if (s.size() != 6 || !s.starts_with("<0x") || s[5] != '>') return -1;
   int value = 0;
   for (const char c : s.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "tokenworks/formats/model_file.hpp"
 #include "tokenizer/added_tokens.hpp"
 #include "tokenizer/bpe_model.hpp"
 #include "tokenizer/decoder.hpp"
 #include "tokenizer/normalizer.hpp"
 #include "tokenizer/pre_tokenizer.hpp"
+#include "tokenworks/formats/model_file.hpp"
 
 namespace tokenworks::tokenizer {
 
@@ -20,13 +20,14 @@ struct Plan {
   BpeSpec bpe;
   std::vector<AddedToken> added;
   DecoderSpec decoder;
-  std::optional<TokenId> bos;                        // set when a raw prompt begins with it
+  std::optional<TokenId> bos;  // set when a raw prompt begins with it
 };
 
 Result<Plan> plan_from_gguf(const formats::TokenizerData& data);
 Result<Plan> plan_from_json(const formats::TokenizerData& data);
 
-// Resolves merges given as spellings. `ids` maps what the model can produce; bad_file names the merge that does not fit.
+// Resolves merges given as spellings. `ids` maps what the model can produce; bad_file names the merge that does not
+// fit.
 Result<> add_merges(BpeSpec& spec, const std::vector<std::pair<std::string, std::string>>& merges);
 // The byte of "<0xNN>", -1 for any other spelling.
 int byte_of_spelling(std::string_view spelling);

@@ -12,22 +12,27 @@ namespace {
 enum TokenType : std::int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
 std::int32_t type_of(const formats::TokenizerData& data, std::size_t id) {
-  const auto is = [&](std::optional<TokenId> special) { return special && *special >= 0 && static_cast<std::size_t>(*special) == id; };
+  const auto is = [&](std::optional<TokenId> special) {
+    return special && *special >= 0 && static_cast<std::size_t>(*special) == id;
+  };
   if (!data.types.empty()) return data.types[id];
   if (is(data.bos) || is(data.eos) || is(data.pad)) return kControl;
   if (is(data.unknown)) return kUnknown;
-  if (data.kind == formats::TokenizerData::Kind::sentencepiece_bpe && byte_of_spelling(data.tokens[id]) >= 0) return kByte;
+  if (data.kind == formats::TokenizerData::Kind::sentencepiece_bpe && byte_of_spelling(data.tokens[id]) >= 0)
+    return kByte;
   return kNormal;
 }
 
 Result<> check(const formats::TokenizerData& data) {
-  if (data.tokens.empty()) return error(Errc::bad_file, "the model file has no tokenizer vocabulary (tokenizer.ggml.tokens)");
+  if (data.tokens.empty())
+    return error(Errc::bad_file, "the model file has no tokenizer vocabulary (tokenizer.ggml.tokens)");
   if (!data.types.empty() && data.types.size() != data.tokens.size()) {
-    return error(Errc::bad_file, "tokenizer.ggml.token_type has " + std::to_string(data.types.size()) + " entries for " +
-                                     std::to_string(data.tokens.size()) + " tokens");
+    return error(Errc::bad_file, "tokenizer.ggml.token_type has " + std::to_string(data.types.size()) +
+                                     " entries for " + std::to_string(data.tokens.size()) + " tokens");
   }
   for (std::size_t i = 0; i < data.tokens.size(); ++i) {
-    if (!valid_utf8(data.tokens[i])) return error(Errc::bad_file, "tokenizer.ggml.tokens: token " + std::to_string(i) + " is not UTF-8");
+    if (!valid_utf8(data.tokens[i]))
+      return error(Errc::bad_file, "tokenizer.ggml.tokens: token " + std::to_string(i) + " is not UTF-8");
     if (!data.types.empty() && (data.types[i] < kNormal || data.types[i] > kByte)) {
       return error(Errc::bad_file, "tokenizer.ggml.token_type: token " + std::to_string(i) + " has the unknown type " +
                                        std::to_string(data.types[i]));
@@ -55,14 +60,15 @@ Result<> set_pre_tokenizer(const std::string& pre, Plan& plan) {
   } else if (any_of({"qwen2", "deepseek-r1-qwen", "megrez"})) {
     plan.normalizer.add(UnicodeForm{NormalForm::nfc});
     to.add(isolate(kQwen2Pattern));
-  } else if (any_of({"", "default"})) {              // llama.cpp's choice for files from before the key existed
+  } else if (any_of({"", "default"})) {  // llama.cpp's choice for files from before the key existed
     to.add(isolate(R"([\p{P}\$\+<=>\^~\|]+)"));
     to.add(isolate(kGpt2Pattern));
     to.add(isolate(R"(\p{N}+)"));
     to.add(isolate("[0-9][0-9][0-9]"));
   } else {
-    return error(Errc::bad_file, "tokenizer.ggml.pre names the pre-tokenizer '" + pre +
-                                     "', which is not known; known are gpt-2, llama-bpe, qwen2, smollm, default and their aliases");
+    return error(Errc::bad_file,
+                 "tokenizer.ggml.pre names the pre-tokenizer '" + pre +
+                     "', which is not known; known are gpt-2, llama-bpe, qwen2, smollm, default and their aliases");
   }
   return {};
 }
@@ -76,7 +82,8 @@ Result<> byte_bpe(const formats::TokenizerData& data, Plan& plan) {
     const std::string& m = data.merges[i];
     const std::size_t space = m.find(' ', 1);
     if (space == std::string::npos || space + 1 == m.size()) {
-      return error(Errc::bad_file, "tokenizer.ggml.merges: entry " + std::to_string(i) + " is not two spellings with a space between");
+      return error(Errc::bad_file,
+                   "tokenizer.ggml.merges: entry " + std::to_string(i) + " is not two spellings with a space between");
     }
     merges.emplace_back(m.substr(0, space), m.substr(space + 1));
   }
@@ -107,7 +114,8 @@ Result<> sentencepiece(const formats::TokenizerData& data, Plan& plan) {
     if (type == kUnknown && plan.bpe.unknown < 0) plan.bpe.unknown = static_cast<TokenId>(i);
     const int byte = type == kByte ? byte_of_spelling(data.tokens[i]) : -1;
     if (type == kByte && byte < 0) {
-      return error(Errc::bad_file, "token " + std::to_string(i) + " is a byte but is spelled '" + data.tokens[i] + "', not <0xNN>");
+      return error(Errc::bad_file,
+                   "token " + std::to_string(i) + " is a byte but is spelled '" + data.tokens[i] + "', not <0xNN>");
     }
     plan.bpe.byte_fallback |= byte >= 0;
     plan.decoder.is_byte.push_back(byte >= 0);
@@ -120,7 +128,7 @@ Result<> sentencepiece(const formats::TokenizerData& data, Plan& plan) {
     plan.decoder.text.push_back(std::move(text));
   }
   if (data.unknown) plan.bpe.unknown = *data.unknown;
-  for (AddedToken& token : plan.added) {             // SentencePiece finds these after it has marked the spaces
+  for (AddedToken& token : plan.added) {  // SentencePiece finds these after it has marked the spaces
     if (token.special) continue;
     token.normalized = true;
     replace_all(token.content, space, kSpaceMark, token.spelling);

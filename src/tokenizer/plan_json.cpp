@@ -1,6 +1,6 @@
-// TokenizerData out of a tokenizer.json (huggingface/tokenizers, format version 1.0): the model, the added tokens and the
-// beginning-of-text rule; the pipeline parts are read by the other plan_json files. Unknown parts are errors: a tokenizer
-// that is nearly right is wrong.
+// TokenizerData out of a tokenizer.json (huggingface/tokenizers, format version 1.0): the model, the added tokens and
+// the beginning-of-text rule; the pipeline parts are read by the other plan_json files. Unknown parts are errors: a
+// tokenizer that is nearly right is wrong.
 #include <algorithm>
 #include <set>
 
@@ -10,7 +10,7 @@
 namespace tokenworks::tokenizer {
 namespace {
 
-constexpr std::int64_t kIdMax = 1 << 22;             // more tokens than any vocabulary has
+constexpr std::int64_t kIdMax = 1 << 22;  // more tokens than any vocabulary has
 
 Result<TokenId> id_of(const Json& value, const std::string& where) {
   if (!value.is_number_integer()) return bad_part(where, "must be a token id");
@@ -21,13 +21,15 @@ Result<TokenId> id_of(const Json& value, const std::string& where) {
 
 Result<> read_vocabulary(const Json& model, BpeSpec& spec) {
   const Json* vocab = member(model, "vocab");
-  if (vocab == nullptr || !vocab->is_object() || vocab->empty()) return bad_part("model.vocab", "must be an object of spellings and ids");
+  if (vocab == nullptr || !vocab->is_object() || vocab->empty())
+    return bad_part("model.vocab", "must be an object of spellings and ids");
   for (const auto& [spelling, value] : vocab->items()) {
     auto id = id_of(value, "model.vocab['" + spelling + "']");
     if (!id) return id.error();
     const auto i = static_cast<std::size_t>(*id);
     if (i >= spec.spellings.size()) spec.spellings.resize(i + 1);
-    if (!spec.spellings[i].empty()) return bad_part("model.vocab", "gives id " + std::to_string(*id) + " to two spellings");
+    if (!spec.spellings[i].empty())
+      return bad_part("model.vocab", "gives id " + std::to_string(*id) + " to two spellings");
     spec.spellings[i] = spelling;
   }
   spec.in_model.assign(spec.spellings.size(), true);
@@ -96,8 +98,10 @@ Result<> read_added(const Json& root, Plan& plan) {
     if (!id) return id.error();
     token.id = *id;
     token.content = *content;
-    const std::pair<const char*, bool*> flags[] = {{"special", &token.special}, {"lstrip", &token.lstrip},
-                                                   {"rstrip", &token.rstrip},   {"single_word", &token.single_word},
+    const std::pair<const char*, bool*> flags[] = {{"special", &token.special},
+                                                   {"lstrip", &token.lstrip},
+                                                   {"rstrip", &token.rstrip},
+                                                   {"single_word", &token.single_word},
                                                    {"normalized", &token.normalized}};
     for (const auto& [key, flag] : flags) {
       auto value = flag_at(entry, key, false, where);
@@ -114,7 +118,7 @@ Result<> read_added(const Json& root, Plan& plan) {
       return bad_part(where, "has id " + std::to_string(*id) + ", which is '" + spec.spellings[i] + "' already");
     }
     spec.spellings[i] = token.content;
-    if (!known || token.special) spec.in_model[i] = false;   // text never becomes a control token by merging
+    if (!known || token.special) spec.in_model[i] = false;  // text never becomes a control token by merging
     plan.added.push_back(std::move(token));
   }
   return {};
@@ -129,7 +133,8 @@ std::optional<TokenId> template_bos(const Json& root) {
     if (!part.is_object() || part.value("type", Json()) != "TemplateProcessing") return std::nullopt;
     const Json* single = member(part, "single");
     const Json* tokens = member(part, "special_tokens");
-    if (single == nullptr || !single->is_array() || single->empty() || tokens == nullptr || !tokens->is_object()) return std::nullopt;
+    if (single == nullptr || !single->is_array() || single->empty() || tokens == nullptr || !tokens->is_object())
+      return std::nullopt;
     const Json& first = (*single)[0];
     const Json* special = first.is_object() ? member(first, "SpecialToken") : nullptr;
     const Json* name = special != nullptr && special->is_object() ? member(*special, "id") : nullptr;
@@ -174,26 +179,31 @@ Result<Plan> plan_from_json(const formats::TokenizerData& data) {
   }
   std::erase_if(plan.bpe.merges, [&](const auto& merge) {
     const auto& spellings = plan.bpe.spellings;
-    return control.count(spellings[static_cast<std::size_t>(merge.first)] + spellings[static_cast<std::size_t>(merge.second)]) != 0;
+    return control.count(spellings[static_cast<std::size_t>(merge.first)] +
+                         spellings[static_cast<std::size_t>(merge.second)]) != 0;
   });
   if (const Json* unknown = member(*model, "unk_token")) {
-    const auto found = std::find(plan.bpe.spellings.begin(), plan.bpe.spellings.end(), unknown->is_string() ? unknown->get<std::string>() : "");
-    if (!unknown->is_string() || found == plan.bpe.spellings.end()) return bad_part("model.unk_token", "is not in the vocabulary");
+    const auto found = std::find(plan.bpe.spellings.begin(), plan.bpe.spellings.end(),
+                                 unknown->is_string() ? unknown->get<std::string>() : "");
+    if (!unknown->is_string() || found == plan.bpe.spellings.end())
+      return bad_part("model.unk_token", "is not in the vocabulary");
     plan.bpe.unknown = static_cast<TokenId>(found - plan.bpe.spellings.begin());
   }
   if (const Json* part = member(root, "normalizer")) {
     if (auto read = read_normalizer(*part, "normalizer", plan.normalizer); !read) return read.error();
   }
   if (const Json* part = member(root, "pre_tokenizer")) {
-    if (auto read = read_pre_tokenizer(*part, "pre_tokenizer", plan.pre_tokenizer, plan.bpe.byte_level); !read) return read.error();
+    if (auto read = read_pre_tokenizer(*part, "pre_tokenizer", plan.pre_tokenizer, plan.bpe.byte_level); !read)
+      return read.error();
   }
   plan.decoder.control.assign(plan.bpe.spellings.size(), false);
   for (const AddedToken& token : plan.added) {
     if (token.special) plan.decoder.control[static_cast<std::size_t>(token.id)] = true;
   }
   std::vector<std::string> shown = plan.bpe.spellings;
-  for (const AddedToken& token : plan.added) {       // a token that is matched in normalized text decodes to such
-    if (token.normalized) shown[static_cast<std::size_t>(token.id)] = plan.normalizer.apply(MarkedText(token.content, true)).text();
+  for (const AddedToken& token : plan.added) {  // a token that is matched in normalized text decodes to such
+    if (token.normalized)
+      shown[static_cast<std::size_t>(token.id)] = plan.normalizer.apply(MarkedText(token.content, true)).text();
   }
   if (auto read = read_decoder(member(root, "decoder"), shown, plan.decoder); !read) return read.error();
 

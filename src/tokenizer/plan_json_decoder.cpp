@@ -8,7 +8,7 @@ namespace {
 
 struct DecoderReader {
   DecoderSpec& to;
-  bool fused = false;                                // from here on there is one text, not tokens
+  bool fused = false;  // from here on there is one text, not tokens
   bool fallback = false;
 
   Result<> strip(const Json& part, const std::string& where) {
@@ -18,7 +18,8 @@ struct DecoderReader {
     if (!start) return start.error();
     auto stop = number_at(part, "stop", where);
     if (!stop) return stop.error();
-    if (content->empty() || content->size() != utf8_length((*content)[0])) return bad_part(where + ".content", "must be one character");
+    if (content->empty() || content->size() != utf8_length((*content)[0]))
+      return bad_part(where + ".content", "must be one character");
     if (*start < 0 || *start > 1000 || *stop != 0 || !fused || to.strip_count != 0) {
       return bad_part(where, "is only supported once, after Fuse, with stop 0");
     }
@@ -46,7 +47,7 @@ struct DecoderReader {
     }
     auto pattern = Regex::compile(Regex::quote(mark));
     if (!pattern) return pattern.error();
-    if (prefix) {                                    // the first token loses all its marks
+    if (prefix) {  // the first token loses all its marks
       const std::vector<std::string> marked = to.text;
       replace(*pattern, "");
       to.first_text = to.text;
@@ -102,7 +103,8 @@ struct DecoderReader {
       return {};
     }
     if (*type == "Strip") return strip(part, where);
-    if (fused || fallback) return bad_part(where, "(" + *type + ") comes after a step that joins tokens, which is not supported");
+    if (fused || fallback)
+      return bad_part(where, "(" + *type + ") comes after a step that joins tokens, which is not supported");
     if (!to.first_text.empty()) return bad_part(where, "(" + *type + ") comes after Metaspace, which is not supported");
     if (*type == "Metaspace") return metaspace(part, where);
     if (*type == "Replace") {
@@ -116,8 +118,9 @@ struct DecoderReader {
     } else if (*type == "ByteLevel") {
       byte_level();
     } else {
-      return bad_part(where, "is a '" + *type + "', which is not supported (ByteLevel, ByteFallback, Replace, Metaspace, Fuse, "
-                             "Strip and Sequence are)");
+      return bad_part(where, "is a '" + *type +
+                                 "', which is not supported (ByteLevel, ByteFallback, Replace, Metaspace, Fuse, "
+                                 "Strip and Sequence are)");
     }
     return {};
   }
@@ -129,7 +132,7 @@ Result<> read_decoder(const Json* part, const std::vector<std::string>& spelling
   to.text = spellings;
   to.is_byte.assign(spellings.size(), false);
   if (part == nullptr) {
-    to.between = " ";                                // tokens are words then
+    to.between = " ";  // tokens are words then
     return {};
   }
   return DecoderReader{to}.add(*part, "decoder", 0);

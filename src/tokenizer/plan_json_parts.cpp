@@ -7,7 +7,7 @@
 namespace tokenworks::tokenizer {
 namespace {
 
-constexpr int kDepthMax = 16;                        // of sequences in sequences
+constexpr int kDepthMax = 16;  // of sequences in sequences
 
 Result<Behavior> behavior_at(const Json& part, const char* key, const std::string& where) {
   static const std::map<std::string, Behavior> kNames = {{"Removed", Behavior::removed},
@@ -67,8 +67,9 @@ Result<> add_normalizer(const Json& part, const std::string& where, int depth, N
       if (!added) return added.error();
     }
   } else {
-    return bad_part(where, "is a '" + *type + "', which is not supported (NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, "
-                           "Replace and Sequence are)");
+    return bad_part(where, "is a '" + *type +
+                               "', which is not supported (NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, "
+                               "Replace and Sequence are)");
   }
   return {};
 }
@@ -102,11 +103,13 @@ struct PreTokenizerReader {
   }
 
   Result<> metaspace_step(const Json& part, const std::string& where) {
-    Metaspace meta{Metaspace::Prepend::always, std::string(kSpaceMark), true, Regex::compile(std::string(kSpaceMark)).value()};
+    Metaspace meta{Metaspace::Prepend::always, std::string(kSpaceMark), true,
+                   Regex::compile(std::string(kSpaceMark)).value()};
     if (member(part, "replacement") != nullptr) {
       auto mark = text_at(part, "replacement", where);
       if (!mark) return mark.error();
-      if (mark->empty() || mark->size() != utf8_length((*mark)[0])) return bad_part(where + ".replacement", "must be one character");
+      if (mark->empty() || mark->size() != utf8_length((*mark)[0]))
+        return bad_part(where + ".replacement", "must be one character");
       meta.mark = *mark;
     }
     if (member(part, "prepend_scheme") != nullptr) {
@@ -115,10 +118,11 @@ struct PreTokenizerReader {
       if (*scheme != "always" && *scheme != "never" && *scheme != "first") {
         return bad_part(where + ".prepend_scheme", "is '" + *scheme + "', not always, never or first");
       }
-      meta.prepend = *scheme == "always" ? Metaspace::Prepend::always : *scheme == "first" ? Metaspace::Prepend::first
-                                                                                           : Metaspace::Prepend::never;
+      meta.prepend = *scheme == "always"  ? Metaspace::Prepend::always
+                     : *scheme == "first" ? Metaspace::Prepend::first
+                                          : Metaspace::Prepend::never;
     } else {
-      auto prefix = flag_at(part, "add_prefix_space", true, where);   // files from before prepend_scheme
+      auto prefix = flag_at(part, "add_prefix_space", true, where);  // files from before prepend_scheme
       if (!prefix) return prefix.error();
       meta.prepend = *prefix ? Metaspace::Prepend::always : Metaspace::Prepend::never;
     }
@@ -177,8 +181,9 @@ struct PreTokenizerReader {
       }
       to.add(must_split(punctuation_pattern(), behavior));
     } else {
-      return bad_part(where, "is a '" + *type + "', which is not supported (ByteLevel, Split, Digits, Metaspace, Punctuation, "
-                             "Whitespace, WhitespaceSplit and Sequence are)");
+      return bad_part(where, "is a '" + *type +
+                                 "', which is not supported (ByteLevel, Split, Digits, Metaspace, Punctuation, "
+                                 "Whitespace, WhitespaceSplit and Sequence are)");
     }
     return {};
   }
@@ -188,7 +193,8 @@ struct PreTokenizerReader {
 
 Result<Regex> pattern_at(const Json& object, const char* key, const std::string& where) {
   const Json* pattern = member(object, key);
-  if (pattern == nullptr || !pattern->is_object()) return bad_part(where + "." + key, "must be {\"String\": ...} or {\"Regex\": ...}");
+  if (pattern == nullptr || !pattern->is_object())
+    return bad_part(where + "." + key, "must be {\"String\": ...} or {\"Regex\": ...}");
   if (member(*pattern, "String") != nullptr) {
     auto text = text_at(*pattern, "String", where + "." + key);
     if (!text) return text.error();
@@ -201,7 +207,9 @@ Result<Regex> pattern_at(const Json& object, const char* key, const std::string&
   return regex;
 }
 
-Result<> read_normalizer(const Json& part, const std::string& where, Normalizer& to) { return add_normalizer(part, where, 0, to); }
+Result<> read_normalizer(const Json& part, const std::string& where, Normalizer& to) {
+  return add_normalizer(part, where, 0, to);
+}
 
 Result<> read_pre_tokenizer(const Json& part, const std::string& where, PreTokenizer& to, bool& byte_level) {
   PreTokenizerReader reader{to};

@@ -41,14 +41,16 @@ void PreTokenizer::step(std::size_t index, std::string_view text, bool at_start,
         marked += c;
       }
     }
-    const bool wanted = meta.prepend == Metaspace::Prepend::always || (meta.prepend == Metaspace::Prepend::first && at_start);
+    const bool wanted =
+        meta.prepend == Metaspace::Prepend::always || (meta.prepend == Metaspace::Prepend::first && at_start);
     if (wanted && !marked.starts_with(meta.mark)) marked.insert(0, meta.mark);
     if (!meta.split) return step(index + 1, marked, at_start, sink);
     split(Split{meta.marks, Behavior::merged_with_next, false}, index, marked, at_start, sink);
   }
 }
 
-void PreTokenizer::split(const Split& how, std::size_t index, std::string_view text, bool at_start, const Sink& sink) const {
+void PreTokenizer::split(const Split& how, std::size_t index, std::string_view text, bool at_start,
+                         const Sink& sink) const {
   // A piece is held until the next cut is known, because a neighbour may join it; [begin, end) is that piece.
   std::size_t begin = 0, end = 0;
   bool held = false, held_delimiter = false, first = true;
@@ -67,11 +69,18 @@ void PreTokenizer::split(const Split& how, std::size_t index, std::string_view t
       case Behavior::removed:
         if (delimiter) return emit();
         break;
-      case Behavior::isolated: break;
-      case Behavior::contiguous: join = held && held_delimiter == delimiter; break;
+      case Behavior::isolated:
+        break;
+      case Behavior::contiguous:
+        join = held && held_delimiter == delimiter;
+        break;
       // Of several delimiters in a row only the first joins the text before it, the last the text after it.
-      case Behavior::merged_with_previous: join = held && delimiter && !held_delimiter; break;
-      case Behavior::merged_with_next: join = held && held_delimiter && !delimiter; break;
+      case Behavior::merged_with_previous:
+        join = held && delimiter && !held_delimiter;
+        break;
+      case Behavior::merged_with_next:
+        join = held && held_delimiter && !delimiter;
+        break;
     }
     if (!join) {
       emit();
@@ -101,9 +110,11 @@ std::string PreTokenizer::describe() const {
   std::string all;
   for (const PreTokenizerStep& s : steps_) {
     if (const auto* how = std::get_if<Split>(&s)) {
-      all += "split " + std::to_string(static_cast<int>(how->behavior)) + (how->invert ? "!" : "") + how->pattern.pattern() + '\n';
+      all += "split " + std::to_string(static_cast<int>(how->behavior)) + (how->invert ? "!" : "") +
+             how->pattern.pattern() + '\n';
     } else if (const auto* meta = std::get_if<Metaspace>(&s)) {
-      all += "metaspace " + std::to_string(static_cast<int>(meta->prepend)) + (meta->split ? "s" : "") + meta->mark + '\n';
+      all +=
+          "metaspace " + std::to_string(static_cast<int>(meta->prepend)) + (meta->split ? "s" : "") + meta->mark + '\n';
     } else {
       all += "prefix space\n";
     }

@@ -16,14 +16,14 @@ enum class Behavior : std::uint8_t { removed, isolated, merged_with_previous, me
 struct Split {
   Regex pattern;
   Behavior behavior = Behavior::isolated;
-  bool invert = false;                               // what does not match is the delimiter
+  bool invert = false;  // what does not match is the delimiter
 };
-struct AddPrefixSpace {};                            // byte-level: a space before a piece that has none
+struct AddPrefixSpace {};  // byte-level: a space before a piece that has none
 struct Metaspace {
   enum class Prepend : std::uint8_t { never, first, always } prepend = Prepend::always;
-  std::string mark;                                  // what replaces a space, one character
+  std::string mark;  // what replaces a space, one character
   bool split = true;
-  Regex marks;                                       // matches `mark`
+  Regex marks;  // matches `mark`
 };
 using PreTokenizerStep = std::variant<Split, AddPrefixSpace, Metaspace>;
 
@@ -33,9 +33,10 @@ class PreTokenizer {
 
   void add(PreTokenizerStep step);
   bool empty() const { return steps_.empty(); }
-  // Calls `sink` for every piece in order; a piece is valid during the call. `at_start`: the text begins the whole input.
+  // Calls `sink` for every piece in order; a piece is valid during the call. `at_start`: the text begins the whole
+  // input.
   void run(std::string_view text, bool at_start, const Sink& sink) const;
-  std::string describe() const;                      // what the digest covers
+  std::string describe() const;  // what the digest covers
 
  private:
   void step(std::size_t index, std::string_view text, bool at_start, const Sink& sink) const;

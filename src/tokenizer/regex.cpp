@@ -33,15 +33,17 @@ class Rewriter {
       } else if (c == '[' && depth_ == 0) {
         open_class();
       } else if (c == '[' && in_.compare(at_, 2, "[:") != 0) {
-        return error(Errc::bad_file, "the pattern '" + in_ + "' nests one character class in another, which is not supported");
-      } else if (c == '[') {                         // [:alpha:]
+        return error(Errc::bad_file,
+                     "the pattern '" + in_ + "' nests one character class in another, which is not supported");
+      } else if (c == '[') {  // [:alpha:]
         const std::size_t end = in_.find(":]", at_);
         copy(end == std::string::npos ? 1 : end + 2 - at_);
       } else if (c == ']' && depth_ > 0) {
         --depth_;
         copy(1);
       } else if (c == '&' && depth_ > 0 && in_.compare(at_, 2, "&&") == 0) {
-        return error(Errc::bad_file, "the pattern '" + in_ + "' intersects character classes (&&), which is not supported");
+        return error(Errc::bad_file,
+                     "the pattern '" + in_ + "' intersects character classes (&&), which is not supported");
       } else {
         copy(1);
       }
@@ -59,7 +61,7 @@ class Rewriter {
     ++depth_;
     copy(1);
     if (at_ < in_.size() && in_[at_] == '^') copy(1);
-    if (at_ < in_.size() && in_[at_] == ']') copy(1);   // a first ] is itself
+    if (at_ < in_.size() && in_[at_] == ']') copy(1);  // a first ] is itself
   }
 
   void put_class(std::string_view ranges, std::string_view inverse) {
@@ -77,7 +79,7 @@ class Rewriter {
     if (c == 's' || c == 'S') {
       put_class(c == 's' ? kSpaces : kNonSpaces, "");
       at_ += 2;
-    } else if (c == 'h') {                           // a hexadecimal digit in Oniguruma, a blank in PCRE2
+    } else if (c == 'h') {  // a hexadecimal digit in Oniguruma, a blank in PCRE2
       put_class("0-9a-fA-F", "");
       at_ += 2;
     } else if (c == 'd') {
@@ -130,7 +132,7 @@ struct Scratch {
 
 struct Regex::Code {
   pcre2_code* code = nullptr;
-  bool jit = false;                                  // false where the system forbids writable code pages
+  bool jit = false;  // false where the system forbids writable code pages
   Code() = default;
   ~Code() { pcre2_code_free(code); }
   Code(const Code&) = delete;
@@ -170,9 +172,10 @@ std::string Regex::quote(std::string_view text) {
 bool Regex::find(std::string_view text, std::size_t from, Match& match) const {
   thread_local Scratch scratch;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  const int found = code_->jit
-      ? pcre2_jit_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context)
-      : pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
+  const int found =
+      code_->jit
+          ? pcre2_jit_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context)
+          : pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
   if (found < 0) return false;
   const std::size_t* ends = pcre2_get_ovector_pointer(scratch.data);
   match = {ends[0], ends[1]};
@@ -192,7 +195,8 @@ std::string punctuation_pattern() {
 std::string word_class() {
   // Alphabetic (letters, Nl and Other_Alphabetic, whose members are marks but for the circled letters), marks, decimal
   // digits, connectors and the two joiners: Unicode TR 18, annex C.
-  return "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
+  return "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{"
+         "1F169}"
          "\\x{1F170}-\\x{1F189}";
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Regex: a pattern written for Oniguruma (what `tokenizers` uses), run by PCRE2 with JIT. Character classes are rewritten
-// so that they mean what they mean there: \s is White_Space alone, and properties know the characters that Unicode gained
-// after the tables of the installed PCRE2. Immutable; any thread (working memory is thread-local).
+// Regex: a pattern written for Oniguruma (what `tokenizers` uses), run by PCRE2 with JIT. Character classes are
+// rewritten so that they mean what they mean there: \s is White_Space alone, and properties know the characters that
+// Unicode gained after the tables of the installed PCRE2. Immutable; any thread (working memory is thread-local).
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -24,7 +24,7 @@ class Regex {
   // The first match at or after `from` in valid UTF-8 `text`; false when there is none (or the pattern exhausts the
   // match limit, which a pattern with nested repetition can).
   bool find(std::string_view text, std::size_t from, Match& match) const;
-  const std::string& pattern() const { return pattern_; }   // as it was given
+  const std::string& pattern() const { return pattern_; }  // as it was given
 
  private:
   struct Code;
@@ -36,7 +36,7 @@ class Regex {
 // One character of what the pre-tokenizer "Punctuation" means.
 std::string punctuation_pattern();
 // Character classes for hand-written patterns, to be put between brackets.
-std::string numeric_class();                         // Rust's char::is_numeric: the pre-tokenizer "Digits"
-std::string word_class();                            // \w of Rust's regex crate
+std::string numeric_class();  // Rust's char::is_numeric: the pre-tokenizer "Digits"
+std::string word_class();     // \w of Rust's regex crate
 
 }  // namespace tokenworks::tokenizer

@@ -1,7 +1,7 @@
 #pragma once
-// What Unicode 15.0 to 16.0 added to each general category, as class text for PCRE2: Debian 12's PCRE2 10.42 knows 14.0,
-// the Oniguruma inside `tokenizers` 0.23 knows 16.0. Harmless with a newer PCRE2. tests/golden/tokenizers.py sweeps every
-// code point, so a character that falls out of step fails a test.
+// What Unicode 15.0 to 16.0 added to each general category, as class text for PCRE2: Debian 12's PCRE2 10.42
+// knows 14.0, the Oniguruma inside `tokenizers` 0.23 knows 16.0. Harmless with a newer PCRE2.
+// tests/golden/tokenizers.py sweeps every code point, so a character that falls out of step fails a test.
 #include <string_view>
 
 namespace tokenworks::tokenizer {
@@ -12,12 +12,9 @@ struct CategoryAddition {
 };
 
 inline constexpr CategoryAddition kCategoryAdditions[] = {
-    {"Lu",
-     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
-    {"Ll",
-     "\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1DF2A}"},
-    {"Lm",
-     "\\x{10D4E}\\x{10D6F}\\x{16D40}-\\x{16D42}\\x{16D6B}-\\x{16D6C}\\x{1E030}-\\x{1E06D}\\x{1E4EB}"},
+    {"Lu", "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
+    {"Ll", "\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1DF2A}"},
+    {"Lm", "\\x{10D4E}\\x{10D6F}\\x{16D40}-\\x{16D42}\\x{16D6B}-\\x{16D6C}\\x{1E030}-\\x{1E06D}\\x{1E4EB}"},
     {"Lo",
      "\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D4D}\\x{10D4F}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}"
      "\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}"
@@ -29,8 +26,7 @@ inline constexpr CategoryAddition kCategoryAdditions[] = {
      "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}"
      "\\x{16130}-\\x{16139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1E4F0}-\\x{1E4F9}"
      "\\x{1E5F1}-\\x{1E5FA}"},
-    {"No",
-     "\\x{1D2C0}-\\x{1D2D3}"},
+    {"No", "\\x{1D2C0}-\\x{1D2D3}"},
     {"M",
      "\\x{897}\\x{CF3}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}"
      "\\x{113B8}-\\x{113C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D0}\\x{113D2}"
@@ -58,8 +54,8 @@ inline constexpr std::string_view kNonSpaces =
     "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}"
     "\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{D7FF}\\x{E000}-\\x{10FFFF}";
 
-// The pre-tokenizer "Punctuation" means ASCII punctuation and Rust's crate unicode_categories, whose tables are of Unicode
-// 8.0: what it has besides \p{P}, and what of \p{P} it does not have.
+// The pre-tokenizer "Punctuation" means ASCII punctuation and Rust's crate unicode_categories, whose tables are of
+// Unicode 8.0: what it has besides \p{P}, and what of \p{P} it does not have.
 inline constexpr std::string_view kPunctuation = "!-/:-@\\[-`{-~\\x{166D}\\x{111C9}\\p{P}";
 inline constexpr std::string_view kNotPunctuation =
     "\\x{61D}\\x{9FD}\\x{A76}\\x{C77}\\x{C84}\\x{1B7D}-\\x{1B7E}\\x{2E43}-\\x{2E4F}\\x{2E52}-\\x{2E5D}\\x{10EAD}"

@@ -4,14 +4,15 @@
 
 namespace tokenworks::tokenizer {
 
-StreamingDetokenizer::StreamingDetokenizer(std::shared_ptr<const Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {}
+StreamingDetokenizer::StreamingDetokenizer(std::shared_ptr<const Tokenizer> tokenizer)
+    : tokenizer_(std::move(tokenizer)) {}
 
 std::string StreamingDetokenizer::push(TokenId id) { return tokenizer_->decode_next(state_, id); }
 
 std::string StreamingDetokenizer::finish() { return tokenizer_->decode_end(state_); }
 
 StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {
-  std::erase(stops_, std::string());                 // an empty string would stop everything
+  std::erase(stops_, std::string());  // an empty string would stop everything
 }
 
 // The earliest stop string wins; of two that begin at the same place, the one that is complete first.

@@ -1,6 +1,6 @@
 #pragma once
-// Two hash tables built once and then only read, made for encoding speed: open addressing, power-of-two size, at most half
-// full, no allocation per entry. Any thread once built.
+// Two hash tables built once and then only read, made for encoding speed: open addressing, power-of-two size, at most
+// half full, no allocation per entry. Any thread once built.
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace tokenworks::tokenizer {
 
-inline std::uint64_t mix64(std::uint64_t x) {        // the finaliser of SplitMix64 (Steele, Lea, Flood 2014)
+inline std::uint64_t mix64(std::uint64_t x) {  // the finaliser of SplitMix64 (Steele, Lea, Flood 2014)
   x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ull;
   x = (x ^ x >> 27) * 0x94D049BB133111EBull;
   return x ^ x >> 31;
@@ -35,7 +35,7 @@ class KeyTable {
       if (slot.key != kFree) set(slot.key, slot.value);
     }
   }
-  void set(std::uint64_t key, Value value) {         // replaces
+  void set(std::uint64_t key, Value value) {  // replaces
     if ((count_ + 1) * 2 > slots_.size()) reserve(slots_.size());
     Slot& slot = slots_[place(key)];
     if (slot.key == kFree) ++count_;
@@ -77,7 +77,7 @@ class StringTable {
     }
     slot.id = id;
   }
-  std::int32_t find(std::string_view key) const { return slots_[place(key, hash(key))].id; }   // -1: absent
+  std::int32_t find(std::string_view key) const { return slots_[place(key, hash(key))].id; }  // -1: absent
 
  private:
   struct Slot {
@@ -103,7 +103,8 @@ class StringTable {
     for (;; at = (at + 1) & mask) {
       const Slot& slot = slots_[at];
       if (slot.id < 0) return at;
-      if (slot.tag == h >> 32 && slot.length == key.size() && std::memcmp(text_.data() + slot.offset, key.data(), key.size()) == 0)
+      if (slot.tag == h >> 32 && slot.length == key.size() &&
+          std::memcmp(text_.data() + slot.offset, key.data(), key.size()) == 0)
         return at;
     }
   }

@@ -34,10 +34,11 @@ Digest digest_of(const Plan& plan, const std::vector<TokenId>& stop) {
   h.text(plan.normalizer.describe());
   h.text(plan.pre_tokenizer.describe());
   const BpeSpec& bpe = plan.bpe;
-  for (const std::int64_t n : {static_cast<std::int64_t>(bpe.rule), static_cast<std::int64_t>(bpe.byte_level),
-                               static_cast<std::int64_t>(bpe.byte_fallback), static_cast<std::int64_t>(bpe.ignore_merges),
-                               static_cast<std::int64_t>(bpe.fuse_unknown), static_cast<std::int64_t>(bpe.unknown),
-                               static_cast<std::int64_t>(plan.bos.value_or(-1))}) {
+  for (const std::int64_t n :
+       {static_cast<std::int64_t>(bpe.rule), static_cast<std::int64_t>(bpe.byte_level),
+        static_cast<std::int64_t>(bpe.byte_fallback), static_cast<std::int64_t>(bpe.ignore_merges),
+        static_cast<std::int64_t>(bpe.fuse_unknown), static_cast<std::int64_t>(bpe.unknown),
+        static_cast<std::int64_t>(plan.bos.value_or(-1))}) {
     h.number(n);
   }
   h.number(static_cast<std::int64_t>(bpe.spellings.size()));
@@ -98,7 +99,8 @@ class BpeTokenizer final : public Tokenizer {
 
   const std::string& token_bytes(TokenId id) const override {
     static const std::string kNothing;
-    return id < 0 || id >= vocab_size() || is_control(id) ? kNothing : decoder_.spec().text[static_cast<std::size_t>(id)];
+    return id < 0 || id >= vocab_size() || is_control(id) ? kNothing
+                                                          : decoder_.spec().text[static_cast<std::size_t>(id)];
   }
   bool is_control(TokenId id) const override {
     return id >= 0 && id < vocab_size() && decoder_.spec().control[static_cast<std::size_t>(id)];
@@ -132,7 +134,8 @@ class BpeTokenizer final : public Tokenizer {
         if (s.token >= 0) {
           ids.push_back(s.token);
         } else {
-          pre_tokenizer_.run(std::string_view(part.text()).substr(s.begin, s.end - s.begin), at_start && s.begin == 0, sink);
+          pre_tokenizer_.run(std::string_view(part.text()).substr(s.begin, s.end - s.begin), at_start && s.begin == 0,
+                             sink);
         }
       }
     };
@@ -153,7 +156,7 @@ class BpeTokenizer final : public Tokenizer {
   PreTokenizer pre_tokenizer_;
   BpeModel model_;
   Decoder decoder_;
-  AddedTokens raw_, normalized_;                     // matched before and after normalization
+  AddedTokens raw_, normalized_;  // matched before and after normalization
   std::unordered_map<std::string, TokenId> controls_;
   std::optional<TokenId> bos_;
   std::vector<TokenId> stop_;
@@ -183,7 +186,8 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::make(const formats::Tokenize
   }
   auto model = BpeModel::build(plan->bpe);
   if (!model) return model.error();
-  return std::shared_ptr<const Tokenizer>(std::make_shared<BpeTokenizer>(std::move(*plan), std::move(*model), std::move(stop)));
+  return std::shared_ptr<const Tokenizer>(
+      std::make_shared<BpeTokenizer>(std::move(*plan), std::move(*model), std::move(stop)));
 }
 
 std::string Tokenizer::decode_next(DecodeState& state, TokenId id, bool with_control) const {

@@ -54,10 +54,14 @@ std::string replace_invalid(std::string_view bytes) {
 char32_t utf8_decode(std::string_view text, std::size_t at) {
   const auto byte = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[at + i])); };
   switch (utf8_length(text[at])) {
-    case 1: return byte(0);
-    case 2: return (byte(0) & 0x1F) << 6 | (byte(1) & 0x3F);
-    case 3: return (byte(0) & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
-    default: return (byte(0) & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
+    case 1:
+      return byte(0);
+    case 2:
+      return (byte(0) & 0x1F) << 6 | (byte(1) & 0x3F);
+    case 3:
+      return (byte(0) & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
+    default:
+      return (byte(0) & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
   }
 }
 
@@ -83,7 +87,7 @@ namespace {
 
 struct Alphabet {
   std::array<char32_t, 256> of_byte{};
-  std::array<std::int16_t, 324> to_byte{};           // by code point; -1 outside the alphabet
+  std::array<std::int16_t, 324> to_byte{};  // by code point; -1 outside the alphabet
   Alphabet() {
     to_byte.fill(-1);
     char32_t next = 256;
@@ -117,23 +121,25 @@ bool is_white_space(char32_t c) {
 
 namespace {
 
-// Characters (or whole new blocks) that Unicode 10.0 to 16.0 gave a decomposition or a combining class: the normalizers of `tokenizers` have the
-// tables of 9.0 (crate unicode-normalization-alignments) and leave them alone, so the ids a model was trained on do too.
-constexpr std::array<std::pair<char32_t, char32_t>, 53> kInert = {{
-    {0x7FD, 0x7FD}, {0x897, 0x897}, {0x898, 0x89F}, {0x8CA, 0x8D3}, {0x9FE, 0x9FE}, {0xC3C, 0xC3C}, {0xD3B, 0xD3C},
-    {0xEBA, 0xEBA}, {0x1715, 0x1715}, {0x1ABF, 0x1ACE}, {0x1DF6, 0x1DFA}, {0x32FF, 0x32FF}, {0xA7F2, 0xA7F4},
-    {0xA82C, 0xA82C}, {0xAB69, 0xAB69}, {0x105C0, 0x105FF}, {0x10781, 0x10785}, {0x10787, 0x107B0},
-    {0x107B2, 0x107BA}, {0x10D24, 0x10D27}, {0x10D40, 0x10D8F}, {0x10EAB, 0x10EAC}, {0x10EFC, 0x10EFF},
-    {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x11380, 0x113FF},
-    {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943},
-    {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
-    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F00, 0x11F5F}, {0x16100, 0x1613F}, {0x16D40, 0x16D7F},
-    {0x16FF0, 0x16FF1}, {0x1CC00, 0x1CCFF}, {0x1E030, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
-    {0x1E2EC, 0x1E2EF}, {0x1E4D0, 0x1E4FF}, {0x1E5D0, 0x1E5FF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}
-}};
+// Characters (or whole new blocks) that Unicode 10.0 to 16.0 gave a decomposition or a combining class: the normalizers
+// of `tokenizers` have the tables of 9.0 (crate unicode-normalization-alignments) and leave them alone, so the ids a
+// model was trained on do too.
+constexpr std::array<std::pair<char32_t, char32_t>, 53> kInert = {
+    {{0x7FD, 0x7FD},     {0x897, 0x897},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},
+     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},
+     {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},
+     {0x105C0, 0x105FF}, {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA}, {0x10D24, 0x10D27},
+     {0x10D40, 0x10D8F}, {0x10EAB, 0x10EAC}, {0x10EFC, 0x10EFF}, {0x10F46, 0x10F50}, {0x10F82, 0x10F85},
+     {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x11380, 0x113FF}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
+     {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34},
+     {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97},
+     {0x11F00, 0x11F5F}, {0x16100, 0x1613F}, {0x16D40, 0x16D7F}, {0x16FF0, 0x16FF1}, {0x1CC00, 0x1CCFF},
+     {0x1E030, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4D0, 0x1E4FF},
+     {0x1E5D0, 0x1E5FF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}}};
 
 bool is_inert(char32_t c) {
-  const auto after = std::upper_bound(kInert.begin(), kInert.end(), c, [](char32_t a, const auto& r) { return a < r.first; });
+  const auto after =
+      std::upper_bound(kInert.begin(), kInert.end(), c, [](char32_t a, const auto& r) { return a < r.first; });
   return after != kInert.begin() && c <= std::prev(after)->second;
 }
 
@@ -146,7 +152,7 @@ void normalize_known(std::string_view text, NormalForm form, std::string& to) {
   const auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
   std::vector<utf8proc_int32_t> characters;
   characters.reserve(text.size());
-  std::array<utf8proc_int32_t, 32> expanded;         // the longest decomposition has 18 characters (U+FDFA)
+  std::array<utf8proc_int32_t, 32> expanded;  // the longest decomposition has 18 characters (U+FDFA)
   for (std::size_t i = 0; i < text.size(); i += utf8_length(text[i])) {
     const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(utf8_decode(text, i)), expanded.data(),
                                            static_cast<utf8proc_ssize_t>(expanded.size()), decompose, nullptr);
@@ -158,7 +164,8 @@ void normalize_known(std::string_view text, NormalForm form, std::string& to) {
     std::size_t end = i;
     while (end < characters.size() && combining(characters[end]) != 0) ++end;
     if (end - i > 1) {
-      std::stable_sort(characters.begin() + static_cast<std::ptrdiff_t>(i), characters.begin() + static_cast<std::ptrdiff_t>(end),
+      std::stable_sort(characters.begin() + static_cast<std::ptrdiff_t>(i),
+                       characters.begin() + static_cast<std::ptrdiff_t>(end),
                        [&](auto a, auto b) { return combining(a) < combining(b); });
     }
     i = end + 1;
@@ -168,7 +175,8 @@ void normalize_known(std::string_view text, NormalForm form, std::string& to) {
     count = utf8proc_normalize_utf32(characters.data(), count,
                                      static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
   }
-  for (utf8proc_ssize_t i = 0; i < count; ++i) utf8_append(to, static_cast<char32_t>(characters[static_cast<std::size_t>(i)]));
+  for (utf8proc_ssize_t i = 0; i < count; ++i)
+    utf8_append(to, static_cast<char32_t>(characters[static_cast<std::size_t>(i)]));
 }
 
 }  // namespace
@@ -177,7 +185,7 @@ void normalize(std::string_view text, NormalForm form, std::string& to) {
   std::size_t begin = 0;
   for (std::size_t i = 0; i < text.size(); i += utf8_length(text[i])) {
     if (static_cast<unsigned char>(text[i]) < 0xC2 || !is_inert(utf8_decode(text, i))) continue;
-    normalize_known(text.substr(begin, i - begin), form, to);   // nothing interacts with such a character
+    normalize_known(text.substr(begin, i - begin), form, to);  // nothing interacts with such a character
     begin = i + utf8_length(text[i]);
     to += text.substr(i, begin - i);
   }
@@ -191,10 +199,19 @@ char32_t lower(char32_t c) {
   if (c >= 0x10D50 && c <= 0x10D65) return c + 0x20;
   if (c >= 0x16EA0 && c <= 0x16EB8) return c + 0x1B;
   switch (c) {
-    case 0x1C89: case 0xA7CC: case 0xA7CE: case 0xA7D2: case 0xA7D4: case 0xA7DA: return c + 1;
-    case 0xA7CB: return 0x264;
-    case 0xA7DC: return 0x19B;
-    default: return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+    case 0x1C89:
+    case 0xA7CC:
+    case 0xA7CE:
+    case 0xA7D2:
+    case 0xA7D4:
+    case 0xA7DA:
+      return c + 1;
+    case 0xA7CB:
+      return 0x264;
+    case 0xA7DC:
+      return 0x19B;
+    default:
+      return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
   }
 }
 
@@ -204,7 +221,7 @@ void lowercase(std::string_view text, std::string& to) {
   for (std::size_t i = 0; i < text.size(); i += utf8_length(text[i])) {
     const char32_t c = utf8_decode(text, i);
     if (c == 0x130) {
-      to += "i\xCC\x87";                             // the one character whose lower case is two (SpecialCasing.txt)
+      to += "i\xCC\x87";  // the one character whose lower case is two (SpecialCasing.txt)
     } else {
       utf8_append(to, lower(c));
     }

@@ -1,10 +1,11 @@
 #pragma once
-// Grammar: what an answer may look like, as masks over the model's vocabulary. A JSON Schema, a regular expression, a list
-// of choices or an EBNF grammar is compiled, off the engine thread and within limits, to a pushdown automaton over bytes;
-// a Matcher walks it along one answer and says, per position, which tokens keep the answer completable.
+// Grammar: what an answer may look like, as masks over the model's vocabulary. A JSON Schema, a regular expression, a
+// list of choices or an EBNF grammar is compiled, off the engine thread and within limits, to a pushdown automaton over
+// bytes; a Matcher walks it along one answer and says, per position, which tokens keep the answer completable.
 //
-// VocabularyTrie and Grammar are immutable to their users and shared by any number of threads (what a Grammar learns about
-// its states is kept inside, under a lock). A Matcher belongs to one choice of one request and one thread at a time.
+// VocabularyTrie and Grammar are immutable to their users and shared by any number of threads (what a Grammar learns
+// about its states is kept inside, under a lock). A Matcher belongs to one choice of one request and one thread at a
+// time.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,23 +25,23 @@ class VocabularyTrie {
   virtual ~VocabularyTrie() = default;
   static std::shared_ptr<const VocabularyTrie> build(const tokenizer::Tokenizer& tokenizer);
   virtual std::int32_t vocab_size() const = 0;
-  virtual const Digest& digest() const = 0;          // the tokenizer's
+  virtual const Digest& digest() const = 0;  // the tokenizer's
   std::size_t mask_words() const { return (static_cast<std::size_t>(vocab_size()) + 31) / 32; }
 };
 
 enum class Kind : std::uint8_t {
-  json_object,                                       // any JSON object; no source
-  json_schema,                                       // JSON Schema 2020-12 (and the draft-07 spellings of it), as text
-  regex,                                             // the whole answer matches
-  choice,                                            // a JSON array of strings: the answer is one of them
-  ebnf,                                              // GBNF as llama.cpp and xgrammar read it, start rule `root`
+  json_object,  // any JSON object; no source
+  json_schema,  // JSON Schema 2020-12 (and the draft-07 spellings of it), as text
+  regex,        // the whole answer matches
+  choice,       // a JSON array of strings: the answer is one of them
+  ebnf,         // GBNF as llama.cpp and xgrammar read it, start rule `root`
 };
 
 struct Limits {
   std::size_t source_bytes = 256 * 1024;
-  std::size_t states = 200'000;                      // of the compiled automaton
-  std::size_t steps = 20'000'000;                    // of compilation work, some tens of nanoseconds each
-  std::size_t depth = 64;                            // of nesting in the source
+  std::size_t states = 200'000;    // of the compiled automaton
+  std::size_t steps = 20'000'000;  // of compilation work, some tens of nanoseconds each
+  std::size_t depth = 64;          // of nesting in the source
 };
 
 // Walks one answer. Bit t of word t / 32 of a mask is token t.
@@ -53,8 +54,8 @@ class Matcher {
   // False, and nothing changes, when the token may not come here.
   virtual bool accept(TokenId token) = 0;
   virtual bool accept_bytes(std::string_view bytes) = 0;
-  virtual bool may_end() const = 0;                  // what was accepted so far is complete
-  virtual bool finished() const = 0;                 // complete, and nothing but a stop token may follow
+  virtual bool may_end() const = 0;   // what was accepted so far is complete
+  virtual bool finished() const = 0;  // complete, and nothing but a stop token may follow
 };
 
 class Grammar {
@@ -62,23 +63,25 @@ class Grammar {
   virtual ~Grammar() = default;
   virtual std::unique_ptr<Matcher> matcher() const = 0;
   virtual std::size_t states() const = 0;
-  virtual std::size_t bytes() const = 0;             // memory held now, learnt masks included
+  virtual std::size_t bytes() const = 0;  // memory held now, learnt masks included
 };
 
-// invalid_request, naming the keyword or place and its path, for a source that does not parse, uses what is not supported,
-// that nothing can satisfy, or that exceeds the limits. Bounded time whatever the source. `source` is ignored for
-// json_object.
-Result<std::shared_ptr<const Grammar>> compile(Kind kind, std::string_view source, std::shared_ptr<const VocabularyTrie> vocabulary,
+// invalid_request, naming the keyword or place and its path, for a source that does not parse, uses what is not
+// supported, that nothing can satisfy, or that exceeds the limits. Bounded time whatever the source. `source` is
+// ignored for json_object.
+Result<std::shared_ptr<const Grammar>> compile(Kind kind, std::string_view source,
+                                               std::shared_ptr<const VocabularyTrie> vocabulary,
                                                const Limits& limits = {});
 
-// Compiled grammars by (kind, source, tokenizer), least recently used out first. Any thread; two threads that ask for one
-// new source at once may both compile it.
+// Compiled grammars by (kind, source, tokenizer), least recently used out first. Any thread; two threads that ask for
+// one new source at once may both compile it.
 class Cache {
  public:
   explicit Cache(std::size_t entries = 256);
   ~Cache();
   Result<std::shared_ptr<const Grammar>> get(Kind kind, std::string_view source,
-                                             const std::shared_ptr<const VocabularyTrie>& vocabulary, const Limits& limits = {});
+                                             const std::shared_ptr<const VocabularyTrie>& vocabulary,
+                                             const Limits& limits = {});
   std::size_t size() const;
 
  private:

@@ -14,7 +14,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::shared_ptr<const Grammar> must(Kind kind, const std::string& source, const std::shared_ptr<const VocabularyTrie>& trie = test::small_trie()) {
+std::shared_ptr<const Grammar> must(Kind kind, const std::string& source,
+                                    const std::shared_ptr<const VocabularyTrie>& trie = test::small_trie()) {
   auto grammar = compile(kind, source, trie);
   if (!grammar) throw std::runtime_error(source + ": " + grammar.error().message);
   return *grammar;
@@ -26,7 +27,8 @@ bool takes(const Grammar& grammar, std::string_view text) {
 }
 
 // The mask after `prefix` against trying every token of the vocabulary on a fresh matcher.
-void expect_mask_is_brute_force(const Grammar& grammar, const tokenizer::Tokenizer& tokenizer, const std::string& prefix) {
+void expect_mask_is_brute_force(const Grammar& grammar, const tokenizer::Tokenizer& tokenizer,
+                                const std::string& prefix) {
   const auto matcher = grammar.matcher();
   ASSERT_TRUE(matcher->accept_bytes(prefix)) << prefix;
   const std::uint32_t* mask = matcher->mask();
@@ -45,7 +47,8 @@ void expect_mask_is_brute_force(const Grammar& grammar, const tokenizer::Tokeniz
         ASSERT_TRUE(probe->accept_bytes(prefix));
       }
     }
-    ASSERT_EQ(test::bit(mask, id), allowed) << "token " << id << " '" << tokenizer.token_bytes(id) << "' after '" << prefix << "'";
+    ASSERT_EQ(test::bit(mask, id), allowed)
+        << "token " << id << " '" << tokenizer.token_bytes(id) << "' after '" << prefix << "'";
   }
 }
 
@@ -77,15 +80,18 @@ TEST(Masks, EqualABruteForceOverTheDemoVocabulary) {
   for (std::size_t i = 0; i < cases.size(); i += 9) {
     const auto grammar = must(Kind::json_schema, cases[i].at("schema").dump(), test::demo_trie());
     const std::string text = cases[i].at("valid")[random() % cases[i].at("valid").size()];
-    for (const std::size_t cut : {std::size_t{0}, text.size() / 2}) expect_mask_is_brute_force(*grammar, *test::demo_tokenizer(), text.substr(0, cut));
+    for (const std::size_t cut : {std::size_t{0}, text.size() / 2})
+      expect_mask_is_brute_force(*grammar, *test::demo_tokenizer(), text.substr(0, cut));
   }
 }
 
 // Long counted strings share masks between places that no token can tell apart; near both ends they must not.
 TEST(Masks, AreExactNearTheEndsOfALongCount) {
   const auto grammar = must(Kind::json_schema, R"({"type": "string", "minLength": 150, "maxLength": 300})");
-  for (const int n : {0, 1, 50, 100, 115, 120, 125, 130, 133, 134, 140, 148, 149, 150, 151, 152, 165, 200, 250, 265, 270, 280, 283, 284, 285, 290, 298, 299, 300}) {
-    expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), "\"" + std::string(static_cast<std::size_t>(n), 'x'));
+  for (const int n : {0,   1,   50,  100, 115, 120, 125, 130, 133, 134, 140, 148, 149, 150, 151,
+                      152, 165, 200, 250, 265, 270, 280, 283, 284, 285, 290, 298, 299, 300}) {
+    expect_mask_is_brute_force(*grammar, *test::small_tokenizer(),
+                               "\"" + std::string(static_cast<std::size_t>(n), 'x'));
   }
   EXPECT_FALSE(takes(*grammar, "\"" + std::string(149, 'x') + "\""));
   EXPECT_TRUE(takes(*grammar, "\"" + std::string(150, 'x') + "\""));
@@ -99,7 +105,7 @@ TEST(Matcher, ARefusedTokenChangesNothing) {
   ASSERT_TRUE(matcher->accept_bytes("{\"a\""));
   EXPECT_FALSE(matcher->accept_bytes("!"));
   EXPECT_FALSE(matcher->accept_bytes(": tru!"));
-  EXPECT_FALSE(matcher->accept(0));                  // a stop token too early
+  EXPECT_FALSE(matcher->accept(0));  // a stop token too early
   EXPECT_FALSE(matcher->accept(-1));
   EXPECT_FALSE(matcher->accept(1'000'000));
   EXPECT_TRUE(matcher->accept_bytes(": true}"));
@@ -137,21 +143,34 @@ term   ::= factor (("*" | "/") factor){0,2}
 factor ::= [0-9]+ | "(" expr ")" | name
 name   ::= [a-zé] [^\x00-\x60{-\U0010ffff]*
 )g");
-  for (const char* yes : {"1", "1+2", "(1+2)*3", "a*b/c", "1*2*3+4*5", "((((7))))\n", "éabc-x"}) EXPECT_TRUE(takes(*grammar, yes)) << yes;
-  for (const char* no : {"", "+", "1+", "(1", "1)", "1*2*3*4", "A", "a1", "1\n\n", "aé"}) EXPECT_FALSE(takes(*grammar, no)) << no;
+  for (const char* yes : {"1", "1+2", "(1+2)*3", "a*b/c", "1*2*3+4*5", "((((7))))\n", "éabc-x"})
+    EXPECT_TRUE(takes(*grammar, yes)) << yes;
+  for (const char* no : {"", "+", "1+", "(1", "1)", "1*2*3*4", "A", "a1", "1\n\n", "aé"})
+    EXPECT_FALSE(takes(*grammar, no)) << no;
   const auto ambiguous = must(Kind::ebnf, "root ::= a | b\na ::= \"x\" a \"y\" | \"z\"\nb ::= \"x\" b | \"z\"");
   for (const char* yes : {"z", "xzy", "xxxzyyy", "xxxz"}) EXPECT_TRUE(takes(*ambiguous, yes)) << yes;
   for (const char* no : {"xxzy", "xzyy", "y"}) EXPECT_FALSE(takes(*ambiguous, no)) << no;
   const auto nullable = must(Kind::ebnf, "root ::= (opt opt)* \"!\" opt\nopt ::= \"a\"? more?\nmore ::= \"b\" opt");
   for (const char* yes : {"!", "a!", "abab!ab", "bba!b"}) EXPECT_TRUE(takes(*nullable, yes)) << yes;
   for (const char* no : {"", "a", "!!", "c!"}) EXPECT_FALSE(takes(*nullable, no)) << no;
-  for (const char* prefix : {"", "(", "1*", "a", "1*2*3"}) expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), prefix);
+  for (const char* prefix : {"", "(", "1*", "a", "1*2*3"})
+    expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), prefix);
 }
 
 TEST(Ebnf, MistakesHaveALineAndColumn) {
-  const std::pair<const char*, const char*> mistakes[] = {{"root ::= \"a", "line 1"}, {"root ::= a", "rule 'a'"}, {"x ::= \"a\"", "no rule 'root'"}, {"root ::= \"a\"\n\nroot ::= \"b\"", "line 3"},
-                                                          {"root ::= [b-a]", "column"}, {"root = \"a\"", "::="}, {"root ::= (\"a\"", "a ) is missing"}, {"root ::= \"\\q\"", "escape"}, {"root ::= root | \"a\"", "left recursion"},
-                                                          {"root ::= x? root \"a\" | \"b\"\nx ::= \"c\"", "left recursion"}, {"root ::= \"a\" root", "nothing can satisfy"}, {"", "no rule 'root'"}};
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"root ::= \"a", "line 1"},
+      {"root ::= a", "rule 'a'"},
+      {"x ::= \"a\"", "no rule 'root'"},
+      {"root ::= \"a\"\n\nroot ::= \"b\"", "line 3"},
+      {"root ::= [b-a]", "column"},
+      {"root = \"a\"", "::="},
+      {"root ::= (\"a\"", "a ) is missing"},
+      {"root ::= \"\\q\"", "escape"},
+      {"root ::= root | \"a\"", "left recursion"},
+      {"root ::= x? root \"a\" | \"b\"\nx ::= \"c\"", "left recursion"},
+      {"root ::= \"a\" root", "nothing can satisfy"},
+      {"", "no rule 'root'"}};
   for (const auto& [source, part] : mistakes) {
     const auto grammar = compile(Kind::ebnf, source, test::small_trie());
     ASSERT_FALSE(grammar) << source;
@@ -166,7 +185,7 @@ TEST(Cache, GivesTheSameGrammarAndForgetsTheOldest) {
   EXPECT_EQ(*cache.get(Kind::regex, "a", test::small_trie()), *a);
   EXPECT_NE(*cache.get(Kind::choice, "[\"a\"]", test::small_trie()), *a);
   EXPECT_EQ(*cache.get(Kind::regex, "a", test::small_trie()), *a);
-  ASSERT_TRUE(cache.get(Kind::regex, "b", test::small_trie()));      // the choice is out
+  ASSERT_TRUE(cache.get(Kind::regex, "b", test::small_trie()));  // the choice is out
   EXPECT_EQ(cache.size(), 2u);
   EXPECT_EQ(*cache.get(Kind::regex, "a", test::small_trie()), *a);
   EXPECT_NE(*cache.get(Kind::regex, "a", test::demo_trie()), *a);
@@ -221,9 +240,11 @@ TEST(Speed, OfMasksOnTheDemoVocabulary) {
   }
   const auto show = [](const char* what, std::vector<double>& t) {
     std::sort(t.begin(), t.end());
-    std::printf("%s: %zu masks, median %.1f us, p90 %.1f, p99 %.1f, worst %.0f\n", what, t.size(), t[t.size() / 2], t[t.size() * 9 / 10], t[t.size() * 99 / 100], t.back());
+    std::printf("%s: %zu masks, median %.1f us, p90 %.1f, p99 %.1f, worst %.0f\n", what, t.size(), t[t.size() / 2],
+                t[t.size() * 9 / 10], t[t.size() * 99 / 100], t.back());
   };
-  std::printf("compile: mean %.1f ms, worst %.1f\n", compile_ms / static_cast<double>(golden_schemas().size()), worst_compile);
+  std::printf("compile: mean %.1f ms, worst %.1f\n", compile_ms / static_cast<double>(golden_schemas().size()),
+              worst_compile);
   show("first pass", first);
   show("second pass", again);
   EXPECT_FALSE(first.empty());

@@ -50,8 +50,10 @@ TEST(Regex, MatchesWhatPythonMatches) {
     const std::string pattern = c.at("pattern");
     const auto grammar = compile(Kind::regex, pattern, test::small_trie());
     ASSERT_TRUE(grammar) << pattern << ": " << grammar.error().message;
-    for (const auto& text : c.at("yes")) EXPECT_TRUE(takes(**grammar, text.get<std::string>())) << pattern << " " << text;
-    for (const auto& text : c.at("no")) EXPECT_FALSE(takes(**grammar, text.get<std::string>())) << pattern << " " << text;
+    for (const auto& text : c.at("yes"))
+      EXPECT_TRUE(takes(**grammar, text.get<std::string>())) << pattern << " " << text;
+    for (const auto& text : c.at("no"))
+      EXPECT_FALSE(takes(**grammar, text.get<std::string>())) << pattern << " " << text;
   }
 }
 
@@ -66,7 +68,8 @@ TEST(JsonSchema, WhatIsWrittenUnderTheMaskIsAlwaysValid) {
   {
     std::ofstream out(path);
     std::vector<std::shared_ptr<const Grammar>> grammars;
-    for (const auto& c : cases) grammars.push_back(compile(Kind::json_schema, c.at("schema").dump(), test::small_trie()).value());
+    for (const auto& c : cases)
+      grammars.push_back(compile(Kind::json_schema, c.at("schema").dump(), test::small_trie()).value());
     for (std::size_t i = 0; written < wanted; i = (i + 1) % grammars.size()) {
       ++walks;
       ASSERT_LT(walks, wanted * 4) << "walks hardly ever end";
@@ -93,14 +96,16 @@ TEST(JsonSchema, WhatIsWrittenUnderTheMaskIsAlwaysValid) {
       }
       if (!matcher->may_end()) continue;
       ++ended;
-      EXPECT_TRUE(test::bit(matcher->mask(), 0));    // the stop token
+      EXPECT_TRUE(test::bit(matcher->mask(), 0));  // the stop token
       ++written;
       out << Json{{"schema", cases[i].at("schema")}, {"text", text}}.dump() << '\n';
     }
   }
   std::printf("%zu of %zu walks ended\n", ended, walks);
-  const std::string python = tokenworks::test::environment("TOKENWORKS_PYTHON", tokenworks::test::cache_dir() + "/venv/bin/python");
-  const std::string script = std::string(__FILE__).substr(0, std::string(__FILE__).rfind("/tests/")) + "/tests/support/check_instances.py";
+  const std::string python =
+      tokenworks::test::environment("TOKENWORKS_PYTHON", tokenworks::test::cache_dir() + "/venv/bin/python");
+  const std::string script =
+      std::string(__FILE__).substr(0, std::string(__FILE__).rfind("/tests/")) + "/tests/support/check_instances.py";
   const std::string command = "'" + python + "' '" + script + "' '" + path + "'";
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
 }
@@ -112,8 +117,11 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
     EXPECT_EQ(grammar.error().code, Errc::invalid_request);
     EXPECT_NE(grammar.error().message.find(part), std::string::npos) << schema << ": " << grammar.error().message;
   };
-  for (const char* keyword : {"not", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$anchor", "nonsense"}) {
-    refused(R"({"type": "object", "properties": {"a": {")" + std::string(keyword) + R"(": {}}}})", "'" + std::string(keyword) + "' at #/properties/a");
+  for (const char* keyword :
+       {"not", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "propertyNames",
+        "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$anchor", "nonsense"}) {
+    refused(R"({"type": "object", "properties": {"a": {")" + std::string(keyword) + R"(": {}}}})",
+            "'" + std::string(keyword) + "' at #/properties/a");
   }
   refused(R"({"items": {"uniqueItems": true}})", "'uniqueItems' at #/items");
   refused(R"({"type": "string", "format": "idn-email"})", "'idn-email'");
@@ -124,10 +132,12 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
   refused(R"({"$ref": "http://x/y"})", "'$ref' at #");
   refused(R"({"$ref": "#/$defs/none"})", "does not exist");
   refused(R"({"$ref": "#"})", "leads back to itself");
-  refused(R"({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})", "leads back to itself");
+  refused(R"({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})",
+          "leads back to itself");
   refused(R"({"anyOf": [{"$ref": "#"}, {"type": "null"}]})", "leads back to itself");
   refused(R"({"oneOf": [{"type": "integer"}, {"type": "number"}]})", "'oneOf' at #");
-  refused(R"({"oneOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]})", "'oneOf' at #");
+  refused(R"({"oneOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]})",
+          "'oneOf' at #");
   refused(R"({"type": "string", "pattern": "(?=a)b"})", "look-around");
   refused(R"({"type": "string", "pattern": "(a)\\1"})", "escape \\1");
   refused(R"({"type": "string", "pattern": "a("})", "( without its )");
@@ -141,26 +151,47 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
 }
 
 TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
-  std::string deep = "{}", wide = R"({"anyOf":[)", product = R"({"allOf":[)", names = R"({"type":"object","properties":{)", lists = "{\"type\":\"integer\"}", chain = "{\"$defs\":{";
+  std::string deep = "{}", wide = R"({"anyOf":[)", product = R"({"allOf":[)",
+              names = R"({"type":"object","properties":{)", lists = "{\"type\":\"integer\"}", chain = "{\"$defs\":{";
   for (int i = 0; i < 5000; ++i) deep = R"({"items":)" + deep + "}";
-  for (int i = 0; i < 3000; ++i) wide += (i > 0 ? "," : "") + std::string(R"({"const":"value )") + std::to_string(i) + "\"}";
-  for (int i = 0; i < 12; ++i) product += (i > 0 ? "," : "") + std::string(R"({"anyOf":[{"minLength":1},{"maxLength":5},{"minimum":3}]})");
+  for (int i = 0; i < 3000; ++i)
+    wide += (i > 0 ? "," : "") + std::string(R"({"const":"value )") + std::to_string(i) + "\"}";
+  for (int i = 0; i < 12; ++i)
+    product += (i > 0 ? "," : "") + std::string(R"({"anyOf":[{"minLength":1},{"maxLength":5},{"minimum":3}]})");
   for (int i = 0; i < 6000; ++i) names += (i > 0 ? "," : "") + std::string("\"p") + std::to_string(i) + "\":{}";
   for (int i = 0; i < 12; ++i) lists = R"({"type":"array","minItems":100,"maxItems":100,"items":)" + lists + "}";
-  for (int i = 0; i < 3000; ++i) chain += "\"d" + std::to_string(i) + R"(":{"allOf":[{"$ref":"#/$defs/d)" + std::to_string(i + 1) + "\"}]},";
+  for (int i = 0; i < 3000; ++i)
+    chain += "\"d" + std::to_string(i) + R"(":{"allOf":[{"$ref":"#/$defs/d)" + std::to_string(i + 1) + "\"}]},";
   chain += "\"d3000\":{}},\"$ref\":\"#/$defs/d0\"}";
   const std::pair<Kind, std::string> hostile[] = {
-      {Kind::json_schema, deep}, {Kind::json_schema, std::string(200'000, '[')}, {Kind::json_schema, wide + "]}"}, {Kind::json_schema, product + "]}"}, {Kind::json_schema, names + "}}"},
-      {Kind::json_schema, lists}, {Kind::json_schema, chain}, {Kind::json_schema, R"({"type":"string","maxLength":1000000000})"}, {Kind::json_schema, R"({"type":"array","minItems":999999999})"},
-      {Kind::json_schema, R"({"type":"string","pattern":"(a|aa)*.{30}b.{30}"})"}, {Kind::json_schema, R"({"type":"string","pattern":"^(.*a.{14})$","minLength":500,"maxLength":900})"},
-      {Kind::regex, "(x+x+)+y"}, {Kind::regex, "((((a{100}){100}){100}){100}){100}"}, {Kind::regex, ".*a.{25}"}, {Kind::regex, std::string(100'000, '(')}, {Kind::regex, std::string(100'000, 'a')},
-      {Kind::ebnf, "root ::= root \"a\" | \"a\""}, {Kind::ebnf, "root ::= (\"a\"?)*" + std::string(300, '*')}, {Kind::ebnf, "root ::= " + std::string(50'000, '(')}, {Kind::ebnf, "root ::= a a a a\na ::= b{1000}\nb ::= c{1000}\nc ::= [a-z]{1000}"}};
+      {Kind::json_schema, deep},
+      {Kind::json_schema, std::string(200'000, '[')},
+      {Kind::json_schema, wide + "]}"},
+      {Kind::json_schema, product + "]}"},
+      {Kind::json_schema, names + "}}"},
+      {Kind::json_schema, lists},
+      {Kind::json_schema, chain},
+      {Kind::json_schema, R"({"type":"string","maxLength":1000000000})"},
+      {Kind::json_schema, R"({"type":"array","minItems":999999999})"},
+      {Kind::json_schema, R"({"type":"string","pattern":"(a|aa)*.{30}b.{30}"})"},
+      {Kind::json_schema, R"({"type":"string","pattern":"^(.*a.{14})$","minLength":500,"maxLength":900})"},
+      {Kind::regex, "(x+x+)+y"},
+      {Kind::regex, "((((a{100}){100}){100}){100}){100}"},
+      {Kind::regex, ".*a.{25}"},
+      {Kind::regex, std::string(100'000, '(')},
+      {Kind::regex, std::string(100'000, 'a')},
+      {Kind::ebnf, "root ::= root \"a\" | \"a\""},
+      {Kind::ebnf, "root ::= (\"a\"?)*" + std::string(300, '*')},
+      {Kind::ebnf, "root ::= " + std::string(50'000, '(')},
+      {Kind::ebnf, "root ::= a a a a\na ::= b{1000}\nb ::= c{1000}\nc ::= [a-z]{1000}"}};
   for (const auto& [kind, source] : hostile) {
     const auto begin = std::chrono::steady_clock::now();
     const auto grammar = compile(kind, source, test::small_trie());
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    EXPECT_LT(took.count(), 15.0) << source.substr(0, 100);   // a second or so; sanitizers are slow
-    if (took.count() > 1.0) std::printf("%.1f s, %s: %s\n", took.count(), grammar ? "compiled" : grammar.error().message.c_str(), source.substr(0, 80).c_str());
+    EXPECT_LT(took.count(), 15.0) << source.substr(0, 100);  // a second or so; sanitizers are slow
+    if (took.count() > 1.0)
+      std::printf("%.1f s, %s: %s\n", took.count(), grammar ? "compiled" : grammar.error().message.c_str(),
+                  source.substr(0, 80).c_str());
     if (grammar) (*grammar)->matcher()->mask();
   }
   EXPECT_FALSE(compile(Kind::json_schema, deep, test::small_trie()));

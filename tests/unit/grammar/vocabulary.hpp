@@ -1,6 +1,6 @@
 #pragma once
-// Vocabularies for the grammar tests: the demo model's 49,152 tokens, and a small one of 700 tokens that has every byte,
-// JSON's pieces and multi-byte characters, so that a brute force over the whole vocabulary is cheap.
+// Vocabularies for the grammar tests: the demo model's 49,152 tokens, and a small one of 700 tokens that has every
+// byte, JSON's pieces and multi-byte characters, so that a brute force over the whole vocabulary is cheap.
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,17 +38,21 @@ class ListTokenizer final : public tokenizer::Tokenizer {
 
 inline const std::shared_ptr<const tokenizer::Tokenizer>& small_tokenizer() {
   static const std::shared_ptr<const tokenizer::Tokenizer> kTokenizer = [] {
-    std::vector<std::string> tokens{""};             // id 0: the stop token
+    std::vector<std::string> tokens{""};  // id 0: the stop token
     for (int b = 0; b < 256; ++b) tokens.emplace_back(1, static_cast<char>(b));
-    const std::vector<std::string> starts = {"\"", "\",", "\":", "{\"", "[", "[[", "]]", "}]", "},", "\"}", " \"", "\\", "\\\"", "\\n", "\\u00", "1", "12", "-1", ".5", "e+", "0.", ", ", ": ", "true", "false", "null",
-                                             "nu", " tr", "a", "ab", "abc", "xyz", "é", "ü😀", "\xC3", "\xF0\x9F", "\x98\x80", "\n  ", "\n\n    ", "    ", "\t", "2024-", "T12:", "_s", "n_", "kind", "value", "children", "name"};
+    const std::vector<std::string> starts = {
+        "\"",  "\",",   "\":",  "{\"",  "[",     "[[",       "]]",       "}]",       "},",       "\"}",
+        " \"", "\\",    "\\\"", "\\n",  "\\u00", "1",        "12",       "-1",       ".5",       "e+",
+        "0.",  ", ",    ": ",   "true", "false", "null",     "nu",       " tr",      "a",        "ab",
+        "abc", "xyz",   "é",    "ü😀",  "\xC3",  "\xF0\x9F", "\x98\x80", "\n  ",     "\n\n    ", "    ",
+        "\t",  "2024-", "T12:", "_s",   "n_",    "kind",     "value",    "children", "name"};
     for (const std::string& a : starts) tokens.push_back(a);
     for (std::size_t i = 0; i < starts.size(); i += 2) {
       for (std::size_t k = 0; k < starts.size(); k += 3) tokens.push_back(starts[i] + starts[k]);
     }
     tokens.emplace_back("\"kind\": \"circle\", \"r\": 1.5}");
     tokens.emplace_back("aaaaaaaaaaaaaaaa");
-    tokens.emplace_back("ab");                       // twice in the vocabulary
+    tokens.emplace_back("ab");  // twice in the vocabulary
     return std::make_shared<ListTokenizer>(std::move(tokens));
   }();
   return kTokenizer;

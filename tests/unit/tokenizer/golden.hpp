@@ -56,16 +56,16 @@ class Reader {
 
 struct Family {
   struct Case {
-    std::size_t string = 0;                          // index into strings()
+    std::size_t string = 0;  // index into strings()
     std::vector<TokenId> ids;
-    std::string text;                                // what the ids decode to
+    std::string text;  // what the ids decode to
   };
   struct Block {
     std::uint32_t first;
     std::uint64_t hash;
   };
-  std::vector<formats::TokenizerData> variants;      // the same tokenizer as GGUF metadata and as tokenizer.json
-  std::vector<Case> plain, trusted, random;          // random: ids only, decoded
+  std::vector<formats::TokenizerData> variants;  // the same tokenizer as GGUF metadata and as tokenizer.json
+  std::vector<Case> plain, trusted, random;      // random: ids only, decoded
   std::vector<Block> blocks;
 };
 
@@ -73,7 +73,9 @@ inline formats::TokenizerData data_from(const nlohmann::json& j) {
   formats::TokenizerData d;
   const std::string kind = j.at("kind");
   using Kind = formats::TokenizerData::Kind;
-  d.kind = kind == "byte_bpe" ? Kind::byte_bpe : kind == "sentencepiece_bpe" ? Kind::sentencepiece_bpe : Kind::tokenizer_json;
+  d.kind = kind == "byte_bpe"            ? Kind::byte_bpe
+           : kind == "sentencepiece_bpe" ? Kind::sentencepiece_bpe
+                                         : Kind::tokenizer_json;
   if (j.contains("json")) d.json = j.at("json");
   if (j.contains("pre")) d.pre = j.at("pre");
   if (j.contains("tokens")) d.tokens = j.at("tokens").get<std::vector<std::string>>();
@@ -100,7 +102,8 @@ inline const std::vector<std::string>& strings() {
 
 inline Family family(const std::string& name) {
   Family f;
-  for (const auto& variant : nlohmann::json::parse(read_golden(name + ".json"))) f.variants.push_back(data_from(variant));
+  for (const auto& variant : nlohmann::json::parse(read_golden(name + ".json")))
+    f.variants.push_back(data_from(variant));
   Reader reader(read_golden(name + ".ids"));
   f.plain.resize(reader.count());
   for (std::size_t i = 0; i < f.plain.size(); ++i) f.plain[i] = {i, reader.ids(), reader.bytes()};

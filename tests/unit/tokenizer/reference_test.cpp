@@ -112,7 +112,8 @@ TEST_P(Reference, ClassifiesEveryCodePointAsTheReferenceDoes) {
         utf8_append(s, c);
         text += "a" + s + "b " + s + " 1" + s + "'" + s + "\n";
       }
-      if (test::fnv(tokenizers_[v]->encode(text)) != block.hash && ++bad < 8) ADD_FAILURE() << "block U+" << std::hex << block.first;
+      if (test::fnv(tokenizers_[v]->encode(text)) != block.hash && ++bad < 8)
+        ADD_FAILURE() << "block U+" << std::hex << block.first;
     }
     EXPECT_EQ(bad, 0) << "of " << family_.blocks.size() << " blocks, variant " << v;
   }
@@ -125,13 +126,14 @@ TEST_P(Reference, TokenBytesPutTogetherAreTheText) {
     std::string bytes;
     for (const TokenId id : c.ids) bytes += tokenizer->token_bytes(id);
     std::string text = replace_invalid(bytes);
-    if (text != c.text && text.starts_with(' ')) text.erase(0, 1);   // SentencePiece's first space
+    if (text != c.text && text.starts_with(' ')) text.erase(0, 1);  // SentencePiece's first space
     EXPECT_EQ(shown(text), shown(c.text));
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Reference,
-                         ::testing::Values("smollm2", "gpt2", "llama3", "qwen2", "sentencepiece", "llama2_json", "mistral_json", "quirks"),
+                         ::testing::Values("smollm2", "gpt2", "llama3", "qwen2", "sentencepiece", "llama2_json",
+                                           "mistral_json", "quirks"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(NormalForms, AreThoseOfTheReference) {
@@ -141,7 +143,8 @@ TEST(NormalForms, AreThoseOfTheReference) {
     for (std::size_t f = 0; f < 4; ++f) {
       std::string out;
       normalize(entry[0].get<std::string>(), forms[f], out);
-      ASSERT_EQ(shown(out), shown(entry[f + 1].get<std::string>())) << shown(entry[0].get<std::string>()) << " form " << f;
+      ASSERT_EQ(shown(out), shown(entry[f + 1].get<std::string>()))
+          << shown(entry[0].get<std::string>()) << " form " << f;
     }
   }
   int bad = 0;

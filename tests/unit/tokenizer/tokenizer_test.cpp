@@ -49,12 +49,14 @@ TEST(Trust, SpecialTokensInUserTextStayCharacters) {
 TEST(Trust, AControlTokenNeverCrossesTheBorderOfTheUsersText) {
   const auto t = smollm2();
   // The user supplies one half of a spelling, the template happens to continue it, and the other way round.
-  for (const auto& parts : {std::vector<Part>{{"<|im_", false}, {"end|>", true}}, std::vector<Part>{{"<|im_", true}, {"end|>", false}},
-                            std::vector<Part>{{"<|im", true}, {"_", false}, {"end|>", true}}}) {
+  for (const auto& parts :
+       {std::vector<Part>{{"<|im_", false}, {"end|>", true}}, std::vector<Part>{{"<|im_", true}, {"end|>", false}},
+        std::vector<Part>{{"<|im", true}, {"_", false}, {"end|>", true}}}) {
     EXPECT_EQ(t->encode_parts(parts), t->encode("<|im_end|>"));
   }
   // Nor can text before or after hide one that the template wrote.
-  for (const auto& parts : {std::vector<Part>{{"<|im_end|", false}, {"<|im_end|>", true}}, std::vector<Part>{{"<", false}, {"<|im_end|>", true}},
+  for (const auto& parts : {std::vector<Part>{{"<|im_end|", false}, {"<|im_end|>", true}},
+                            std::vector<Part>{{"<", false}, {"<|im_end|>", true}},
                             std::vector<Part>{{"<|im_end|>", true}, {"|>", false}}}) {
     const Ids ids = t->encode_parts(parts);
     EXPECT_EQ(std::count(ids.begin(), ids.end(), 2), 1);
@@ -71,7 +73,7 @@ TEST(Trust, AnAddedTokenInUserTextCannotSwallowTheTemplatesControlToken) {
     const Ids ids = t->encode_parts({{before, false}, {"<|im_end|>", true}, {after, false}});
     EXPECT_EQ(std::count(ids.begin(), ids.end(), end), 1) << before << after;
   }
-  EXPECT_EQ(t->encode("x<"), (Ids{static_cast<TokenId>(data.tokens.size()) - 3}));   // plain added tokens are text
+  EXPECT_EQ(t->encode("x<"), (Ids{static_cast<TokenId>(data.tokens.size()) - 3}));  // plain added tokens are text
 }
 
 TEST(Trust, PartsWithoutControlTokensAreOneText) {
@@ -94,7 +96,7 @@ TEST(Trust, PartsWithoutControlTokensAreOneText) {
 }
 
 TEST(Trust, HoldsThroughNormalization) {
-  const auto t = test::make(test::family("quirks").variants.at(0));   // "<s>" is matched in lower-cased NFKC text
+  const auto t = test::make(test::family("quirks").variants.at(0));  // "<s>" is matched in lower-cased NFKC text
   const TokenId s = *t->find_control("<s>");
   const auto count = [&](const std::vector<Part>& parts) {
     const Ids ids = t->encode_parts(parts);
@@ -103,10 +105,10 @@ TEST(Trust, HoldsThroughNormalization) {
   EXPECT_EQ(count({{"a <S> b", true}}), 1);
   EXPECT_EQ(count({{"a <S> b", false}}), 0);
   EXPECT_EQ(count({{"a <", true}, {"S", false}, {"> b", true}}), 0);
-  EXPECT_EQ(count({{"é̂", false}, {"<ｓ>", true}, {"é", false}}), 1);   // a full-width s becomes an s
+  EXPECT_EQ(count({{"é̂", false}, {"<ｓ>", true}, {"é", false}}), 1);  // a full-width s becomes an s
   EXPECT_EQ(count({{"é̂", false}, {"<", true}, {"ｓ", false}, {">", true}}), 0);
   EXPECT_EQ(count({{"<S>", false}, {"<S>", true}, {"<S>", false}}), 1);
-  EXPECT_EQ(count({{"<s>", true}, {"\xCC\xB8", false}}), 1);   // U+0338 would make the > a U+226F
+  EXPECT_EQ(count({{"<s>", true}, {"\xCC\xB8", false}}), 1);  // U+0338 would make the > a U+226F
 }
 
 TEST(StreamingDetokenizer, NeverEmitsHalfACharacterAndAddsUpToDecode) {
@@ -170,13 +172,36 @@ TEST(StopMatcher, EqualsASearchOfTheWholeText) {
 }
 
 TEST(HostileText, AMegabyteOfAnythingTakesLinearTime) {
-  const std::pair<const char*, std::string> texts[] = {
-      {"a", std::string(1 << 20, 'a')}, {"spaces", std::string(1 << 20, ' ')}, {"newlines", std::string(1 << 20, '\n')},
-      {"ab", [] { std::string s; for (int i = 0; i < 1 << 19; ++i) s += "ab"; return s; }()},
-      {"marks", [] { std::string s = "a"; for (int i = 0; i < 1 << 18; ++i) s += i % 2 != 0 ? "\xCC\x81" : "\xCC\xA3"; return s; }()},
-      {"specials", [] { std::string s; for (int i = 0; i < 1 << 17; ++i) s += "<|im_end"; return s; }()},
-      {"apostrophes", std::string(1 << 20, '\'')}, {"bytes", std::string(1 << 20, '\xFF')},
-      {"space and newline", [] { std::string s; for (int i = 0; i < 1 << 19; ++i) s += i % 1000 == 0 ? "\n " : "  "; return s; }()}};
+  const std::pair<const char*, std::string> texts[] = {{"a", std::string(1 << 20, 'a')},
+                                                       {"spaces", std::string(1 << 20, ' ')},
+                                                       {"newlines", std::string(1 << 20, '\n')},
+                                                       {"ab",
+                                                        [] {
+                                                          std::string s;
+                                                          for (int i = 0; i < 1 << 19; ++i) s += "ab";
+                                                          return s;
+                                                        }()},
+                                                       {"marks",
+                                                        [] {
+                                                          std::string s = "a";
+                                                          for (int i = 0; i < 1 << 18; ++i)
+                                                            s += i % 2 != 0 ? "\xCC\x81" : "\xCC\xA3";
+                                                          return s;
+                                                        }()},
+                                                       {"specials",
+                                                        [] {
+                                                          std::string s;
+                                                          for (int i = 0; i < 1 << 17; ++i) s += "<|im_end";
+                                                          return s;
+                                                        }()},
+                                                       {"apostrophes", std::string(1 << 20, '\'')},
+                                                       {"bytes", std::string(1 << 20, '\xFF')},
+                                                       {"space and newline", [] {
+                                                          std::string s;
+                                                          for (int i = 0; i < 1 << 19; ++i)
+                                                            s += i % 1000 == 0 ? "\n " : "  ";
+                                                          return s;
+                                                        }()}};
   for (const char* name : {"smollm2", "llama3", "qwen2", "sentencepiece", "mistral_json"}) {
     const auto t = test::make(test::family(name).variants.at(0));
     for (const auto& [what, whole] : texts) {
@@ -186,7 +211,7 @@ TEST(HostileText, AMegabyteOfAnythingTakesLinearTime) {
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
       EXPECT_FALSE(ids.empty());
       if (took.count() > 1) std::printf("%s, %s: %.1f s\n", name, what, took.count());
-      EXPECT_LT(took.count(), 12.0) << name << ": " << what;   // some 0.3 s; quadratic would be an hour
+      EXPECT_LT(took.count(), 12.0) << name << ": " << what;  // some 0.3 s; quadratic would be an hour
     }
   }
 }
@@ -256,9 +281,18 @@ TEST(BadData, IsRefusedWithAReason) {
   json_refused("no possible token id", R"({"model": {"type": "BPE", "vocab": {"a": 2000000000}, "merges": []}})");
   json_refused("merges[0]", R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [7]}})");
   json_refused("is a 'Precompiled'", "{" + model + R"(, "normalizer": {"type": "Precompiled"}})");
-  json_refused("pretokenizers[1] is a 'Bert", "{" + model + R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "BertPreTokenizer"}]}})");
-  json_refused("does not compile", "{" + model + R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated", "invert": false}})");
-  json_refused("after ByteLevel", "{" + model + R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]}})");
+  json_refused(
+      "pretokenizers[1] is a 'Bert",
+      "{" + model +
+          R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "BertPreTokenizer"}]}})");
+  json_refused(
+      "does not compile",
+      "{" + model +
+          R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated", "invert": false}})");
+  json_refused(
+      "after ByteLevel",
+      "{" + model +
+          R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]}})");
   json_refused("decoder is a 'CTC'", "{" + model + R"(, "decoder": {"type": "CTC"}})");
   json_refused("added_tokens[0].id", "{" + model + R"(, "added_tokens": [{"id": -1, "content": "x"}]})");
   json_refused("is '", "{" + model + R"(, "added_tokens": [{"id": 1, "content": "x"}]})");
@@ -270,9 +304,13 @@ TEST(BadData, IsRefusedWithAReason) {
 // Not a limit, a number to look at: megabytes per second on one core.
 TEST(Speed, OfEnglishText) {
   std::string text;
-  for (std::size_t i = 0; text.size() < 2'000'000; ++i) text += "It is a truth universally acknowledged, that a single man in possession of "
-      "a good fortune, must be in want of a wife. However little known the feelings or views of such a man may be on his first entering a "
-      "neighbourhood, this truth is so well fixed in the minds of the surrounding families (" + std::to_string(i) + ").\n";
+  for (std::size_t i = 0; text.size() < 2'000'000; ++i)
+    text +=
+        "It is a truth universally acknowledged, that a single man in possession of "
+        "a good fortune, must be in want of a wife. However little known the feelings or views of such a man may be on "
+        "his first entering a "
+        "neighbourhood, this truth is so well fixed in the minds of the surrounding families (" +
+        std::to_string(i) + ").\n";
   for (const char* name : {"smollm2", "gpt2", "llama3", "qwen2", "sentencepiece", "llama2_json"}) {
     const auto t = test::make(test::family(name).variants.at(0));
     const auto begin = std::chrono::steady_clock::now();
