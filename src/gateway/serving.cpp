@@ -55,6 +55,7 @@ asio::awaitable<Result<Receipt>> Serving::run(Outcome& outcome) {
 
 Result<> Serving::submit(std::size_t prompt) {
   engine::Sequence sequence;
+  echo_ = request_->echo ? prompt_text(prompt) : std::string();
   sequence.prompt = std::move(prepared_.prompts[prompt]);
   const auto length = static_cast<std::int64_t>(sequence.prompt.size());
   const std::int64_t room = model_->engine->info().context_tokens - length;
@@ -85,11 +86,23 @@ Result<> Serving::submit(std::size_t prompt) {
   return {};
 }
 
+// What `echo` repeats: the text as the client sent it, or what its token ids say.
+std::string Serving::prompt_text(std::size_t prompt) const {
+  if (const auto* text = std::get_if<std::string>(&request_->prompts[prompt])) return *text;
+  if (const auto* ids = std::get_if<std::vector<TokenId>>(&request_->prompts[prompt])) return model_->tokenizer->decode(*ids, true);
+  return {};
+}
+
 asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome) {
   auto submitted = submit(prompt);
   if (!submitted) co_return submitted.error();
   final_extension_ = !hold_.chunked();
   std::vector<AnswerChunk> ready;
+  for (std::uint32_t c = 0; !echo_.empty() && c < request_->choices; ++c) {
+    ready.push_back({});
+    ready.back().choice = static_cast<std::uint32_t>(prompt) * request_->choices + c;
+    ready.back().text = echo_;
+  }
   while (running_) {
     co_await bell_->wait();
     if (departure_.left() && !gone_) leave();

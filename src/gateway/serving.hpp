@@ -35,6 +35,7 @@ class Serving {
 
  private:
   Result<> submit(std::size_t prompt);
+  std::string prompt_text(std::size_t prompt) const;
   boost::asio::awaitable<Result<>> generate(std::size_t prompt, Outcome& outcome);
   void take_events(std::size_t prompt, std::vector<AnswerChunk>& ready);
   void count_progress();
@@ -60,6 +61,7 @@ class Serving {
   std::shared_ptr<engine::TokenStream> stream_;      // of the prompt that runs
   std::vector<ChoiceText> choices_;                  // of the prompt that runs
   std::vector<engine::TokenEvent> events_;
+  std::string echo_;
   Usage usage_;                                      // of all prompts so far
   std::int64_t output_before_ = 0, cached_before_ = 0;   // of the prompts that ended
   bool running_ = false, started_ = false, gone_ = false, final_extension_ = false;

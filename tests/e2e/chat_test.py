@@ -108,8 +108,9 @@ def test_the_prefix_cache_is_reported_and_never_shared_between_tenants(plant, cl
     first = client.chat.completions.create(model=MODEL, messages=prompt, max_tokens=2)
     again = client.chat.completions.create(model=MODEL, messages=prompt, max_tokens=2)
     other = plant.openai(plant.key("beta")).chat.completions.create(model=MODEL, messages=prompt, max_tokens=2)
-    assert first.usage.prompt_tokens_details.cached_tokens == 0
-    assert again.usage.prompt_tokens_details.cached_tokens >= 16
+    # The template's own system prompt may be cached by this tenant's earlier requests, the words themselves are not.
+    assert first.usage.prompt_tokens_details.cached_tokens <= 32
+    assert again.usage.prompt_tokens_details.cached_tokens >= again.usage.prompt_tokens - 17
     assert other.usage.prompt_tokens_details.cached_tokens == 0
 
 
