@@ -16,9 +16,8 @@ std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
     if (digits[i] == '_' && (i == 0 || i + 1 == digits.size() || digits[i + 1] == '_' || !std::isalnum(static_cast<unsigned char>(digits[i - 1])))) return std::nullopt;
   }
   std::erase(digits, '_');
-  const bool signed_plus = digits.starts_with('+');
-  std::string sign = digits.starts_with('-') ? "-" : "";
-  if (signed_plus || !sign.empty()) digits.erase(0, 1);
+  const bool negative = digits.starts_with('-');
+  if (negative || digits.starts_with('+')) digits.erase(0, 1);
   if (digits.starts_with('-') || digits.starts_with('+')) return std::nullopt;
   const auto prefixed = [&](int of, char mark) {
     return (base == of || base == 0) && digits.size() > 2 && digits[0] == '0' && (digits[1] | 32) == mark;
@@ -31,7 +30,7 @@ std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
   }
   if (base == 0) base = 10;
   if (base < 2 || base > 36) return std::nullopt;
-  digits = sign + digits;
+  if (negative) digits.insert(digits.begin(), '-');
   std::int64_t value = 0;
   const auto [end, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
   if (ec != std::errc() || end != digits.data() + digits.size() || digits.empty()) return std::nullopt;
@@ -163,7 +162,7 @@ Value do_tojson(Machine& m, const Value& v, Arguments& arguments) {
   } else if (!indent.is_none()) {
     return m.fail(std::string("tojson: the indent must be an integer or a text, not a ") + indent.type_name());
   }
-  if (style.indent) style.item_separator = ",";
+  if (style.indent) style.item_separator.pop_back();   // json.dumps: no space at the end of a line
   const Value separators = p.value(2, None{});
   if (!separators.is_none()) {
     const auto parts = m.iterate(separators);

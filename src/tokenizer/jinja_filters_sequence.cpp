@@ -59,13 +59,14 @@ Value do_items(Machine& m, const Value& v, Arguments& a) {
   return m.list(std::move(out), Kind::generator);
 }
 
-// A stable sort by keys that Python could order; the machine fails when it could not.
-Items sorted(Machine& m, Items items, std::vector<Items> keys, bool reversed) {
+// A stable sort by keys that Python could order; the machine fails when it could not. Keys of several parts (`tuple`)
+// compare like lists: by the first part that is not equal.
+Items sorted(Machine& m, Items items, std::vector<Items> keys, bool reversed, bool tuple = false) {
   std::vector<std::size_t> places(items.size());
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = i;
   const auto before = [&](std::size_t i, std::size_t j) {
     for (std::size_t k = 0; k < keys[i].size() && !m.failed(); ++k) {
-      if (m.same(keys[i][k], keys[j][k])) continue;
+      if (tuple && m.same(keys[i][k], keys[j][k])) continue;
       return m.order(keys[i][k], keys[j][k]).value_or(0) < 0;
     }
     return false;
@@ -104,7 +105,7 @@ Value do_sort(Machine& m, const Value& v, Arguments& a) {
     keys.push_back(std::move(key));
     if (m.failed()) return {};
   }
-  return m.list(sorted(m, *items, std::move(keys), p.truth(0, false)));
+  return m.list(sorted(m, *items, std::move(keys), p.truth(0, false), true));
 }
 
 Value do_dictsort(Machine& m, const Value& v, Arguments& a) {

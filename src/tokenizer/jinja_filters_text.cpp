@@ -88,13 +88,14 @@ Value do_center(Machine& m, const Value& v, Arguments& a) {
 
 Value do_truncate(Machine& m, const Value& v, Arguments& a) {
   Parameters p(m, "truncate", a, {"length", "killwords", "end", "leeway"});
-  if (v.text() == nullptr) return v.is_undefined() ? m.fail_undefined(v) : m.fail(std::string("truncate of a ") + v.type_name());
-  const Text& text = *v.text();
   const Text end = p.has(2) ? text_of(m, p.value(2)) : Text("...", true);
   const std::int64_t length = p.integer(0, 255), leeway = p.has(3) && !p.value(3).is_none() ? p.integer(3, 5) : 5;
   const auto end_length = static_cast<std::int64_t>(count_characters(end.bytes()));
   if (length < end_length || leeway < 0) return m.fail("truncate: the length is too small");
-  if (static_cast<std::int64_t>(count_characters(text.bytes())) <= length + leeway) return v;
+  const auto have = m.length(v);
+  if (!have || *have <= length + leeway) return v;   // anything with a length may pass
+  if (v.text() == nullptr) return m.fail(std::string("truncate of a ") + v.type_name());
+  const Text& text = *v.text();
   Text kept = text.slice(0, character_offset(text.bytes(), static_cast<std::size_t>(length - end_length)));
   if (!p.truth(1, false)) {
     const std::size_t space = kept.bytes().rfind(' ');
@@ -154,15 +155,17 @@ std::string url_quoted(std::string_view text, bool query) {
 
 Value do_urlencode(Machine& m, const Value& v, Arguments& a) {
   Parameters p(m, "urlencode", a, {});
-  if (v.dict() == nullptr) {
-    if (v.sequence() != nullptr) return m.fail("urlencode of a list is not supported");
+  if (v.dict() == nullptr && v.sequence() == nullptr) {
     const Text text = text_of(m, v);
     return m.text(url_quoted(text.bytes(), false), text.all_trusted());
   }
   std::string out;
   bool trusted = true;
-  for (const auto& [key, value] : v.dict()->entries) {
-    const Text k = text_of(m, key), w = text_of(m, value);
+  const Value pairs = v.dict() != nullptr ? m.filter("items", v, a) : v;
+  for (const auto items = m.iterate(pairs); const Value& pair : *items) {
+    const auto parts = m.iterate(pair);
+    if (parts->size() != 2) return m.fail("urlencode of a list takes pairs");
+    const Text k = text_of(m, (*parts)[0]), w = text_of(m, (*parts)[1]);
     out += (out.empty() ? "" : "&") + url_quoted(k.bytes(), true) + "=" + url_quoted(w.bytes(), true);
     trusted = trusted && k.all_trusted() && w.all_trusted();
   }

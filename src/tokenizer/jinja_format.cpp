@@ -165,7 +165,8 @@ Value format_percent(Machine& m, const Text& format, const Value& values) {
     if (text.text() != nullptr) out.append(*text.text());
     if (out.size() > Machine::kTextBytesMax) return m.fail("a format makes too long a text");
   }
-  const bool left_over = tuple != nullptr ? used < tuple->items.size() : used == 0 && values.dict() == nullptr && values.sequence() == nullptr;
+  const bool mapping = values.dict() != nullptr || values.sequence() != nullptr || values.is_undefined();   // what % takes for one
+  const bool left_over = tuple != nullptr ? used < tuple->items.size() : used == 0 && !mapping;
   if (!by_name && left_over) return m.fail("not all values are used by the format");
   return m.text(std::move(out));
 }

@@ -256,12 +256,13 @@ const Methods& methods_of(const Value& self) {
       {"isdecimal", all_are<is_digit>}, {"isnumeric", all_are<is_digit>}, {"isalnum", all_are<is_alnum>}, {"isspace", all_are<is_python_space>},
       {"isupper", is_case<true>}, {"islower", is_case<false>}, {"isascii", is_ascii}, {"isidentifier", is_identifier}};
   static const Methods kList = {{"count", list_count}, {"index", list_index}, {"copy", copy}};
+  static const Methods kTuple = {{"count", list_count}, {"index", list_index}};
   static const Methods kDict = {{"items", dict_items}, {"keys", dict_keys}, {"values", dict_values}, {"get", dict_get}, {"copy", copy}};
   static const Methods kNone;
   if (self.text() != nullptr) return kText;
   if (self.dict() != nullptr) return kDict;
   const Sequence* s = self.sequence();
-  return s != nullptr && (s->kind == Kind::list || s->kind == Kind::tuple) ? kList : kNone;
+  return s == nullptr ? kNone : s->kind == Kind::list ? kList : s->kind == Kind::tuple ? kTuple : kNone;
 }
 
 }  // namespace

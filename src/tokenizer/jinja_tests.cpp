@@ -74,11 +74,15 @@ bool is_callable(Machine& m, const Value& v, Arguments& a) {
 bool is_lower(Machine& m, const Value& v, Arguments& a) { return alone(m, "lower", a) && is_cased_as(m.str(v).bytes(), false); }
 bool is_upper(Machine& m, const Value& v, Arguments& a) { return alone(m, "upper", a) && is_cased_as(m.str(v).bytes(), true); }
 bool is_escaped(Machine& m, const Value&, Arguments& a) { return alone(m, "escaped", a) && false; }
+bool hashable(Machine& m, const Value& v) {
+  if (!key_of(v)) m.fail(std::string("unhashable type '") + v.type_name() + "'");
+  return !m.failed();
+}
 bool is_filter(Machine& m, const Value& v, Arguments& a) {
-  return alone(m, "filter", a) && v.text() != nullptr && find_filter(v.text()->bytes()) != nullptr;
+  return alone(m, "filter", a) && hashable(m, v) && v.text() != nullptr && find_filter(v.text()->bytes()) != nullptr;
 }
 bool is_test(Machine& m, const Value& v, Arguments& a) {
-  return alone(m, "test", a) && v.text() != nullptr && find_test(v.text()->bytes()) != nullptr;
+  return alone(m, "test", a) && hashable(m, v) && v.text() != nullptr && find_test(v.text()->bytes()) != nullptr;
 }
 
 }  // namespace

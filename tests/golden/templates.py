@@ -9,7 +9,6 @@ Writes OUTDIR/cases.json: {"cases": [{name, template, messages, tools, extra, sp
 import datetime
 import json
 import os
-import re
 import sys
 
 import gguf
@@ -68,16 +67,15 @@ EXTRAS = [{}, {"enable_thinking": False, "date_string": "1 Jan 2030", "reasoning
           {"builtin_tools": ["code_interpreter", "get_weather"], "custom_instructions": "x"}]
 
 
-def case(name, template, messages, tools, extra, prompt, special):
+def case(name, template, messages, tools, extra, prompt, special, opaque=None):
+    """One rendering; None when its text matches `opaque`, which nothing can be compared with."""
     out = dict(name=name, template=template, messages=messages, tools=tools, extra=extra, add_generation_prompt=prompt, special=special)
     try:
         rendered, _ = chat_template_utils.render_jinja_template([messages], tools=tools, chat_template=template,
                                                                 add_generation_prompt=prompt, **{**special, **extra})
-        if re.search(r" at 0x[0-9a-f]{6,}>", rendered[0]):
-            raise SystemExit(f"{name}: prints an address, which nothing can be compared with")
+        if opaque and opaque.search(rendered[0]):
+            return None
         out["expected"] = rendered[0]
-    except SystemExit:
-        raise
     except Exception as e:  # whatever Python or Jinja raises is an error for us too
         out["error"] = f"{type(e).__name__}: {e}"
     return out
