@@ -2,8 +2,10 @@
 
 namespace tokenworks::gateway {
 
-ChoiceText::ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::vector<std::string> stops, bool want_tokens)
-    : tokenizer_(tokenizer), detokenizer_(std::move(tokenizer)), stops_(std::move(stops)), want_tokens_(want_tokens) {}
+ChoiceText::ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::vector<std::string> stops, bool want_tokens,
+                       bool constrained)
+    : tokenizer_(tokenizer), detokenizer_(std::move(tokenizer)), stops_(std::move(stops)), want_tokens_(want_tokens),
+      constrained_(constrained) {}
 
 void ChoiceText::take(const engine::TokenEvent& event, AnswerChunk& chunk) {
   if (event.finish != engine::Finish::running) engine_ended_ = true;
@@ -11,7 +13,8 @@ void ChoiceText::take(const engine::TokenEvent& event, AnswerChunk& chunk) {
   bool stopped = false;
   if (event.token >= 0) {
     ++output_;
-    const bool silent = event.finish == engine::Finish::stop;   // the stop token itself is not text
+    // A stop token itself is not text.
+    const bool silent = event.finish == engine::Finish::stop && (!constrained_ || tokenizer_->is_control(event.token));
     if (!silent) {
       if (want_tokens_) pending_.push_back({{event.token, event.logprob, event.top}, made_bytes_});
       const std::string text = detokenizer_.push(event.token);

@@ -14,7 +14,8 @@ namespace tokenworks::gateway {
 
 class ChoiceText {
  public:
-  ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::vector<std::string> stops, bool want_tokens);
+  // `constrained`: a grammar ends the choice with its last character, so that the last token is text and no stop token.
+  ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::vector<std::string> stops, bool want_tokens, bool constrained);
 
   // Takes an event of this choice. Text that may be sent is added to `chunk`, `chunk.finish` is set when the choice ended
   // for the client. Events after that change nothing.
@@ -31,7 +32,7 @@ class ChoiceText {
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
   tokenizer::StreamingDetokenizer detokenizer_;
   tokenizer::StopMatcher stops_;
-  bool want_tokens_;
+  bool want_tokens_, constrained_;
   std::int64_t output_ = 0;
   bool ended_ = false, engine_ended_ = false;
   engine::Finish finish_ = engine::Finish::running;

@@ -78,7 +78,9 @@ Result<> Serving::submit(std::size_t prompt) {
     sequence.constraints.assign(first, first + request_->choices);
   }
   choices_.clear();
-  for (std::uint32_t c = 0; c < request_->choices; ++c) choices_.emplace_back(model_->tokenizer, request_->stop, request_->logprobs);
+  for (std::uint32_t c = 0; c < request_->choices; ++c) {
+    choices_.emplace_back(model_->tokenizer, request_->stop, request_->logprobs, !prepared_.constraints.empty());
+  }
   stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
   auto accepted = model_->engine->submit(hold_.take_ticket(), std::move(sequence), stream_);
   if (!accepted) return accepted.error();
