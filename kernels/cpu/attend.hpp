@@ -56,6 +56,10 @@ TW_INLINE void weigh(const float* weights, const T* const* values, int32_t dim, 
     for (int j = 0; j < kVectors; ++j) store(outputs + static_cast<size_t>(i) * output_stride + j * kWidth, acc[i][j]);
 }
 
+TW_INLINE void prefetch(const void* from, size_t bytes) {
+  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(static_cast<const char*>(from) + line);
+}
+
 // Positions a query at `position` sees of [first, first + n): the others become -infinity.
 TW_INLINE void hide(float* scores, int32_t first, int32_t n, int32_t position, int32_t window) {
   const float hidden = -__builtin_inff();
@@ -157,8 +161,19 @@ struct Tile {                                        // up to kTile queries of a
       keys[b] = tile_of(from / kBlockTokens + b, 0);
       values[b] = tile_of(from / kBlockTokens + b, cache.value_offset);
     }
+    // A decoding sequence reads every block once, in small pieces far apart, which no hardware prefetcher follows.
+    const bool ask_ahead = rows.rows <= 2;
+    const size_t tile_bytes = static_cast<size_t>(shape.head_dim) * kBlockTokens * sizeof(T);
+    if (ask_ahead)
+      for (int32_t a = 0; a < 4 && a < blocks; ++a) prefetch(keys[a], tile_bytes);
     int32_t b = 0;
-    for (; b + 2 <= blocks; b += 2) score<T, kQueries, 2>(queries, keys + b, shape.head_dim, scores + b * kBlockTokens);
+    for (; b + 2 <= blocks; b += 2) {
+      for (int32_t a = b; ask_ahead && a < b + 2; ++a) {
+        if (a + 4 < blocks) prefetch(keys[a + 4], tile_bytes);
+        prefetch(values[a], tile_bytes);
+      }
+      score<T, kQueries, 2>(queries, keys + b, shape.head_dim, scores + b * kBlockTokens);
+    }
     if (b < blocks) score<T, kQueries, 1>(queries, keys + b, shape.head_dim, scores + b * kBlockTokens);
 
     const size_t stride = partial_floats(shape.head_dim);

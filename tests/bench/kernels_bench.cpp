@@ -125,6 +125,50 @@ void rows_and_threads(benchmark::internal::Benchmark* b) {
     for (const int m : {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256}) b->Args({m, threads});
 }
 
+// The limits of the machine, measured on the spot: what the figures above are to be compared with.
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512vnni"), noinline)) void dots(std::int64_t rounds) {
+  for (std::int64_t i = 0; i < rounds; ++i)          // 16 independent chains of 64 products and sums
+    asm volatile(
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm0\n vpdpbusd %%zmm30, %%zmm31, %%zmm1\n vpdpbusd %%zmm30, %%zmm31, %%zmm2\n"
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm3\n vpdpbusd %%zmm30, %%zmm31, %%zmm4\n vpdpbusd %%zmm30, %%zmm31, %%zmm5\n"
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm6\n vpdpbusd %%zmm30, %%zmm31, %%zmm7\n vpdpbusd %%zmm30, %%zmm31, %%zmm8\n"
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm9\n vpdpbusd %%zmm30, %%zmm31, %%zmm10\n vpdpbusd %%zmm30, %%zmm31, %%zmm11\n"
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm12\n vpdpbusd %%zmm30, %%zmm31, %%zmm13\n vpdpbusd %%zmm30, %%zmm31, %%zmm14\n"
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm15" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+}
+
+void Int8Peak(benchmark::State& state) {
+  if (!kernels::machine_has(kernels::CpuPath::avx512)) return state.SkipWithError("no AVX-512 VNNI");
+  const int threads = static_cast<int>(state.range(0));
+  ThreadPool pool(threads);
+  for (auto _ : state) pool.run(threads * 4, [](std::int32_t, int) { dots(100000); });
+  state.counters["GOP/s"] = benchmark::Counter(1e-9 * threads * 4 * 100000 * 16 * 128, benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(Int8Peak)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMicrosecond);
+#endif
+
+void ReadBandwidth(benchmark::State& state) {
+  const std::size_t bytes = static_cast<std::size_t>(state.range(0)) << 20;
+  ThreadPool pool(static_cast<int>(state.range(1)));
+  const Pages pages = std::move(Pages::allocate(bytes, "the probe").value());
+  std::memset(pages.data(), 1, bytes);
+  constexpr std::size_t kPiece = 64 << 10;
+  for (auto _ : state) {
+    pool.run(static_cast<std::int32_t>(bytes / kPiece), [&](std::int32_t piece, int) {
+      const auto* words = reinterpret_cast<const std::uint64_t*>(pages.data() + static_cast<std::size_t>(piece) * kPiece);
+      std::uint64_t sum[4] = {};
+      for (std::size_t i = 0; i < kPiece / 8; i += 32)               // one word of each cache line: the lines are what moves
+        for (std::size_t j = 0; j < 4; ++j) sum[j] += words[i + 8 * j];
+      benchmark::DoNotOptimize(sum);
+    });
+  }
+  state.counters["GB/s"] = benchmark::Counter(1e-9 * static_cast<double>(bytes), benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(ReadBandwidth)->ArgNames({"MiB", "threads"})->Args({90, 1})->Args({90, 2})->Args({140, 2})->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
 BENCHMARK_CAPTURE(Linear, qkv_q4_1, TensorType::q4_1, kQkv, kHidden)->Apply(rows_and_threads);
 BENCHMARK_CAPTURE(Linear, o_q4_1, TensorType::q4_1, kHidden, kHidden)->Apply(rows_and_threads);
 BENCHMARK_CAPTURE(Linear, gate_up_q4_1, TensorType::q4_1, 2 * kFfn, kHidden)->Apply(rows_and_threads);

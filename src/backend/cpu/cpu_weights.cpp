@@ -204,6 +204,7 @@ Result<std::unique_ptr<Weight>> CpuBackend::make_linear(const LinearParts& parts
   const std::string key = shareable ? identity(parts.parts[0]) : "";
   if (shareable)
     if (const auto found = packed_.find(key); found != packed_.end()) weight->matrix = found->second.lock();
+  weight->shares = weight->matrix != nullptr;
   if (!weight->matrix) {
     auto matrix = pack(parts);
     if (!matrix) return matrix.error();
@@ -220,6 +221,7 @@ Result<std::unique_ptr<Weight>> CpuBackend::make_table(const TensorView& rows) {
   auto weight = std::make_unique<CpuWeight>();
   const std::string key = identity(rows);
   if (const auto found = packed_.find(key); found != packed_.end()) weight->matrix = found->second.lock();
+  weight->shares = weight->matrix != nullptr;
   if (!weight->matrix) {
     LinearParts parts;
     parts.parts.push_back(rows);

@@ -36,9 +36,12 @@ struct Matrix {
 
 class CpuWeight final : public Weight {
  public:
-  std::size_t bytes() const override { return matrix ? matrix->pages.bytes() : vector.size() * sizeof(float); }
+  std::size_t bytes() const override {                // memory that two weights share is counted at the first
+    return !matrix ? vector.size() * sizeof(float) : shares ? 0 : matrix->pages.bytes();
+  }
 
   std::shared_ptr<const Matrix> matrix;              // a linear or a table; tied ones share it
+  bool shares = false;                               // it was there before this weight
   std::vector<float> vector;                         // a vector, or a rope table
   kernels::RopeView rope;                            // table points into `vector`
 };

@@ -198,9 +198,8 @@ TEST(CpuBackend, LinearStacksPartsOfAnyTypesAndInterleavesTwo) {
 TEST(CpuBackend, TiedEmbeddingsAreKeptOnce) {
   const auto backend = backend_of("", 2);
   MiniLayer tied(*backend, {}, 10, 4);
-  EXPECT_EQ(tied.table().bytes(), tied.head().bytes());
-  const auto* table = dynamic_cast<const Weight*>(&tied.table());
-  ASSERT_NE(table, nullptr);
+  EXPECT_GT(tied.table().bytes(), 0u);
+  EXPECT_EQ(tied.head().bytes(), 0u) << "the table's own memory";
   // Another tensor at the same address with the same name is another tensor.
   OwnedTensor t("t", TensorType::f32, 33, 64, 1);
   const auto before = std::move(backend->make_table(t.view).value());
