@@ -61,6 +61,10 @@ std::optional<Error> check_head(std::string_view raw, const Incoming& request) {
   const Headers& headers = request.headers;
   const std::size_t lengths = headers.count("content-length"), codings = headers.count("transfer-encoding");
   if (lengths > 1) return bad("there are several Content-Length headers");
+  const std::string_view length = headers.get("content-length");
+  if (lengths > 0 && (length.empty() || length.find_first_not_of("0123456789") != std::string_view::npos)) {
+    return bad("the Content-Length is not one number");   // "5, 5" is legal to merge, and safer to refuse
+  }
   if (lengths > 0 && codings > 0) return bad("both Content-Length and Transfer-Encoding are given");
   if (codings > 1 || (codings == 1 && !equal_no_case(trim(headers.get("transfer-encoding")), "chunked"))) {
     return bad("the only Transfer-Encoding this server reads is chunked");
