@@ -106,7 +106,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
     ready.back().text = echo_;
   }
   while (running_) {
-    co_await bell_->wait();
+    co_await bell_->wait(extend_again_);
     if (departure_.left() && !gone_) leave();
     take_events(prompt, ready);
     if (signals_->hold.load() == 2 && !started_ && !gone_) {
@@ -135,7 +135,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
 void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   events_.clear();
   stream_->drain(events_);
-  if (events_.empty()) return;
+  if (events_.empty() && extend_again_ == kNever) return;
   for (const engine::TokenEvent& event : events_) {
     ChoiceText& choice = choices_[event.choice];
     const auto number = static_cast<std::uint32_t>(prompt) * request_->choices + event.choice;
@@ -159,8 +159,8 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   }
   usage_.output = output_before_ + output;
   usage_.cached_input = cached_before_ + stream_->cached_tokens();
-  count_progress();
-  if (running_ && !final_extension_ && !gone_) extend_when_near(prompt);
+  if (!events_.empty()) count_progress();
+  if (running_ && !final_extension_ && !gone_) extend_when_near();
 }
 
 void Serving::count_progress() {
@@ -174,14 +174,20 @@ void Serving::count_progress() {
   hold_.progress(usage_, std::move(durable));
 }
 
-void Serving::extend_when_near(std::size_t) {
+void Serving::extend_when_near() {
   std::int64_t most = 0;
   for (const ChoiceText& choice : choices_) {
     if (!choice.engine_ended()) most = std::max(most, choice.output());
   }
   const std::int64_t granted = hold_.granted_output();
-  if (most + kExtendAhead < granted) return;
+  if (most + kExtendAhead < granted || std::chrono::steady_clock::now() < not_before_) return;
+  extend_again_ = kNever;
   auto extended = hold_.extend();
+  if (!extended && extended.error().code == Errc::rate_limit_exceeded && extended.error().retry_after_ms > 0) {
+    // The minute's tokens are used up: the engine waits at its limit, the answer goes on when the window has room again.
+    not_before_ = extend_again_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(extended.error().retry_after_ms);
+    return;
+  }
   final_extension_ = !extended || !hold_.chunked();
   model_->engine->extend(id_, extended ? *extended : granted, final_extension_);
 }

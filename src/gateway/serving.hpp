@@ -39,7 +39,7 @@ class Serving {
   boost::asio::awaitable<Result<>> generate(std::size_t prompt, Outcome& outcome);
   void take_events(std::size_t prompt, std::vector<AnswerChunk>& ready);
   void count_progress();
-  void extend_when_near(std::size_t prompt);
+  void extend_when_near();
   boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready, Outcome& outcome);
   boost::asio::awaitable<Result<Receipt>> settle(Outcome& outcome);
   void leave();                                      // the client is gone: cancel what runs, go on counting
@@ -66,6 +66,8 @@ class Serving {
   std::int64_t output_before_ = 0, cached_before_ = 0;   // of the prompts that ended
   bool running_ = false, started_ = false, gone_ = false, final_extension_ = false;
   std::int64_t last_delivery_ns_ = 0;
+  static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point extend_again_ = kNever, not_before_{};   // a token window that is full for now
   engine::Finish finish_ = engine::Finish::stop;     // the worst end of any choice
 };
 

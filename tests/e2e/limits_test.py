@@ -10,12 +10,14 @@ TENANTS = """plans:
   open: {models: ["*"]}
   few: {models: ["*"], requests_per_minute: 3}
   narrow: {models: ["*"], tokens_per_minute: 200, reserve_output_tokens: 16}
+  roomy: {models: ["*"], tokens_per_minute: 400, reserve_output_tokens: 16}
   single: {models: ["*"], concurrent_requests: 1}
   closed: {models: ["*"]}
 organizations:
   acme: {plan: open}
   few: {plan: few}
   narrow: {plan: narrow}
+  roomy: {plan: roomy}
   single: {plan: single}
   seven: {plan: open, budget: {amount: "%s", per: month}}
   abroad: {plan: open, residency: [FR]}
@@ -147,3 +149,11 @@ def test_a_repeated_idempotency_key_is_answered_once_and_charged_once(limited):
     with pytest.raises(urllib.error.HTTPError) as e:
         post(body.replace(b"8", b"9"))
     assert e.value.code == 422
+
+
+
+def test_an_answer_longer_than_the_reservation_goes_on_in_chunks(limited):
+    # 16 tokens are reserved at first; the window grows with the answer up to its limit of 400.
+    key = limited.key("roomy")
+    answer = ask(limited, key, max_tokens=60, extra_body={"ignore_eos": True})
+    assert answer.usage.completion_tokens == 60 and answer.choices[0].finish_reason == "length"
