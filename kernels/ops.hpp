@@ -100,7 +100,9 @@ struct AttendRows {
 };
 // What a span gave for one query: softmax maximum, sum, and unnormalised output; merged in ascending order of spans.
 // Layout per query: [maximum, sum, 14 unused, head_dim rounded up to 16 outputs].
-static constexpr std::size_t partial_floats(std::int32_t head_dim) { return 16 + static_cast<std::size_t>(head_dim + 15) / 16 * 16; }
+static constexpr std::size_t partial_floats(std::int32_t head_dim) {
+  return 16 + static_cast<std::size_t>(head_dim + 15) / 16 * 16;
+}
 
 struct CpuOps {
   const char* name;
@@ -110,7 +112,8 @@ struct CpuOps {
   void (*quantize)(const float* x, std::int32_t columns, std::int8_t* codes, GroupScale* groups);
 
   // out = hidden * rsqrt(mean(hidden^2) + epsilon) * weight
-  void (*norm)(const float* hidden, const float* weight, float epsilon, std::int32_t columns, Range rows, const Rows& out);
+  void (*norm)(const float* hidden, const float* weight, float epsilon, std::int32_t columns, Range rows,
+               const Rows& out);
 
   // out[row, r] (+)= sum over groups g ascending, from 0: y = fma(float(dot) * d, scale, y), then with offsets
   // y = fma(m, scaled_sum, y); dot = sum of (code - zero) * activation, exact. Then + bias; then out + y if accumulate.
@@ -126,7 +129,8 @@ struct CpuOps {
 
   // One row of qkv at `position`, in place: per-head norms (null: none) and rotation of q and k; k and v to the cache.
   void (*rope_and_store)(float* qkv, const HeadShape& shape, const RopeView& rope, const float* q_norm,
-                         const float* k_norm, float epsilon, std::int32_t position, std::int32_t block, const KvView& cache);
+                         const float* k_norm, float epsilon, std::int32_t position, std::int32_t block,
+                         const KvView& cache);
 
   // Spans [first, first + count) of the rows' context, each span's result merged into `partials` (one per query, query =
   // row * group + head in the group), which `attend_begin` emptied. scratch: attend_scratch_floats().
@@ -141,7 +145,7 @@ struct CpuOps {
 
   // The sampler's passes over a row of logits (sample.hpp says how they are used). Bit-equal in every table.
   std::int32_t (*argmax)(const float* logits, std::int32_t n);                         // lowest id of the highest; -1: NaN seen
-  // weights[i] = exp((logits[i] - shift) * scale) by kernels/cpu/exp.hpp, sums[b] = their sum over 256 ids in fixed order
+  // weights[i] = exp((logits[i] - shift) * scale) (vec.hpp), sums[b] = their sum over 256 ids in fixed order
   void (*exponentials)(const float* logits, std::int32_t n, float shift, float scale, float* weights, double* sums);
 };
 

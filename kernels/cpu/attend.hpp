@@ -105,7 +105,8 @@ TW_INLINE void merge_one(int32_t dim, const float* later, float* into) {
 }
 
 static void attend_merge(int32_t queries, int32_t dim, const float* later, float* partials) {
-  for (int32_t i = 0; i < queries; ++i) merge_one(dim, later + i * partial_floats(dim), partials + i * partial_floats(dim));
+  for (int32_t i = 0; i < queries; ++i)
+    merge_one(dim, later + i * partial_floats(dim), partials + i * partial_floats(dim));
 }
 
 static void attend_begin(int32_t queries, int32_t dim, float* partials) {
@@ -135,7 +136,8 @@ struct Tile {                                        // up to kTile queries of a
 
   int32_t position(int32_t i) const { return rows.position + (first + i) / group; }
   const T* tile_of(int32_t block, size_t offset) const {
-    return reinterpret_cast<const T*>(cache.data + static_cast<size_t>(rows.blocks[block]) * cache.block_bytes + offset) +
+    return reinterpret_cast<const T*>(cache.data + static_cast<size_t>(rows.blocks[block]) * cache.block_bytes +
+                                      offset) +
            static_cast<size_t>(rows.kv_head) * static_cast<size_t>(shape.head_dim) * kBlockTokens;
   }
 
@@ -206,8 +208,8 @@ struct Tile {                                        // up to kTile queries of a
 };
 
 template <class T>
-TW_INLINE void attend_as(const AttendRows& rows, const HeadShape& shape, const KvView& cache, Range spans, float* partials,
-                         float* scratch) {
+TW_INLINE void attend_as(const AttendRows& rows, const HeadShape& shape, const KvView& cache, Range spans,
+                         float* partials, float* scratch) {
   const int32_t group = shape.q_heads / shape.kv_heads, queries = rows.rows * group;
   const int32_t tiles = (queries + kTile - 1) / kTile;
   float* scores = scratch + static_cast<size_t>(shape.head_dim) * kQueryStride;

@@ -45,7 +45,9 @@ bool machine_has(CpuPath path) {
 }
 
 CpuPath best_path() {
-  return machine_has(CpuPath::avx512) ? CpuPath::avx512 : machine_has(CpuPath::avx2) ? CpuPath::avx2 : CpuPath::portable;
+  return machine_has(CpuPath::avx512) ? CpuPath::avx512
+         : machine_has(CpuPath::avx2) ? CpuPath::avx2
+                                      : CpuPath::portable;
 }
 
 const CpuOps& ops(CpuPath path) {

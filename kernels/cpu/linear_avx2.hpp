@@ -26,7 +26,8 @@ TW_INLINE void dots(const std::byte* unit, int row, int from, int to, int zero_s
       for (int v = 0; v < 2; ++v) {
         const I q = _mm256_sub_epi8(load_quad(kKind, unit, j, row + v * kWidth), zero), magnitude = _mm256_abs_epi8(q);
         for (int t = 0; t < kTokens; ++t)
-          acc[t][v] = widen_sum(acc[t][v], _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four(x + t * stride + 4 * j), q)));
+          acc[t][v] =
+              widen_sum(acc[t][v], _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four(x + t * stride + 4 * j), q)));
       }
     }
   } else {
@@ -61,7 +62,8 @@ __attribute__((noinline)) static void tile(const Panels& w, int32_t p, int row, 
     for (int half = 0; half < kHalves; ++half) {
       I acc[kTokens][2];
       for (int t = 0; t < kTokens; ++t) {
-        const int32_t start = kKind == PanelKind::n4_h ? scales[t * in.group_stride].negated_sum * (1 << w.zero_shift) : 0;
+        const int32_t start =
+            kKind == PanelKind::n4_h ? scales[t * in.group_stride].negated_sum * (1 << w.zero_shift) : 0;
         acc[t][0] = acc[t][1] = iset1(start);
       }
       dots<kKind, kTokens>(unit, row, half * 8 / kHalves, (half + 1) * 8 / kHalves, w.zero_shift, x, in.stride, acc);

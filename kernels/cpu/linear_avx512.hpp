@@ -46,7 +46,9 @@ TW_INLINE void multiply(const std::byte* panel, int32_t groups, int zero_shift, 
         I start = iset1(0);
         if constexpr (!has_offsets(kKind)) {
           const GroupScale& s = scales[t * in.group_stride];
-          const int32_t negated = kHalves == 1 ? s.negated_sum : half == 0 ? s.negated_first : s.negated_sum - s.negated_first;
+          const int32_t negated = kHalves == 1 ? s.negated_sum
+                                  : half == 0  ? s.negated_first
+                                               : s.negated_sum - s.negated_first;
           start = _mm512_sll_epi32(iset1(negated), _mm_cvtsi32_si128(zero_shift));
         }
         for (int v = 0; v < 2; ++v) acc[t][v] = start;

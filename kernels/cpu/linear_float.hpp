@@ -21,15 +21,16 @@ TW_INLINE void finish(F y, const float* bias, int valid, float* out, bool accumu
 }
 
 template <class T, int kTokens>
-TW_INLINE void float_tile(const T* panel, PanelKind kind, int32_t columns, const float* x, int64_t stride, const float* bias,
-                          int valid, float* out, int64_t out_stride, bool accumulate) {
+TW_INLINE void float_tile(const T* panel, PanelKind kind, int32_t columns, const float* x, int64_t stride,
+                          const float* bias, int valid, float* out, int64_t out_stride, bool accumulate) {
   for (int row = 0; row < kPanelRows; row += kRowVectors * kWidth) {
     F acc[kTokens][kRowVectors];
     for (int t = 0; t < kTokens; ++t)
       for (int v = 0; v < kRowVectors; ++v) acc[t][v] = set1(0);
     for (int32_t c = 0; c < columns; ++c) {
       F w[kRowVectors];
-      for (int v = 0; v < kRowVectors; ++v) w[v] = widen(panel + static_cast<size_t>(c) * kPanelRows + row + v * kWidth, kind);
+      for (int v = 0; v < kRowVectors; ++v)
+        w[v] = widen(panel + static_cast<size_t>(c) * kPanelRows + row + v * kWidth, kind);
       for (int t = 0; t < kTokens; ++t) {
         const F a = set1(x[t * stride + c]);
         for (int v = 0; v < kRowVectors; ++v) acc[t][v] = fma(w[v], a, acc[t][v]);
@@ -44,15 +45,15 @@ TW_INLINE void float_tile(const T* panel, PanelKind kind, int32_t columns, const
 }
 
 template <class T>
-TW_INLINE void float_rows(const T* panel, PanelKind kind, const Panels& w, int32_t p, const Rows& in, Range rows, float* out,
-                          int64_t out_stride, bool accumulate) {
+TW_INLINE void float_rows(const T* panel, PanelKind kind, const Panels& w, int32_t p, const Rows& in, Range rows,
+                          float* out, int64_t out_stride, bool accumulate) {
   const int valid = w.rows - p * kPanelRows < kPanelRows ? w.rows - p * kPanelRows : kPanelRows;
   const float* bias = w.bias != nullptr ? w.bias + p * kPanelRows : nullptr;
   int32_t r = rows.first;
   const int32_t end = rows.first + rows.count;
   for (; r + kFloatTokens <= end; r += kFloatTokens)
-    float_tile<T, kFloatTokens>(panel, kind, w.columns, in.values + static_cast<int64_t>(r) * in.stride, in.stride, bias,
-                                valid, out + r * out_stride + p * kPanelRows, out_stride, accumulate);
+    float_tile<T, kFloatTokens>(panel, kind, w.columns, in.values + static_cast<int64_t>(r) * in.stride, in.stride,
+                                bias, valid, out + r * out_stride + p * kPanelRows, out_stride, accumulate);
   for (; r < end; ++r)
     float_tile<T, 1>(panel, kind, w.columns, in.values + static_cast<int64_t>(r) * in.stride, in.stride, bias, valid,
                      out + r * out_stride + p * kPanelRows, out_stride, accumulate);
@@ -67,7 +68,8 @@ static void linear_float(const Panels& w, Range panels, const Rows& in, Range ro
     } else if (w.kind == PanelKind::f16) {
       float_rows(reinterpret_cast<const uint16_t*>(panel), PanelKind::f16, w, p, in, rows, out, out_stride, accumulate);
     } else if (w.kind == PanelKind::bf16) {
-      float_rows(reinterpret_cast<const uint16_t*>(panel), PanelKind::bf16, w, p, in, rows, out, out_stride, accumulate);
+      float_rows(reinterpret_cast<const uint16_t*>(panel), PanelKind::bf16, w, p, in, rows, out, out_stride,
+                 accumulate);
     } else {
       for (int32_t c = 0; c < w.columns; c += kGroup)
         unpack_group(w.kind, zero_of(w), panel + static_cast<size_t>(c / kGroup) * unit_bytes(w.kind),

@@ -35,11 +35,14 @@ static void linear(const Panels& w, Range panels, const Rows& in, Range rows, fl
         alignas(64) float d[2][kPanelRows];
         for (int which = 0; which < 2; ++which)
           if (which == 0 || halves == 2 || has_offsets(w.kind))
-            for (int row = 0; row < kPanelRows; row += kWidth) store(d[which] + row, load_scale(w.kind, unit, which, row));
+            for (int row = 0; row < kPanelRows; row += kWidth)
+              store(d[which] + row, load_scale(w.kind, unit, which, row));
         for (int half = 0; half < halves; ++half) {
           int32_t dots[kPanelRows];
           dots_of(w, unit, x, half * 4, halves == 2 ? half * 4 + 4 : 8, dots);
-          const int32_t negated = halves == 1 ? s.negated_sum : half == 0 ? s.negated_first : s.negated_sum - s.negated_first;
+          const int32_t negated = halves == 1 ? s.negated_sum
+                                  : half == 0 ? s.negated_first
+                                              : s.negated_sum - s.negated_first;
           for (int row = 0; row < kPanelRows; ++row) {
             const float dot = static_cast<float>(dots[row] + zero * negated);
             y[row] = __builtin_fmaf(dot * d[half][row], s.scale, y[row]);

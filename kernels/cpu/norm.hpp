@@ -35,7 +35,8 @@ TW_INLINE float rms_factor(const float* x, int32_t n, float epsilon) {
   return 1.0f / __builtin_sqrtf(sum_of_squares(x, n) / static_cast<float>(n) + epsilon);
 }
 
-static void norm(const float* hidden, const float* weight, float epsilon, int32_t columns, Range rows, const Rows& out) {
+static void norm(const float* hidden, const float* weight, float epsilon, int32_t columns, Range rows,
+                 const Rows& out) {
   for (int32_t r = rows.first; r < rows.first + rows.count; ++r) {
     const float* x = hidden + static_cast<size_t>(r) * static_cast<size_t>(columns);
     const float factor = rms_factor(x, columns, epsilon);

@@ -25,7 +25,8 @@ std::size_t cut_by_weight(std::vector<Kept>& kept, double target) {
   double before = 0;                                 // weight of [0, low), all better than what follows
   while (high - low > 32) {
     const std::size_t middle = low + (high - low) / 2;
-    std::nth_element(kept.begin() + static_cast<std::ptrdiff_t>(low), kept.begin() + static_cast<std::ptrdiff_t>(middle),
+    std::nth_element(kept.begin() + static_cast<std::ptrdiff_t>(low),
+                     kept.begin() + static_cast<std::ptrdiff_t>(middle),
                      kept.begin() + static_cast<std::ptrdiff_t>(high), better);
     double half = 0;
     for (std::size_t i = low; i < middle; ++i) half += static_cast<double>(kept[i].weight);
@@ -93,8 +94,8 @@ std::span<const float> Sampler::apply_rules(std::span<const float> logits, const
 double Sampler::weigh(std::span<const float> logits, float highest, float inverse_temperature) {
   weights_.resize(logits.size());
   sums_.resize((logits.size() + kSumIds - 1) / kSumIds);
-  ops_->exponentials(logits.data(), static_cast<std::int32_t>(logits.size()), highest, inverse_temperature, weights_.data(),
-                     sums_.data());
+  ops_->exponentials(logits.data(), static_cast<std::int32_t>(logits.size()), highest, inverse_temperature,
+                     weights_.data(), sums_.data());
   double total = 0;
   for (const double s : sums_) total += s;
   return total;

@@ -17,8 +17,8 @@ Result<kernels::CpuPath> choose_path() {
   for (const CpuPath path : {CpuPath::portable, CpuPath::avx2, CpuPath::avx512}) {
     if (std::string_view(wanted) != kernels::name(path)) continue;
     if (kernels::machine_has(path)) return path;
-    return error(Errc::bad_config, fmt::format("TOKENWORKS_CPU={}: this machine has no such instructions; it has {}", wanted,
-                                               kernels::name(kernels::best_path())));
+    return error(Errc::bad_config, fmt::format("TOKENWORKS_CPU={}: this machine has no such instructions; it has {}",
+                                               wanted, kernels::name(kernels::best_path())));
   }
   return error(Errc::bad_config, fmt::format("TOKENWORKS_CPU={}: no such path; portable, avx2 or avx512", wanted));
 }

@@ -135,8 +135,9 @@ __attribute__((target("avx512f,avx512vnni"), noinline)) void dots(std::int64_t r
         "vpdpbusd %%zmm30, %%zmm31, %%zmm6\n vpdpbusd %%zmm30, %%zmm31, %%zmm7\n vpdpbusd %%zmm30, %%zmm31, %%zmm8\n"
         "vpdpbusd %%zmm30, %%zmm31, %%zmm9\n vpdpbusd %%zmm30, %%zmm31, %%zmm10\n vpdpbusd %%zmm30, %%zmm31, %%zmm11\n"
         "vpdpbusd %%zmm30, %%zmm31, %%zmm12\n vpdpbusd %%zmm30, %%zmm31, %%zmm13\n vpdpbusd %%zmm30, %%zmm31, %%zmm14\n"
-        "vpdpbusd %%zmm30, %%zmm31, %%zmm15" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+        "vpdpbusd %%zmm30, %%zmm31, %%zmm15" ::
+            : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+              "xmm13", "xmm14", "xmm15");
 }
 
 void Int8Peak(benchmark::State& state) {
@@ -144,7 +145,8 @@ void Int8Peak(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(0));
   ThreadPool pool(threads);
   for (auto _ : state) pool.run(threads * 4, [](std::int32_t, int) { dots(100000); });
-  state.counters["GOP/s"] = benchmark::Counter(1e-9 * threads * 4 * 100000 * 16 * 128, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GOP/s"] =
+      benchmark::Counter(1e-9 * threads * 4 * 100000 * 16 * 128, benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(Int8Peak)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMicrosecond);
 #endif
@@ -157,14 +159,16 @@ void ReadBandwidth(benchmark::State& state) {
   constexpr std::size_t kPiece = 64 << 10;
   for (auto _ : state) {
     pool.run(static_cast<std::int32_t>(bytes / kPiece), [&](std::int32_t piece, int) {
-      const auto* words = reinterpret_cast<const std::uint64_t*>(pages.data() + static_cast<std::size_t>(piece) * kPiece);
+      const auto* words =
+          reinterpret_cast<const std::uint64_t*>(pages.data() + static_cast<std::size_t>(piece) * kPiece);
       std::uint64_t sum[4] = {};
       for (std::size_t i = 0; i < kPiece / 8; i += 32)               // one word of each cache line: the lines are what moves
         for (std::size_t j = 0; j < 4; ++j) sum[j] += words[i + 8 * j];
       benchmark::DoNotOptimize(sum);
     });
   }
-  state.counters["GB/s"] = benchmark::Counter(1e-9 * static_cast<double>(bytes), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(1e-9 * static_cast<double>(bytes), benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(ReadBandwidth)->ArgNames({"MiB", "threads"})->Args({90, 1})->Args({90, 2})->Args({140, 2})->UseRealTime()
     ->Unit(benchmark::kMicrosecond);

@@ -45,14 +45,16 @@ struct World {
     blocks.resize((n + 15) / 16 + 3);
     std::iota(blocks.begin(), blocks.end(), 0);
     std::shuffle(blocks.begin(), blocks.end(), std::mt19937(order));
-    const std::size_t element = c.fp32 ? 4 : 2, layer = static_cast<std::size_t>(c.kv_heads * c.dim) * kBlockTokens * element;
+    const std::size_t element = c.fp32 ? 4 : 2,
+                      layer = static_cast<std::size_t>(c.kv_heads * c.dim) * kBlockTokens * element;
     cache.resize(blocks.size() * 2 * layer + 256);
     view = {cache.data(), 2 * layer, layer, c.fp32};
     for (std::int32_t t = 0; t < c.context; ++t) {
       for (std::int32_t h = 0; h < c.kv_heads; ++h) {
         for (std::int32_t d = 0; d < c.dim; ++d) {
           const auto from = static_cast<std::size_t>((t * c.kv_heads + h) * c.dim + d);
-          std::byte* block = cache.data() + static_cast<std::size_t>(blocks[static_cast<std::size_t>(t / 16)]) * 2 * layer;
+          std::byte* block =
+              cache.data() + static_cast<std::size_t>(blocks[static_cast<std::size_t>(t / 16)]) * 2 * layer;
           const auto tile = static_cast<std::size_t>(h * c.dim * kBlockTokens);
           put(block, tile + static_cast<std::size_t>(d * 16 + t % 16), k[from]);
           put(block + layer, tile + static_cast<std::size_t>(t % 16 * c.dim + d), v[from]);
@@ -66,12 +68,19 @@ struct World {
   }
 
   // Rows [first, first + rows) of the sequence, every head, through `attend` with these spans per call (0: all at once).
-  std::vector<float> run(const CpuOps& table, std::int32_t first, std::int32_t rows, std::int32_t spans_per_call) const {
+  std::vector<float> run(const CpuOps& table, std::int32_t first, std::int32_t rows,
+                         std::int32_t spans_per_call) const {
     const std::int32_t group = c.q_heads / c.kv_heads, queries = rows * group;
     std::vector<float> out(static_cast<std::size_t>(rows * c.q_heads * c.dim));
-    std::vector<float> scratch(attend_scratch_floats(c.dim) + 16), partials(queries * partial_floats(c.dim)), part = partials;
+    std::vector<float> scratch(attend_scratch_floats(c.dim) + 16), partials(queries * partial_floats(c.dim)),
+        part = partials;
     for (std::int32_t h = 0; h < c.kv_heads; ++h) {
-      const AttendRows a{&q[static_cast<std::size_t>((first * c.q_heads + h * group) * c.dim)], c.q_heads * c.dim, rows, first, h, blocks.data()};
+      const AttendRows a{&q[static_cast<std::size_t>((first * c.q_heads + h * group) * c.dim)],
+                         c.q_heads * c.dim,
+                         rows,
+                         first,
+                         h,
+                         blocks.data()};
       const std::int32_t spans = (first + rows - 1) / kSpanTokens + 1;
       table.attend_begin(queries, c.dim, partials.data());
       if (spans_per_call == 0) {
@@ -98,7 +107,8 @@ struct World {
       for (std::int32_t t = from; t <= row; ++t) {
         double s = 0;
         for (std::int32_t d = 0; d < c.dim; ++d)
-          s += static_cast<double>(q[static_cast<std::size_t>((row * c.q_heads + h) * c.dim + d)]) * k[static_cast<std::size_t>((t * c.kv_heads + kv) * c.dim + d)];
+          s += static_cast<double>(q[static_cast<std::size_t>((row * c.q_heads + h) * c.dim + d)]) *
+               k[static_cast<std::size_t>((t * c.kv_heads + kv) * c.dim + d)];
         s *= shape.scale;
         score[static_cast<std::size_t>(t - from)] = c.soft_cap > 0 ? c.soft_cap * std::tanh(s / c.soft_cap) : s;
       }
@@ -107,16 +117,19 @@ struct World {
       for (double& s : score) sum += s = std::exp(s - top);
       for (std::int32_t t = from; t <= row; ++t)
         for (std::int32_t d = 0; d < c.dim; ++d)
-          out[static_cast<std::size_t>(h * c.dim + d)] += score[static_cast<std::size_t>(t - from)] / sum * v[static_cast<std::size_t>((t * c.kv_heads + kv) * c.dim + d)];
+          out[static_cast<std::size_t>(h * c.dim + d)] +=
+              score[static_cast<std::size_t>(t - from)] / sum *
+              v[static_cast<std::size_t>((t * c.kv_heads + kv) * c.dim + d)];
     }
     return out;
   }
 };
 
 const Case kCases[] = {
-    {9, 3, 64, 0, 0, false, 70},   {9, 3, 64, 0, 0, false, 600},  {4, 4, 128, 0, 0, false, 300}, {6, 2, 8, 24, 0, true, 100},
-    {14, 2, 64, 0, 0, false, 40},  {4, 2, 80, 100, 0, false, 530}, {8, 1, 24, 0, 30.0f, true, 290}, {2, 1, 96, 300, 50.0f, false, 900},
-    {1, 1, 16, 1, 0, true, 33},    {5, 1, 40, 0, 0, false, 257},  {12, 2, 256, 0, 0, false, 34},
+    {9, 3, 64, 0, 0, false, 70},     {9, 3, 64, 0, 0, false, 600},       {4, 4, 128, 0, 0, false, 300},
+    {6, 2, 8, 24, 0, true, 100},     {14, 2, 64, 0, 0, false, 40},       {4, 2, 80, 100, 0, false, 530},
+    {8, 1, 24, 0, 30.0f, true, 290}, {2, 1, 96, 300, 50.0f, false, 900}, {1, 1, 16, 1, 0, true, 33},
+    {5, 1, 40, 0, 0, false, 257},    {12, 2, 256, 0, 0, false, 34},
 };
 
 TEST(Attend, IsTheDoubleSoftmaxAtEveryPosition) {
@@ -127,7 +140,8 @@ TEST(Attend, IsTheDoubleSoftmaxAtEveryPosition) {
       for (std::int32_t row = 0; row < c.context; row += row > 40 ? 13 : 1) {
         const auto want = w.oracle(row);
         for (std::size_t i = 0; i < want.size(); ++i)
-          ASSERT_NEAR(got[static_cast<std::size_t>(row) * want.size() + i], want[i], 1e-5) << name(path) << " row " << row << " dim " << c.dim << " context " << c.context;
+          ASSERT_NEAR(got[static_cast<std::size_t>(row) * want.size() + i], want[i], 1e-5)
+              << name(path) << " row " << row << " dim " << c.dim << " context " << c.context;
       }
     }
   }
@@ -139,11 +153,14 @@ TEST(Attend, ChunksSpansAndPlacementNeverChangeABit) {
     const auto columns = static_cast<std::size_t>(c.q_heads * c.dim);
     for (const CpuPath path : paths()) {
       const auto whole = w.run(ops(path), 0, c.context, 0);
-      EXPECT_EQ(std::memcmp(whole.data(), elsewhere.run(ops(path), 0, c.context, 0).data(), whole.size() * 4), 0) << "other blocks";
-      EXPECT_EQ(std::memcmp(whole.data(), w.run(ops(path), 0, c.context, 1).data(), whole.size() * 4), 0) << "span by span";
+      EXPECT_EQ(std::memcmp(whole.data(), elsewhere.run(ops(path), 0, c.context, 0).data(), whole.size() * 4), 0)
+          << "other blocks";
+      EXPECT_EQ(std::memcmp(whole.data(), w.run(ops(path), 0, c.context, 1).data(), whole.size() * 4), 0)
+          << "span by span";
       std::mt19937 random(6);
       for (std::int32_t first = 0; first < c.context;) {
-        const std::int32_t rows = std::min(c.context - first, 1 + static_cast<std::int32_t>(random() % (random() % 3 == 0 ? 60 : 3)));
+        const std::int32_t rows =
+            std::min(c.context - first, 1 + static_cast<std::int32_t>(random() % (random() % 3 == 0 ? 60 : 3)));
         const auto some = w.run(ops(path), first, rows, static_cast<std::int32_t>(random() % 2));
         ASSERT_EQ(std::memcmp(some.data(), &whole[static_cast<std::size_t>(first) * columns], some.size() * 4), 0)
             << name(path) << " rows " << first << "+" << rows << " dim " << c.dim;

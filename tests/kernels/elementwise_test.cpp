@@ -14,15 +14,18 @@ TEST(Quantize, FollowsItsDefinitionToTheBitInEveryTable) {
   std::mt19937 random(1);
   for (const std::int32_t columns : {1, 15, 31, 32, 33, 48, 80, 576}) {
     for (int trial = 0; trial < 40; ++trial) {
-      std::vector<float> x = normal(static_cast<std::size_t>(columns), random(), std::pow(10.0f, static_cast<float>(trial % 20) - 10));
+      std::vector<float> x =
+          normal(static_cast<std::size_t>(columns), random(), std::pow(10.0f, static_cast<float>(trial % 20) - 10));
       if (trial % 5 == 0) x[random() % x.size()] *= 1000;             // an outlier
       if (trial % 7 == 0) std::fill(x.begin(), x.end(), trial % 2 == 0 ? 0.0f : -2.5f);
       const Activation first(ops(CpuPath::portable), x, 1, columns);
       for (std::int32_t c = 0; c < columns; ++c) {
         const std::int32_t g = c / 32;
         float maximum = 0;
-        for (std::int32_t i = g * 32; i < std::min(columns, g * 32 + 32); ++i) maximum = std::max(maximum, std::fabs(x[static_cast<std::size_t>(i)]));
-        const auto code = maximum == 0 ? 0 : static_cast<int>(std::nearbyintf(x[static_cast<std::size_t>(c)] * (127.0f / maximum)));
+        for (std::int32_t i = g * 32; i < std::min(columns, g * 32 + 32); ++i)
+          maximum = std::max(maximum, std::fabs(x[static_cast<std::size_t>(i)]));
+        const auto code =
+            maximum == 0 ? 0 : static_cast<int>(std::nearbyintf(x[static_cast<std::size_t>(c)] * (127.0f / maximum)));
         ASSERT_EQ(first.codes[static_cast<std::size_t>(c)], code);
         ASSERT_EQ(first.groups[static_cast<std::size_t>(g)].scale, maximum * (1.0f / 127.0f));
       }
@@ -37,7 +40,8 @@ TEST(Quantize, FollowsItsDefinitionToTheBitInEveryTable) {
       for (const CpuPath path : paths()) {
         const Activation other(ops(path), x, 1, columns);
         ASSERT_EQ(other.codes, first.codes) << name(path);
-        ASSERT_EQ(std::memcmp(other.groups.data(), first.groups.data(), first.groups.size() * sizeof(GroupScale)), 0) << name(path);
+        ASSERT_EQ(std::memcmp(other.groups.data(), first.groups.data(), first.groups.size() * sizeof(GroupScale)), 0)
+            << name(path);
       }
     }
   }
@@ -66,11 +70,13 @@ std::vector<float> produced(const CpuOps& table, std::int32_t rows, std::int32_t
   op(out.rows);
   std::vector<float> values(static_cast<std::size_t>(rows) * columns);
   for (std::int32_t r = 0; r < rows; ++r)
-    std::memcpy(&values[static_cast<std::size_t>(r) * columns], out.rows.values + static_cast<std::ptrdiff_t>(r) * out.rows.stride,
+    std::memcpy(&values[static_cast<std::size_t>(r) * columns],
+                out.rows.values + static_cast<std::ptrdiff_t>(r) * out.rows.stride,
                 static_cast<std::size_t>(columns) * 4);
   const Activation expected(table, values, rows, columns);
   EXPECT_EQ(out.codes, expected.codes) << table.name;
-  EXPECT_EQ(std::memcmp(out.groups.data(), expected.groups.data(), expected.groups.size() * sizeof(GroupScale)), 0) << table.name;
+  EXPECT_EQ(std::memcmp(out.groups.data(), expected.groups.data(), expected.groups.size() * sizeof(GroupScale)), 0)
+      << table.name;
   Rows only_codes = out.rows;                         // without fp32 rows the codes are the same
   only_codes.values = nullptr;
   std::fill(out.codes.begin(), out.codes.end(), std::int8_t{99});
@@ -83,16 +89,20 @@ TEST(Norm, IsTheDoubleFormulaAtAnyWidth) {
   for (const CpuPath path : paths()) {
     for (const std::int32_t columns : {1, 7, 31, 48, 80, 576, 1537}) {
       constexpr std::int32_t kRows = 5;
-      const auto x = normal(kRows * static_cast<std::size_t>(columns), 4, 20.0f), w = normal(static_cast<std::size_t>(columns), 5);
-      const auto got = produced(ops(path), kRows, columns,
-                                [&](const Rows& out) { ops(path).norm(x.data(), w.data(), 1e-5f, columns, {0, kRows}, out); });
+      const auto x = normal(kRows * static_cast<std::size_t>(columns), 4, 20.0f),
+                 w = normal(static_cast<std::size_t>(columns), 5);
+      const auto got = produced(ops(path), kRows, columns, [&](const Rows& out) {
+        ops(path).norm(x.data(), w.data(), 1e-5f, columns, {0, kRows}, out);
+      });
       for (std::int32_t r = 0; r < kRows; ++r) {
         double squares = 0;
-        for (std::int32_t c = 0; c < columns; ++c) squares += std::pow(x[static_cast<std::size_t>(r * columns + c)], 2.0);
+        for (std::int32_t c = 0; c < columns; ++c)
+          squares += std::pow(x[static_cast<std::size_t>(r * columns + c)], 2.0);
         const double factor = 1 / std::sqrt(squares / columns + 1e-5);
         for (std::int32_t c = 0; c < columns; ++c) {
           const double want = x[static_cast<std::size_t>(r * columns + c)] * factor * w[static_cast<std::size_t>(c)];
-          ASSERT_NEAR(got[static_cast<std::size_t>(r * columns + c)], want, 2e-6 * std::abs(want) + 1e-7) << name(path) << " " << columns;
+          ASSERT_NEAR(got[static_cast<std::size_t>(r * columns + c)], want, 2e-6 * std::abs(want) + 1e-7)
+              << name(path) << " " << columns;
         }
       }
     }
@@ -112,7 +122,8 @@ TEST(Gate, IsTheDoubleFormulaIncludingTheTails) {
           const double g = x[2 * i], up = x[2 * i + 1];
           const double u = gelu ? 2 * 0.7978845608028654 * (g + 0.044715 * g * g * g) : g;
           const double want = g / (1 + std::exp(-u)) * up;
-          ASSERT_NEAR(got[i], want, 2e-6 * std::abs(want) + 1e-7 * std::abs(up)) << name(path) << " gelu " << gelu << " at " << g;
+          ASSERT_NEAR(got[i], want, 2e-6 * std::abs(want) + 1e-7 * std::abs(up))
+              << name(path) << " gelu " << gelu << " at " << g;
         }
       }
     }
@@ -144,7 +155,8 @@ TEST(Rope, RotatesNormsAndStoresWhatTheDoubleFormulaSays) {
       if (c.norms) {
         double squares = 0;
         for (std::int32_t d = 0; d < c.dim; ++d) squares += head[d] * head[d];
-        for (std::int32_t d = 0; d < c.dim; ++d) head[d] *= weight[static_cast<std::size_t>(d)] / std::sqrt(squares / c.dim + 1e-6);
+        for (std::int32_t d = 0; d < c.dim; ++d)
+          head[d] *= weight[static_cast<std::size_t>(d)] / std::sqrt(squares / c.dim + 1e-6);
       }
       for (std::int32_t i = 0; i < half; ++i) {
         double &a = head[c.interleaved ? 2 * i : i], &b = head[c.interleaved ? 2 * i + 1 : i + half];
@@ -155,11 +167,13 @@ TEST(Rope, RotatesNormsAndStoresWhatTheDoubleFormulaSays) {
     }
     for (const CpuPath path : paths()) {
       auto qkv = start;
-      const std::size_t element = c.fp32 ? 4 : 2, layer = static_cast<std::size_t>(c.kv_heads * c.dim) * kBlockTokens * element;
+      const std::size_t element = c.fp32 ? 4 : 2,
+                        layer = static_cast<std::size_t>(c.kv_heads * c.dim) * kBlockTokens * element;
       std::vector<std::byte> cache(3 * 2 * layer);
       const KvView view{cache.data(), 2 * layer, layer, c.fp32};
-      ops(path).rope_and_store(qkv.data(), {c.q_heads, c.kv_heads, c.dim, 1.0f, 0, 0.0f}, {table.data(), c.dims, c.interleaved},
-                               c.norms ? q_norm.data() : nullptr, c.norms ? k_norm.data() : nullptr, 1e-6f, position, 2, view);
+      ops(path).rope_and_store(qkv.data(), {c.q_heads, c.kv_heads, c.dim, 1.0f, 0, 0.0f},
+                               {table.data(), c.dims, c.interleaved}, c.norms ? q_norm.data() : nullptr,
+                               c.norms ? k_norm.data() : nullptr, 1e-6f, position, 2, view);
       for (std::size_t i = 0; i < qkv.size(); ++i) ASSERT_NEAR(qkv[i], want[i], 3e-6) << name(path) << " at " << i;
       // Block 2, slot 37 % 16 = 5: keys [dim][16], values [16][dim], rounded to the cache's element.
       std::size_t nonzero = 0;

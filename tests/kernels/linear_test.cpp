@@ -63,7 +63,8 @@ TEST_P(EveryType, ATableGivesBackExactlyTheFilesValues) {
 }
 
 TEST_P(EveryType, FloatLinearIsTheDoubleSumOfTheFilesValues) {
-  for (const auto& [n, k] : {std::pair{1, columns(1, 1)}, {31, columns(1, 48)}, {70, columns(3, 81)}, {64, columns(2, 257)}}) {
+  for (const auto& [n, k] :
+       {std::pair{1, columns(1, 1)}, {31, columns(1, 48)}, {70, columns(3, 81)}, {64, columns(2, 257)}}) {
     const RandomTensor w(GetParam(), n, k, 2);
     const Packed packed(w.view, 5);
     for (const CpuPath path : paths()) {
@@ -74,8 +75,11 @@ TEST_P(EveryType, FloatLinearIsTheDoubleSumOfTheFilesValues) {
         float* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64) / 4 % 16;
         ops(path).linear_float(packed.panels, {0, (n + 31) / 32}, x.rows, {0, rows}, out.data(), n, false, aligned);
         SCOPED_TRACE(std::string(name(path)) + " rows " + std::to_string(rows) + " n " + std::to_string(n));
-        expect_close(out, oracle(w, packed.panels.bias, rows,
-                                 [&](int r, int c) { return static_cast<double>(x.values[static_cast<std::size_t>(r) * x.rows.stride + c]); }),
+        expect_close(out,
+                     oracle(w, packed.panels.bias, rows,
+                            [&](int r, int c) {
+                              return static_cast<double>(x.values[static_cast<std::size_t>(r) * x.rows.stride + c]);
+                            }),
                      1e-5);
       }
     }
@@ -83,7 +87,8 @@ TEST_P(EveryType, FloatLinearIsTheDoubleSumOfTheFilesValues) {
 }
 
 TEST_P(QuantisedType, LinearIsTheDoubleSumOverTheQuantisedActivations) {
-  for (const auto& [n, k] : {std::pair{1, columns(1, 0)}, {31, columns(2, 0)}, {96, columns(3, 0)}, {70, columns(5, 0)}}) {
+  for (const auto& [n, k] :
+       {std::pair{1, columns(1, 0)}, {31, columns(2, 0)}, {96, columns(3, 0)}, {70, columns(5, 0)}}) {
     const RandomTensor w(GetParam(), n, k, 4);
     const Packed packed(w.view, n % 2 == 0 ? 6 : 0);
     for (const CpuPath path : paths()) {
@@ -167,7 +172,8 @@ TEST_P(QuantisedType, ExtremeCodesAndActivationsStayExact) {
       for (const CpuPath path : paths()) {
         std::vector<float> out(64);
         ops(path).linear(packed.panels, {0, 2}, x.rows, {0, 1}, out.data(), 64, false);
-        for (std::size_t i = 0; i < 64; ++i) ASSERT_NEAR(out[i], want[i], 1e-6 * std::abs(want[i]) + 1e-3) << name(path);
+        for (std::size_t i = 0; i < 64; ++i)
+          ASSERT_NEAR(out[i], want[i], 1e-6 * std::abs(want[i]) + 1e-3) << name(path);
       }
     }
   }
@@ -175,7 +181,8 @@ TEST_P(QuantisedType, ExtremeCodesAndActivationsStayExact) {
 
 TEST(Pack, RowsOfTwoTypesKeepTheirValuesInACommonForm) {
   using enum TensorType;
-  for (const auto& [a, b] : {std::pair{q4_0, q5_1}, {q4_k, q5_0}, {q4_1, q8_0}, {q6_k, q4_k}, {f16, bf16}, {q8_0, f32}}) {
+  for (const auto& [a, b] :
+       {std::pair{q4_0, q5_1}, {q4_k, q5_0}, {q4_1, q8_0}, {q6_k, q4_k}, {f16, bf16}, {q8_0, f32}}) {
     const RandomTensor first(a, 16, 256, 21), second(b, 16, 256, 22);
     const TensorType types[] = {a, b};
     const backend::PanelForm form = backend::common_form(types);

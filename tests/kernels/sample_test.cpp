@@ -125,7 +125,8 @@ TEST(Sampler, KeepsAndDrawsWhatTheReferenceDoes) {
     for (const CpuPath path : paths()) {
       Sampler sampler(ops(path));
       for (const json& draw : c.j["draws"])
-        ASSERT_EQ(sampler.sample(c.logits, c.row(), draw[0].get<double>()).token, draw[1].get<int>()) << name(path) << " u " << draw[0];
+        ASSERT_EQ(sampler.sample(c.logits, c.row(), draw[0].get<double>()).token, draw[1].get<int>())
+            << name(path) << " u " << draw[0];
       const bool filters = c.params.top_k > 0 || c.params.top_p < 1 || c.params.min_p > 0;
       if (!filters) continue;
       const auto& kept = sampler.kept();

@@ -99,7 +99,8 @@ struct Packed {
       panels.bias = bias.data();
     }
   }
-  explicit Packed(const formats::TensorView& t, unsigned bias_seed = 0) : Packed(t, backend::form_of(t.type), bias_seed) {}
+  explicit Packed(const formats::TensorView& t, unsigned bias_seed = 0)
+      : Packed(t, backend::form_of(t.type), bias_seed) {}
 };
 
 // Activations as fp32 and as the int8 that `ops` makes of them.

@@ -26,7 +26,9 @@ HeadShape shape_of(const AttentionSpec& s) {
 }
 std::int32_t columns_of(const AttentionSpec& s) { return (s.q_heads + 2 * s.kv_heads) * s.head_dim; }
 
-const float* vector_of(const Weight* w) { return w != nullptr ? static_cast<const CpuWeight*>(w)->vector.data() : nullptr; }
+const float* vector_of(const Weight* w) {
+  return w != nullptr ? static_cast<const CpuWeight*>(w)->vector.data() : nullptr;
+}
 
 }  // namespace
 
@@ -37,12 +39,14 @@ void CpuBackend::rope_and_store(Buffer& qkv, const AttentionSpec& spec, const We
   const kernels::RopeView& table = static_cast<const CpuWeight&>(rope).rope;
   float* rows = static_cast<CpuBuffer&>(qkv).floats();
   const std::int32_t columns = columns_of(spec);
-  pool_.run_ranges(static_cast<std::int32_t>(step_.tokens.size()), columns / 4, [&](std::int32_t first, std::int32_t count) {
-    for (std::int32_t r = first; r < first + count; ++r)
-      ops_.rope_and_store(rows + static_cast<std::size_t>(r) * static_cast<std::size_t>(columns), shape, table,
-                          vector_of(q_norm), vector_of(k_norm), epsilon, step_.positions[static_cast<std::size_t>(r)],
-                          row_block_[static_cast<std::size_t>(r)], view);
-  });
+  pool_.run_ranges(static_cast<std::int32_t>(step_.tokens.size()), columns / 4,
+                   [&](std::int32_t first, std::int32_t count) {
+                     for (std::int32_t r = first; r < first + count; ++r)
+                       ops_.rope_and_store(rows + static_cast<std::size_t>(r) * static_cast<std::size_t>(columns),
+                                           shape, table, vector_of(q_norm), vector_of(k_norm), epsilon,
+                                           step_.positions[static_cast<std::size_t>(r)],
+                                           row_block_[static_cast<std::size_t>(r)], view);
+                   });
 }
 
 // Fills units_ and span_jobs_: what is to be done, and in which pieces.
@@ -63,7 +67,8 @@ void CpuBackend::plan_attention(const AttentionSpec& spec) {
         units_.push_back({static_cast<std::int32_t>(s), row, rows, h, spans, split ? partials : -1});
         if (!split) continue;
         partials += spans * rows * group;
-        for (std::int32_t i = 0; i < spans; ++i) span_jobs_.push_back({static_cast<std::int32_t>(units_.size()) - 1, i});
+        for (std::int32_t i = 0; i < spans; ++i)
+          span_jobs_.push_back({static_cast<std::int32_t>(units_.size()) - 1, i});
       }
     }
   }
@@ -80,13 +85,14 @@ AttendRows CpuBackend::rows_of(const AttentionUnit& unit, const float* qkv, cons
 }
 
 // A unit's queries divided by their sums, into fp32 rows and, where a group of columns has no other owner, into int8.
-void CpuBackend::finish_unit(const AttentionUnit& unit, const AttentionSpec& spec, const float* partials, const Rows& out,
-                             float* values) {
+void CpuBackend::finish_unit(const AttentionUnit& unit, const AttentionSpec& spec, const float* partials,
+                             const Rows& out, float* values) {
   const std::int32_t group = spec.q_heads / spec.kv_heads, width = group * spec.head_dim;
   const std::int32_t column = unit.kv_head * width;
   const bool quantise = out.codes != nullptr && width % kernels::kGroup == 0;
   for (std::int32_t i = 0; i < unit.rows; ++i) {
-    const auto row = static_cast<std::size_t>(step_.sequences[static_cast<std::size_t>(unit.sequence)].row + unit.row + i);
+    const auto row =
+        static_cast<std::size_t>(step_.sequences[static_cast<std::size_t>(unit.sequence)].row + unit.row + i);
     float* to = out.values != nullptr ? out.values + row * static_cast<std::size_t>(out.stride) + column : values;
     for (std::int32_t h = 0; h < group; ++h, partials += kernels::partial_floats(spec.head_dim))
       ops_.attend_finish(partials, spec.head_dim, to + h * spec.head_dim);
@@ -116,7 +122,8 @@ void CpuBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const K
     const SpanJob& job = span_jobs_[static_cast<std::size_t>(j)];
     const AttentionUnit& unit = units_[static_cast<std::size_t>(job.unit)];
     const std::int32_t queries = unit.rows * group;
-    float* to_partials = split_partials_.data() + static_cast<std::size_t>(unit.first_partial + job.span * queries) * partial;
+    float* to_partials =
+        split_partials_.data() + static_cast<std::size_t>(unit.first_partial + job.span * queries) * partial;
     ops_.attend_begin(queries, spec.head_dim, to_partials);
     ops_.attend(rows_of(unit, in, spec), heads, view, Range{job.span, 1}, to_partials, scratch(thread) + attend_at);
   });
@@ -136,12 +143,13 @@ void CpuBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const K
     finish_unit(unit, spec, partials, to, partials + values_at);
   });
   if (later) {
-    pool_.run_ranges(static_cast<std::int32_t>(step_.tokens.size()), to.columns, [&](std::int32_t first, std::int32_t count) {
-      for (std::int32_t r = first; r < first + count; ++r)
-        ops_.quantize(to.values + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride), to.columns,
-                      to.codes + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride),
-                      to.groups + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.group_stride));
-    });
+    pool_.run_ranges(
+        static_cast<std::int32_t>(step_.tokens.size()), to.columns, [&](std::int32_t first, std::int32_t count) {
+          for (std::int32_t r = first; r < first + count; ++r)
+            ops_.quantize(to.values + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride), to.columns,
+                          to.codes + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride),
+                          to.groups + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.group_stride));
+        });
   }
 }
 

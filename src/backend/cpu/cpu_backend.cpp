@@ -44,7 +44,8 @@ void CpuBackend::reserve_scratch(std::size_t floats) {
 Rows& CpuBackend::shape(Activations& out, std::int32_t columns) {
   // Before any linear exists nothing is known about the readers: both forms, so that an op alone can be tested.
   const bool unknown = !reads_values_ && !reads_codes_;
-  return static_cast<CpuActivations&>(out).shape(columns, exact_ || reads_values_ || unknown, !exact_ && (reads_codes_ || unknown));
+  return static_cast<CpuActivations&>(out).shape(columns, exact_ || reads_values_ || unknown,
+                                                 !exact_ && (reads_codes_ || unknown));
 }
 
 void CpuBackend::begin_step(const StepRows& rows) {
@@ -65,14 +66,15 @@ void CpuBackend::embed(const Weight& table, Buffer& hidden) {
   const Matrix& m = *cpu(table).matrix;
   const kernels::Panels& panels = m.segments[0].panels;
   float* out = cpu(hidden).floats();
-  pool_.run_ranges(static_cast<std::int32_t>(step_.tokens.size()), m.columns, [&](std::int32_t first, std::int32_t count) {
-    for (std::int32_t r = first; r < first + count; ++r)
-      ops_.embed(panels, step_.tokens[static_cast<std::size_t>(r)], out + at(r, m.columns));
-  });
+  pool_.run_ranges(static_cast<std::int32_t>(step_.tokens.size()), m.columns,
+                   [&](std::int32_t first, std::int32_t count) {
+                     for (std::int32_t r = first; r < first + count; ++r)
+                       ops_.embed(panels, step_.tokens[static_cast<std::size_t>(r)], out + at(r, m.columns));
+                   });
 }
 
-void CpuBackend::norm(const Buffer& hidden, const Weight& weight, float epsilon, std::int32_t rows, std::int32_t columns,
-                      Activations& out) {
+void CpuBackend::norm(const Buffer& hidden, const Weight& weight, float epsilon, std::int32_t rows,
+                      std::int32_t columns, Activations& out) {
   const Rows& to = shape(out, columns);
   pool_.run_ranges(rows, columns / 4, [&](std::int32_t first, std::int32_t count) {
     ops_.norm(cpu(hidden).floats(), cpu(weight).vector.data(), epsilon, columns, {first, count}, to);

@@ -61,12 +61,14 @@ class CpuBackend final : public Backend {
 
   Result<std::shared_ptr<const Matrix>> pack(const LinearParts& parts);
   void reserve_scratch(std::size_t floats);          // of every thread; grows only
-  float* scratch(int thread) const { return reinterpret_cast<float*>(scratch_[static_cast<std::size_t>(thread)].data()); }
+  float* scratch(int thread) const {
+    return reinterpret_cast<float*>(scratch_[static_cast<std::size_t>(thread)].data());
+  }
   kernels::Rows& shape(Activations& out, std::int32_t columns);
   void plan_attention(const AttentionSpec& spec);
   kernels::AttendRows rows_of(const AttentionUnit& unit, const float* qkv, const AttentionSpec& spec) const;
-  void finish_unit(const AttentionUnit& unit, const AttentionSpec& spec, const float* partials, const kernels::Rows& out,
-                   float* values);
+  void finish_unit(const AttentionUnit& unit, const AttentionSpec& spec, const float* partials,
+                   const kernels::Rows& out, float* values);
 
   const kernels::CpuOps& ops_;
   bool exact_;

@@ -30,7 +30,8 @@ Result<> check_matrix(const TensorView& t) {
   if (t.rows() <= 0 || t.columns() <= 0 || t.elements() > (std::int64_t{1} << 40))
     return wrong(t, fmt::format("[{}, {}] is no matrix", t.rows(), t.columns()));
   if (t.columns() % formats::block_elements(t.type) != 0)
-    return wrong(t, fmt::format("rows of {} values are not whole blocks of {}", t.columns(), formats::block_elements(t.type)));
+    return wrong(
+        t, fmt::format("rows of {} values are not whole blocks of {}", t.columns(), formats::block_elements(t.type)));
   if (t.bytes.size() != row_bytes(t) * static_cast<std::size_t>(t.rows()))
     return wrong(t, fmt::format("{} bytes where {} rows need {}", t.bytes.size(), t.rows(),
                                 row_bytes(t) * static_cast<std::size_t>(t.rows())));
@@ -98,9 +99,11 @@ Result<> check_parts(const Backend::LinearParts& parts) {
     const TensorView& part = parts.parts[p];
     if (auto ok = check_matrix(part); !ok) return ok;
     if (part.columns() != parts.parts[0].columns())
-      return wrong(part, fmt::format("{} columns beside {} with {}", part.columns(), parts.parts[0].name, parts.parts[0].columns()));
+      return wrong(part, fmt::format("{} columns beside {} with {}", part.columns(), parts.parts[0].name,
+                                     parts.parts[0].columns()));
     if (!parts.bias.empty() && parts.bias[p].elements() != part.rows())
-      return wrong(parts.bias[p], fmt::format("{} values for {} rows of {}", parts.bias[p].elements(), part.rows(), part.name));
+      return wrong(parts.bias[p],
+                   fmt::format("{} values for {} rows of {}", parts.bias[p].elements(), part.rows(), part.name));
   }
   if (parts.interleave && (parts.parts.size() != 2 || parts.parts[0].rows() != parts.parts[1].rows()))
     return wrong(parts.parts[0], "rows can only alternate between two parts of the same number of rows");
@@ -181,7 +184,8 @@ Result<std::shared_ptr<const Matrix>> CpuBackend::pack(const LinearParts& parts)
     const std::size_t stride = panel_bytes(layout.form, matrix->columns);
     pool_.run(count, [&](std::int32_t p, int) {
       const auto first = static_cast<std::size_t>(p) * kPanelRows;
-      const std::span<const RowSource> of_panel(layout.rows.data() + first, std::min<std::size_t>(kPanelRows, layout.rows.size() - first));
+      const std::span<const RowSource> of_panel(layout.rows.data() + first,
+                                                std::min<std::size_t>(kPanelRows, layout.rows.size() - first));
       pack_panel(layout.form, of_panel, matrix->columns, at + static_cast<std::size_t>(p) * stride);
     });
     Matrix::Segment segment;

@@ -98,7 +98,11 @@ void decode(TensorType type, const Byte* row, std::int32_t group, Group& g) {
     case TensorType::q4_0: nibbles(b + 2, g.codes); set_scales(g, u16(b), 0); return;
     case TensorType::q4_1: nibbles(b + 4, g.codes); set_scales(g, u16(b), u16(b + 2)); return;
     case TensorType::q5_0: nibbles(b + 6, g.codes); fifth_bits(b + 2, g.codes); set_scales(g, u16(b), 0); return;
-    case TensorType::q5_1: nibbles(b + 8, g.codes); fifth_bits(b + 4, g.codes); set_scales(g, u16(b), u16(b + 2)); return;
+    case TensorType::q5_1:
+      nibbles(b + 8, g.codes);
+      fifth_bits(b + 4, g.codes);
+      set_scales(g, u16(b), u16(b + 2));
+      return;
     case TensorType::q8_0:
       for (int i = 0; i < kGroup; ++i) g.codes[i] = b[2 + i] ^ 0x80;   // int8 + 128
       set_scales(g, u16(b), 0);
@@ -136,7 +140,8 @@ void put_group(PanelForm form, const Group& g, int lane, std::byte* unit) {
   } else {
     const float second = form.kind == PanelKind::b8_f_16 ? g.d[1] : g.m;
     std::memcpy(scales + lane * 4, &g.d[0], 4);
-    if (kernels::has_offsets(form.kind) || form.kind == PanelKind::b8_f_16) std::memcpy(scales + 128 + lane * 4, &second, 4);
+    if (kernels::has_offsets(form.kind) || form.kind == PanelKind::b8_f_16)
+      std::memcpy(scales + 128 + lane * 4, &second, 4);
   }
 }
 
@@ -146,7 +151,7 @@ void pack_floats(PanelForm form, std::span<const RowSource> rows, std::int32_t c
   for (std::size_t lane = 0; lane < kPanelRows; ++lane) {
     const RowSource row = lane < rows.size() ? rows[lane] : RowSource{TensorType::f32, nullptr};
     const std::byte* from = row.bytes;
-    if (from != nullptr && form_of(row.type).kind != form.kind) {       // fp32 holds every type exactly enough: its own values
+    if (from != nullptr && form_of(row.type).kind != form.kind) {       // fp32 holds the values of every type exactly
       values.resize(static_cast<std::size_t>(columns));
       const std::size_t blocks = static_cast<std::size_t>(columns / formats::block_elements(row.type));
       formats::dequantize(row.type, {from, blocks * static_cast<std::size_t>(formats::block_bytes(row.type))}, values);
@@ -207,7 +212,8 @@ void pack_panel(PanelForm form, std::span<const RowSource> rows, std::int32_t co
       Group g{};
       if (row.bytes != nullptr) decode(row.type, reinterpret_cast<const Byte*>(row.bytes), group, g);
       if (promoted && zero != 0) g.m = -zero * g.d[0];                  // a power of two: exact
-      put_group(form, g, static_cast<int>(lane), out + static_cast<std::size_t>(group) * kernels::unit_bytes(form.kind));
+      put_group(form, g, static_cast<int>(lane),
+                out + static_cast<std::size_t>(group) * kernels::unit_bytes(form.kind));
     }
   }
 }

@@ -63,7 +63,8 @@ std::int32_t ThreadPool::take_jobs(std::uint32_t round, int thread) {
     const std::int32_t jobs = jobs_.load(std::memory_order_relaxed);
     const auto job = static_cast<std::int32_t>(ticket & 0xFFFFFFFFu);
     if (job >= jobs) break;
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire))
+      continue;
     function(context, job, thread);
     ++taken;
     ticket = ticket_.load(std::memory_order_acquire);

@@ -29,7 +29,8 @@ class ThreadPool {
       for (std::int32_t j = 0; j < jobs; ++j) work(j, 0);
       return;
     }
-    run_jobs(jobs, [](const void* w, std::int32_t job, int thread) { (*static_cast<const Work*>(w))(job, thread); }, &work);
+    run_jobs(
+        jobs, [](const void* w, std::int32_t job, int thread) { (*static_cast<const Work*>(w))(job, thread); }, &work);
   }
 
   // Calls work(first, count) over ranges that make up [0, count), in parallel when it is worth waking another thread:

@@ -29,7 +29,8 @@ std::vector<Sequence> sequences(int count, int length_max, int vocab, unsigned s
   std::mt19937 random(seed);
   std::vector<Sequence> all(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < all.size(); ++i) {
-    all[i].tokens.resize(i == 0 ? static_cast<std::size_t>(length_max) : 1 + random() % static_cast<unsigned>(length_max));
+    all[i].tokens.resize(i == 0 ? static_cast<std::size_t>(length_max)
+                                : 1 + random() % static_cast<unsigned>(length_max));
     for (TokenId& t : all[i].tokens) t = static_cast<TokenId>(random() % static_cast<unsigned>(vocab));
   }
   return all;
@@ -52,10 +53,12 @@ void run_shuffled(MiniLayer& layer, std::vector<Sequence>& all, int blocks, int 
     std::shuffle(order.begin(), order.end(), random);
     for (const std::size_t i : order) {
       Sequence& s = all[i];
-      const auto done = static_cast<std::int32_t>(s.logits.size()), left = static_cast<std::int32_t>(s.tokens.size()) - done;
+      const auto done = static_cast<std::int32_t>(s.logits.size()),
+                 left = static_cast<std::int32_t>(s.tokens.size()) - done;
       const auto room = rows_max - static_cast<std::int32_t>(tokens.size());
       if (left == 0 || room == 0 || random() % 4 == 0) continue;
-      const std::int32_t n = std::min({left, room, 1 + static_cast<std::int32_t>(random() % (random() % 2 == 0 ? 2 : 70))});
+      const std::int32_t n =
+          std::min({left, room, 1 + static_cast<std::int32_t>(random() % (random() % 2 == 0 ? 2 : 70))});
       while (static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens < done + n) {
         s.blocks.push_back(free.back());
         free.pop_back();
@@ -69,7 +72,8 @@ void run_shuffled(MiniLayer& layer, std::vector<Sequence>& all, int blocks, int 
       }
     }
     if (tokens.empty()) {
-      if (std::all_of(all.begin(), all.end(), [](const Sequence& s) { return s.logits.size() == s.tokens.size(); })) return;
+      if (std::all_of(all.begin(), all.end(), [](const Sequence& s) { return s.logits.size() == s.tokens.size(); }))
+        return;
       continue;
     }
     const auto logits = layer.run({tokens, positions, rows, tables});
@@ -106,7 +110,8 @@ TEST(CpuBackend, ARowDependsOnItsSequenceAloneAtAnyThreadCount) {
         if (reference.empty()) reference = all;
         for (std::size_t s = 0; s < all.size(); ++s)
           for (std::size_t p = 0; p < all[s].logits.size(); ++p)
-            ASSERT_EQ(std::memcmp(all[s].logits[p].data(), reference[s].logits[p].data(), all[s].logits[p].size() * 4), 0)
+            ASSERT_EQ(std::memcmp(all[s].logits[p].data(), reference[s].logits[p].data(), all[s].logits[p].size() * 4),
+                      0)
                 << n.what << ": threads " << threads << " seed " << seed << " sequence " << s << " position " << p;
         for (const float x : reference[0].logits.back()) ASSERT_TRUE(std::isfinite(x)) << n.what;
         if (n.length_max > 500 && seed == 2) break;
@@ -145,19 +150,23 @@ TEST(CpuBackend, LinearStacksPartsOfAnyTypesAndInterleavesTwo) {
   std::vector<float> x(2 * k), one(k, 1.0f);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
   const auto vector_of = [&](const std::vector<float>& v) {
-    return std::move(backend->make_vector({"v", TensorType::f32, {static_cast<std::int64_t>(v.size())}, std::as_bytes(std::span(v))}).value());
+    return std::move(
+        backend->make_vector({"v", TensorType::f32, {static_cast<std::int64_t>(v.size())}, std::as_bytes(std::span(v))})
+            .value());
   };
   const auto ones = vector_of(one);
   const auto hidden = std::move(backend->allocate(x.size() * 4).value());
   backend->upload(*hidden, 0, std::as_bytes(std::span(x)));
   const auto in = std::move(backend->make_activations(2, k).value());
-  const std::vector<TensorType> types{TensorType::q4_k, TensorType::q6_k, TensorType::q6_k, TensorType::f16, TensorType::q4_0};
+  const std::vector<TensorType> types{TensorType::q4_k, TensorType::q6_k, TensorType::q6_k, TensorType::f16,
+                                      TensorType::q4_0};
   for (const bool interleave : {false, true}) {
     for (std::size_t first = 0; first + 2 <= types.size(); ++first) {
       std::vector<OwnedTensor> tensors;
       const std::size_t count = interleave ? 2 : types.size() - first;
       for (std::size_t p = 0; p < count; ++p)
-        tensors.emplace_back("t", types[first + p], interleave ? 37 : 5 + 31 * static_cast<std::int64_t>(p), k, 50 + static_cast<unsigned>(p));
+        tensors.emplace_back("t", types[first + p], interleave ? 37 : 5 + 31 * static_cast<std::int64_t>(p), k,
+                             50 + static_cast<unsigned>(p));
       Backend::LinearParts parts;
       parts.interleave = interleave;
       for (const OwnedTensor& t : tensors) parts.parts.push_back(t.view);
@@ -165,7 +174,8 @@ TEST(CpuBackend, LinearStacksPartsOfAnyTypesAndInterleavesTwo) {
       std::vector<std::vector<float>> rows;          // of the stacked matrix, dequantised
       const auto add = [&](const OwnedTensor& t, std::size_t r) {
         const auto values = t.values();
-        rows.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(r) * k, values.begin() + static_cast<std::ptrdiff_t>(r + 1) * k);
+        rows.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(r) * k,
+                          values.begin() + static_cast<std::ptrdiff_t>(r + 1) * k);
       };
       if (interleave)
         for (std::size_t r = 0; r < 37; ++r) add(tensors[0], r), add(tensors[1], r);
@@ -188,7 +198,8 @@ TEST(CpuBackend, LinearStacksPartsOfAnyTypesAndInterleavesTwo) {
             size += std::pow(static_cast<double>(rows[r][c]), 2);
           }
           // The rounding of int8 activations: 256 errors of at most half a step of 1.42 / 127.
-          ASSERT_NEAR(got[t * rows.size() + r], want, 5 * std::sqrt(size) * 1.42 / 127 / std::sqrt(12.0) + 1e-5) << "first type " << first << " row " << r;
+          ASSERT_NEAR(got[t * rows.size() + r], want, 5 * std::sqrt(size) * 1.42 / 127 / std::sqrt(12.0) + 1e-5)
+              << "first type " << first << " row " << r;
         }
       }
     }
@@ -223,7 +234,8 @@ TEST(CpuBackend, WeightsTakeNoMoreMemoryThanTheFileWhereScalesAreHalves) {
                                      {TensorType::f16, 1.0}, {TensorType::q4_k, 1.34}, {TensorType::q6_k, 1.53}}) {
     const OwnedTensor t("t", type, 320, 1024, 3);
     const auto weight = std::move(backend->make_linear({{t.view}, {}, false}).value());
-    EXPECT_LE(static_cast<double>(weight->bytes()), factor * static_cast<double>(t.bytes.size()) + 64) << formats::name(type);
+    EXPECT_LE(static_cast<double>(weight->bytes()), factor * static_cast<double>(t.bytes.size()) + 64)
+        << formats::name(type);
   }
 }
 
@@ -314,7 +326,8 @@ TEST(MakeBackend, NamesWhatItKnowsWhenAChoiceIsWrong) {
   EXPECT_EQ((*made)->info().name, "cpu");
   EXPECT_FALSE((*made)->info().device.empty());
   EXPECT_NE((*made)->info().numerics, (*make_backend({"cpu", "exact", 1}))->info().numerics);
-  EXPECT_EQ((*made)->info().numerics, (*make_backend({"cpu", "default", 1}))->info().numerics) << "threads change nothing";
+  EXPECT_EQ((*made)->info().numerics, (*make_backend({"cpu", "default", 1}))->info().numerics)
+      << "threads change nothing";
 }
 
 }  // namespace

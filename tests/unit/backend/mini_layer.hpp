@@ -18,7 +18,8 @@ struct OwnedTensor {
   std::vector<std::byte> bytes;
   formats::TensorView view;
 
-  OwnedTensor(const std::string& name, formats::TensorType type, std::int64_t rows, std::int64_t columns, unsigned seed) {
+  OwnedTensor(const std::string& name, formats::TensorType type, std::int64_t rows, std::int64_t columns,
+              unsigned seed) {
     using enum formats::TensorType;
     std::mt19937 random(seed);
     std::normal_distribution<float> normal(0, 0.2f);
@@ -26,7 +27,8 @@ struct OwnedTensor {
     bytes.resize(static_cast<std::size_t>(rows * columns / formats::block_elements(type)) * block);
     for (std::size_t b = 0; b < bytes.size(); b += block) {
       for (std::size_t i = 0; i < block; ++i) bytes[b + i] = static_cast<std::byte>(random());
-      const std::uint16_t small = static_cast<std::uint16_t>(0x2000 + random() % 0x400), negative = static_cast<std::uint16_t>(small | 0x8000);
+      const std::uint16_t small = static_cast<std::uint16_t>(0x2000 + random() % 0x400),
+                          negative = static_cast<std::uint16_t>(small | 0x8000);
       const float value = normal(random);
       if (type == f32) std::memcpy(&bytes[b], &value, 4);
       else if (type == f16) std::memcpy(&bytes[b], random() % 2 == 0 ? &small : &negative, 2);
@@ -58,7 +60,8 @@ class MiniLayer {
         v("v", s.v_type, s.kv_heads * s.head_dim, s.hidden, 5), o("o", s.type, s.hidden, s.q_heads * s.head_dim, 6),
         gate("gate", s.type, s.ffn, s.hidden, 7), up("up", s.type, s.ffn, s.hidden, 8),
         down("down", s.type, s.hidden, s.ffn, 9), bq("bq", TensorType::f32, 1, s.q_heads * s.head_dim, 10),
-        bk("bk", TensorType::f32, 1, s.kv_heads * s.head_dim, 11), bv("bv", TensorType::f32, 1, s.kv_heads * s.head_dim, 12);
+        bk("bk", TensorType::f32, 1, s.kv_heads * s.head_dim, 11),
+        bv("bv", TensorType::f32, 1, s.kv_heads * s.head_dim, 12);
     table_ = std::move(b_.make_table(table.view).value());
     head_ = std::move(b_.make_linear({{table.view}, {}, false}).value());
     norm_ = std::move(b_.make_vector(ones.view).value());
@@ -69,7 +72,8 @@ class MiniLayer {
     RopeSpec rope;
     rope.dims = s.head_dim;
     for (std::int32_t i = 0; i < s.head_dim / 2; ++i)
-      rope.inverse_frequency.push_back(std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(s.head_dim)));
+      rope.inverse_frequency.push_back(
+          std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(s.head_dim)));
     rope_ = std::move(b_.make_rope(rope, 4096).value());
     const auto buffer = [&](std::int32_t columns) {
       return std::move(b_.allocate(static_cast<std::size_t>(rows_max) * static_cast<std::size_t>(columns) * 4).value());
@@ -86,7 +90,8 @@ class MiniLayer {
   // Two layers that share their weights; logits of every row.
   std::vector<float> run(const StepRows& step) {
     const auto rows = static_cast<std::int32_t>(step.tokens.size());
-    AttentionSpec spec{s_.q_heads, s_.kv_heads, s_.head_dim, 1 / std::sqrt(static_cast<float>(s_.head_dim)), s_.window, 0};
+    AttentionSpec spec{s_.q_heads, s_.kv_heads, s_.head_dim, 1 / std::sqrt(static_cast<float>(s_.head_dim)), s_.window,
+                       0};
     b_.begin_step(step);
     b_.embed(*table_, *hidden_);
     for (std::int32_t layer = 0; layer < 2; ++layer) {
