@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kInboxMessages = std::size_t{1} << 20;   // cancels and extensions are never refused; submits have their own bound
 constexpr std::int64_t kSleepMaxNs = 10'000'000'000;
+constexpr std::int64_t kLookAgainNs = 20'000'000;    // when what could run has to wait for what is paused
 
 scheduler::Options scheduler_options(const model::RunnerInfo& info, const EngineOptions& options) {
   scheduler::Options o;
@@ -145,6 +146,8 @@ void EngineImpl::receive(bool wait) {
     if (const std::int64_t next = scheduler_->next_deadline_ns(); next != 0) {
       patience = std::clamp<std::int64_t>(next - clock_.steady_ns(), 1'000'000, kSleepMaxNs);
     }
+    const scheduler::Stats stats = scheduler_->stats();
+    if (stats.running + stats.waiting > stats.paused) patience = std::min(patience, kLookAgainNs);
     {
       std::lock_guard lock(status_mutex_);
       if (inbox_.size() == 0) idle_ = true;

@@ -1,5 +1,7 @@
 #pragma once
 // What the engine thread keeps of a request and of each of its choices. Private to the room.
+#include <openssl/crypto.h>
+
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -12,6 +14,10 @@ namespace tokenworks::engine {
 // Which tokens a choice has seen and how often it made them: what penalties are computed from, kept up to date per token.
 class SeenTokens {
  public:
+  SeenTokens() = default;
+  SeenTokens(SeenTokens&&) = default;
+  ~SeenTokens() { OPENSSL_cleanse(counts_.data(), counts_.size() * sizeof(backend::TokenCount)); }   // of the prompt, too
+
   // `with_prompt`: prompt tokens count as seen (repetition penalty).
   void start(std::span<const TokenId> prompt, bool with_prompt) {
     if (!with_prompt) return;

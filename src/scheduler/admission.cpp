@@ -113,7 +113,8 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
   }
   const bool slot_free = static_cast<std::int32_t>(running.size()) < slots;
   if (!slot_free && flow.running >= entitled_slots(flow)) return Admitted::blocked;
-  if (tier.misfits > 0 && flow.v > tier.misfit_v + gap_micro) return Admitted::blocked;   // no endless overtaking
+  const Micro overtaken = std::min(tier.misfit_v, tier.misfit_before);
+  if (overtaken != kNobody && flow.v > overtaken + gap_micro) return Admitted::blocked;   // not endlessly
   if (!budget_left()) return Admitted::no_budget;
 
   const std::int32_t room = pool.available() - promised;
@@ -130,15 +131,17 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
     const std::int32_t reserve = std::min(static_cast<std::int32_t>(running.size()), pool.size() / 32);
     const std::int32_t spare = pool.available() - promised - reserve;
     const bool within_share = flow.held + blocks_for(s.known()) <= share(flow, pool.size());
-    fits = (needed <= spare || (within_share && claim_blocks(id, needed, spare))) &&
-           (static_cast<std::int32_t>(running.size()) < slots || claim_slot(id));
-    if (!fits) release_hits(s);
+    fits = needed <= spare || (within_share && claim_blocks(id, needed, spare));
+    const bool slot = !fits || static_cast<std::int32_t>(running.size()) < slots || claim_slot(id);
+    if (!fits || !slot) release_hits(s);
+    if (!slot) return Admitted::blocked;
   }
   if (!fits) {
     s.blocked_at = room;
-    tier.misfit_v = tier.misfits > 0 ? std::min(tier.misfit_v, flow.v) : flow.v;
+    if (flow.v < tier.misfit_v) tier.misfit_v = flow.v, tier.misfit = h, tier.misfit_serial = s.serial;
     if (++tier.misfits >= kMisfitsMax) tier.waiting_closed = true;
-    if (starving == kNoHandle && now - s.queued_ns > kStarvingNs) starving = h, starving_serial = s.serial;
+    if (s.misfit_since == 0) s.misfit_since = now;
+    if (starving == kNoHandle && now - s.misfit_since > kStarvingNs) starving = h, starving_serial = s.serial;
     return Admitted::blocked;
   }
   claims_known = false;

@@ -1,9 +1,10 @@
 // Making a plan. Flows are served in windows of their virtual counters: a window reaches from the lowest counter that has
 // prompt work up to G above it. Inside a window decodes go first (a stream's next token is worth more than a prompt's next
-// chunk), then prompt work by ascending counter. The next window opens only if everybody in the one before got all it
-// could use: that is the whole fairness rule, and it leaves no budget unused while someone could use it.
+// chunk), then prompt work, whoever needs least for a token first. The next window opens only if everybody in the one before
+// got all it could use: that is the whole fairness rule, and it leaves no budget unused while someone could use it.
 #include <algorithm>
 #include <cassert>
+#include <tuple>
 
 #include "scheduler/state.hpp"
 
@@ -11,8 +12,9 @@ namespace tokenworks::scheduler {
 namespace {
 
 constexpr std::int64_t kPrefillMin = 16;             // rows of prompt work a step makes room for, whatever the decodes cost
-constexpr std::int64_t kAlonePrefill = 4;            // step targets a step may take while nobody waits for a next token
+constexpr std::int64_t kAlonePrefill = 2;            // step targets a step may take while nobody waits for a next token
 constexpr std::int64_t kGapMin = 128;                // cost units
+constexpr int kLookTogether = 16;
 
 }  // namespace
 
@@ -23,11 +25,16 @@ void Scheduler::State::make_plan() {
   load = {};
   popped.clear();
   claims_known = false;
+  expire();
   for (TierState& tier : tiers) {
     tier.unsatisfied = tier.waiting_unsatisfied = tier.waiting_closed = false;
     tier.misfits = 0;
+    const bool waits = tier.misfit != kNoHandle && seq(tier.misfit).serial == tier.misfit_serial &&
+                       seq(tier.misfit).where == Where::waiting;
+    tier.misfit_before = waits ? flows[seq(tier.misfit).flow].v : kNobody;   // it may have been charged since
+    tier.misfit_v = kNobody;
+    tier.misfit = kNoHandle;
   }
-  expire();
   collect();
   size_budget();
 
@@ -154,40 +161,58 @@ void Scheduler::State::decode_window(std::size_t t, Micro above, Micro up_to) {
   }
 }
 
+// Inside a window anyone may go first without harm to the bound: whoever needs least for its next output does. Of many
+// waiting flows a few with the lowest counters are looked at together.
 void Scheduler::State::prefill_window(std::size_t t, Micro above, Micro up_to) {
   TierState& tier = tiers[t];
   candidates.clear();
   for (const FlowId id : running_flows) {
     const Flow& flow = flows[id];
-    if (flow.tier == t && !flow.prefills.empty() && effective(flow) > above && effective(flow) <= up_to) {
+    if (flow.tier != t || flow.prefills.empty() || effective(flow) <= above || effective(flow) > up_to) continue;
+    candidates.push_back(id);
+    if (tier.waiting.contains(id)) take_from_waiting(id);
+  }
+  for (;;) {
+    for (int looked = 0; looked < kLookTogether && admissions_open(tier) && !tier.waiting.empty(); ++looked) {
+      const FlowId id = tier.waiting.top();
+      if (effective(flows[id]) > up_to) break;
+      take_from_waiting(id);
       candidates.push_back(id);
     }
+    if (candidates.empty()) return;
+    std::sort(candidates.begin(), candidates.end(), [&](FlowId a, FlowId b) {
+      return std::tuple(next_piece(a), effective(flows[a]), flows[a].since) <
+             std::tuple(next_piece(b), effective(flows[b]), flows[b].since);
+    });
+    for (const FlowId id : candidates) {
+      if (!prefill_flow(id)) return leave_rest(t);
+    }
+    candidates.clear();
   }
-  std::sort(candidates.begin(), candidates.end(), [&](FlowId a, FlowId b) {
-    return std::pair(effective(flows[a]), flows[a].since) < std::pair(effective(flows[b]), flows[b].since);
-  });
-  std::size_t next = 0;
-  for (;;) {
-    if (static_cast<std::int32_t>(running.size()) >= slots && !tier.waiting_closed) {
-      if (!claims_known) claims_possible = victim_for_claim(~0u, true) != kNoHandle, claims_known = true;
-      tier.waiting_closed = !claims_possible;
+}
+
+void Scheduler::State::take_from_waiting(FlowId id) {
+  tiers[flows[id].tier].waiting.remove(id);
+  popped.push_back(id);
+}
+
+// A slot is free, or somebody holds one beyond its share.
+bool Scheduler::State::admissions_open(TierState& tier) {
+  if (tier.waiting_closed || static_cast<std::int32_t>(running.size()) < slots) return !tier.waiting_closed;
+  if (!claims_known) claims_possible = victim_for_claim(~0u, true) != kNoHandle, claims_known = true;
+  tier.waiting_closed = !claims_possible;
+  return claims_possible;
+}
+
+// Rows until the flow's next sequence in line gives a token.
+std::int32_t Scheduler::State::next_piece(FlowId id) const {
+  const Flow& flow = flows[id];
+  if (flow.seen_step == step) {
+    for (const Handle h : flow.prefills) {
+      if (seqs[h].where == Where::running && seqs[h].planned < 0) return seqs[h].known() - seqs[h].computed;
     }
-    const bool waiting = !tier.waiting_closed && !tier.waiting.empty() && effective(flows[tier.waiting.top()]) <= up_to;
-    FlowId id;
-    if (next < candidates.size() &&
-        (!waiting || effective(flows[candidates[next]]) <= effective(flows[tier.waiting.top()]))) {
-      id = candidates[next++];
-    } else if (waiting) {
-      id = tier.waiting.top();
-    } else {
-      return;
-    }
-    if (tier.waiting.contains(id)) {
-      tier.waiting.remove(id);
-      popped.push_back(id);
-    }
-    if (!prefill_flow(id)) return leave_rest(t);
   }
+  return flow.head == kNoHandle ? 0 : seqs[flow.head].known();
 }
 
 bool Scheduler::State::prefill_flow(FlowId id) {
@@ -202,7 +227,7 @@ bool Scheduler::State::prefill_flow(FlowId id) {
       }
     }
   }
-  while (flow.waiting > 0 && !tiers[flow.tier].waiting_closed) {
+  while (flow.waiting > 0 && admissions_open(tiers[flow.tier])) {
     const Admitted admitted = admit_head(id);
     if (admitted == Admitted::blocked) break;
     if (admitted == Admitted::no_budget) {
@@ -230,10 +255,15 @@ void Scheduler::State::leave_rest(std::size_t t) {
       leave_unsatisfied(id);
     }
   }
-  if (!tier.waiting_closed && !tier.waiting.empty() && static_cast<std::int32_t>(running.size()) < slots) {
-    tier.unsatisfied = tier.waiting_unsatisfied = true;
-    tier.waiting_from = effective(flows[tier.waiting.top()]);
+  if (tier.waiting_closed || static_cast<std::int32_t>(running.size()) >= slots) return;
+  Micro from = tier.waiting.empty() ? kNobody : effective(flows[tier.waiting.top()]);
+  for (const FlowId id : popped) {
+    const Flow& flow = flows[id];
+    if (flow.tier == t && flow.waiting > 0 && flow.visited_step != step) from = std::min(from, effective(flow));
   }
+  if (from == kNobody) return;
+  tier.unsatisfied = tier.waiting_unsatisfied = true;
+  tier.waiting_from = from;
 }
 
 bool Scheduler::State::budget_left() const {

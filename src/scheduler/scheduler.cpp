@@ -96,7 +96,7 @@ void Scheduler::State::enqueue(Handle h) {
   (s.before == kNoHandle ? flow.head : seq(s.before).after) = h;
   (s.after == kNoHandle ? flow.tail : seq(s.after).before) = h;
   s.where = Where::waiting;
-  s.queued_ns = now;
+  s.misfit_since = 0;
   s.blocked_at = -1;
   ++flow.waiting;
   ++waiting_total;

@@ -17,6 +17,8 @@ namespace tokenworks::scheduler {
 using FlowId = std::uint32_t;
 using Micro = std::int64_t;                          // millionths of a cost unit per weight
 
+inline constexpr Micro kNobody = INT64_MAX;          // above every counter
+
 inline std::int32_t blocks_for(std::int64_t tokens) {
   return static_cast<std::int32_t>((tokens + kBlockTokens - 1) / kBlockTokens);
 }
@@ -33,7 +35,8 @@ struct Seq {
   bool publishing = true;                            // false once a block could not be indexed
   std::int32_t computed = 0;                         // tokens whose KV stands in the blocks
   std::int32_t reached = 0;                          // largest `computed` ever: below it work is recomputation
-  std::int64_t deadline_ns = 0, queued_ns = 0, admitted_ns = 0;
+  std::int64_t deadline_ns = 0, admitted_ns = 0;
+  std::int64_t misfit_since = 0;                     // since when it is a head that does not fit the cache; 0: it is not
   FlowId flow = 0;
   Handle leader = kNoHandle;
   std::uint64_t leader_serial = 0;
@@ -94,10 +97,11 @@ struct TierState {
   Micro waiting_from = 0;
   bool waiting_closed = false;                       // no more admissions in this plan
   int misfits = 0;                                   // heads that did not fit the cache, and
-  Micro misfit_v = 0;                                // the lowest counter among their flows
+  Micro misfit_v = kNobody;                          // the lowest counter among their flows,
+  Handle misfit = kNoHandle;                         // and the head of that one;
+  std::uint64_t misfit_serial = 0;
+  Micro misfit_before = kNobody;                     // the counter of the plan before, if its head still waits
 };
-
-inline constexpr Micro kNobody = INT64_MAX;
 
 struct Scheduler::State {
   explicit State(const Options& options);
@@ -139,6 +143,9 @@ struct Scheduler::State {
   Micro lowest_demand(std::size_t tier, Micro above) const;   // kNobody: none
   void decode_window(std::size_t tier, Micro above, Micro up_to);
   void prefill_window(std::size_t tier, Micro above, Micro up_to);
+  void take_from_waiting(FlowId flow);
+  bool admissions_open(TierState& tier);
+  std::int32_t next_piece(FlowId flow) const;
   bool prefill_flow(FlowId flow);                    // false: budget used up
   void leave_unsatisfied(FlowId flow);
   void leave_rest(std::size_t tier);

@@ -40,6 +40,7 @@ TEST(Fairness, NoTwoBackloggedTenantsDriftApartBeyondTheBoundAndFifoLetsThem) {
               fifo_worst, static_cast<unsigned long long>(fifo_breaks), static_cast<long long>(fifo_compared));
   EXPECT_GT(with_pairs, seeds / 4);                  // the traces do make tenants compete
   EXPECT_GT(fifo_breaks, seeds / 10);                // and would show an unfair scheduler
+  EXPECT_GT(counters_break, 0u);                     // counters alone, without the gap rule, are not enough either
 }
 
 }  // namespace

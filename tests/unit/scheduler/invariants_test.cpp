@@ -13,7 +13,7 @@ using test::SchedulerDriver;
 std::vector<TokenId> random_prompt(std::mt19937_64& random, std::size_t most) {
   static const std::vector<TokenId> kShared = [] {   // half of the prompts begin alike, in every tenant
     std::vector<TokenId> tokens;
-    for (TokenId t = 0; t < 512; ++t) tokens.push_back(1 + t % 7);
+    for (TokenId t = 0; t < 2048; ++t) tokens.push_back(1 + t % 7);
     return tokens;
   }();
   std::vector<TokenId> prompt;
