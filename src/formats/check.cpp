@@ -32,8 +32,8 @@ Result<> check_sizes(const std::string& file, const ModelConfig& c) {
     }
   }
   if (c.q_heads % c.kv_heads != 0) {
-    return error(Errc::bad_file, fmt::format("{}: {} attention heads cannot share {} key/value heads evenly", file, c.q_heads,
-                                             c.kv_heads));
+    return error(Errc::bad_file, fmt::format("{}: {} attention heads cannot share {} key/value heads evenly", file,
+                                             c.q_heads, c.kv_heads));
   }
   if (c.rope_dims % 2 != 0) {
     return error(Errc::bad_file, fmt::format("{}: rotated dimensions are {}, an odd number", file, c.rope_dims));
@@ -53,8 +53,8 @@ Result<> check_sizes(const std::string& file, const ModelConfig& c) {
     return error(Errc::bad_file, file + ": " + c.rope_scaling + " rope scaling needs the original context");
   }
   if (!c.rope_factors.empty() && static_cast<std::int64_t>(c.rope_factors.size()) != c.rope_dims / 2) {
-    return error(Errc::bad_file, fmt::format("{}: {} rope factors for {} rotated dimensions; half as many are needed", file,
-                                             c.rope_factors.size(), c.rope_dims));
+    return error(Errc::bad_file, fmt::format("{}: {} rope factors for {} rotated dimensions; half as many are needed",
+                                             file, c.rope_factors.size(), c.rope_dims));
   }
   for (const float f : c.rope_factors) {
     if (!positive(f)) return error(Errc::bad_file, file + ": a rope factor is not a positive number");
@@ -71,21 +71,23 @@ class TensorCheck {
   const std::optional<Error>& failure() const { return failure_; }
 
  private:
-  static std::string written(const std::vector<std::int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+  static std::string written(const std::vector<std::int64_t>& shape) {
+    return fmt::format("[{}]", fmt::join(shape, ", "));
+  }
 
   void look(const std::string& name, const std::vector<std::int64_t>& shape, bool needed) {
     if (failure_) return;
     const auto it = model_.tensors.find(name);
     if (it == model_.tensors.end()) {
       if (needed) {
-        failure_ = error(Errc::bad_file, fmt::format("{}: tensor '{}' is missing; {} with {} layers needs it", file_, name,
-                                                     model_.config.architecture, model_.config.layers));
+        failure_ = error(Errc::bad_file, fmt::format("{}: tensor '{}' is missing; {} with {} layers needs it", file_,
+                                                     name, model_.config.architecture, model_.config.layers));
       }
       return;
     }
     if (it->second.shape != shape) {
-      failure_ = error(Errc::bad_file, fmt::format("{}: tensor '{}' has shape {}; the configuration means {}", file_, name,
-                                                   written(it->second.shape), written(shape)));
+      failure_ = error(Errc::bad_file, fmt::format("{}: tensor '{}' has shape {}; the configuration means {}", file_,
+                                                   name, written(it->second.shape), written(shape)));
     }
   }
 
@@ -155,10 +157,12 @@ Result<> check_tokenizer(const std::string& file, const ModelData& model) {
                                              t.tokens.size(), model.config.vocab));
   }
   if (!t.types.empty() && t.types.size() != t.tokens.size()) {
-    return error(Errc::bad_file, fmt::format("{}: {} token types for {} tokens", file, t.types.size(), t.tokens.size()));
+    return error(Errc::bad_file,
+                 fmt::format("{}: {} token types for {} tokens", file, t.types.size(), t.tokens.size()));
   }
   if (t.kind == TokenizerData::Kind::sentencepiece_bpe && t.scores.size() != t.tokens.size()) {
-    return error(Errc::bad_file, fmt::format("{}: {} token scores for {} tokens", file, t.scores.size(), t.tokens.size()));
+    return error(Errc::bad_file,
+                 fmt::format("{}: {} token scores for {} tokens", file, t.scores.size(), t.tokens.size()));
   }
   return {};
 }

@@ -59,7 +59,8 @@ Digest model_digest(const ModelFile& file, int threads) {
     std::vector<std::byte> buffer;
     for (std::size_t i = next++; i < chunks.size(); i = next++) leaves[i] = leaf(chunks[i], buffer);
   };
-  const std::size_t wanted = threads > 0 ? static_cast<std::size_t>(threads) : std::max(1u, std::thread::hardware_concurrency());
+  const std::size_t wanted =
+      threads > 0 ? static_cast<std::size_t>(threads) : std::max(1u, std::thread::hardware_concurrency());
   std::vector<std::thread> helpers;
   for (std::size_t i = 1; i < std::min(wanted, chunks.size()); ++i) helpers.emplace_back(work);
   work();

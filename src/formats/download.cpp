@@ -173,7 +173,8 @@ class Running {
       return refusal(*answer, false);
     }
     if (total_ > 0 && part_.size() < total_) {
-      return error(Errc::io, fmt::format("{}: the connection ended after {} of {} bytes", what_.shown, part_.size(), total_));
+      return error(Errc::io,
+                   fmt::format("{}: the connection ended after {} of {} bytes", what_.shown, part_.size(), total_));
     }
     return {};
   }
@@ -196,14 +197,16 @@ class Running {
     }
     if (total_ == 0) total_ = what_.size;
     if (what_.size > 0 && total_ != what_.size) {
-      return fail(error(Errc::bad_file, fmt::format("{}: the server offers {} bytes; {} were announced", what_.shown, total_,
-                                                    what_.size)), true);
+      return fail(error(Errc::bad_file, fmt::format("{}: the server offers {} bytes; {} were announced", what_.shown,
+                                                    total_, what_.size)),
+                  true);
     }
     std::error_code ec;
     const auto space = std::filesystem::space(std::filesystem::path(what_.target).parent_path(), ec);
     if (!ec && total_ > part_.size() && space.available < total_ - part_.size()) {
       return fail(error(Errc::io, fmt::format("{}: needs {} and the disk has {} free", what_.target,
-                                              format_bytes(total_ - part_.size()), format_bytes(space.available))), true);
+                                              format_bytes(total_ - part_.size()), format_bytes(space.available))),
+                  true);
     }
     if (!what_.immutable) std::ofstream(tag_path_, std::ios::binary) << validator(head) << '\n';
     return true;
@@ -211,7 +214,8 @@ class Running {
 
   bool take(std::string_view bytes) {
     if (total_ > 0 && bytes.size() > total_ - part_.size()) {
-      return failure_ = error(Errc::bad_file, what_.shown + ": the server sends more than it announced"), final_ = true, false;
+      return failure_ = error(Errc::bad_file, what_.shown + ": the server sends more than it announced"), final_ = true,
+             false;
     }
     if (auto ok = part_.append(bytes); !ok) return failure_ = ok.error(), final_ = true, false;
     fetched_ += bytes.size();
@@ -223,17 +227,23 @@ class Running {
     const auto now = Steady::now();
     if (!on_progress_ || (!at_end && now - reported_ < kProgressEvery)) return !stopped_;
     reported_ = now;
-    PullProgress p{.file = what_.shown, .bytes = part_.size(), .total = std::max(total_, what_.size), .index = what_.index,
+    PullProgress p{.file = what_.shown,
+                   .bytes = part_.size(),
+                   .total = std::max(total_, what_.size),
+                   .index = what_.index,
                    .count = what_.count};
     const double seconds = std::chrono::duration<double>(now - started_).count();
     if (seconds > 0) p.bytes_per_second = static_cast<double>(fetched_) / seconds;
-    if (p.total >= p.bytes && p.bytes_per_second > 0) p.seconds_left = static_cast<double>(p.total - p.bytes) / p.bytes_per_second;
+    if (p.total >= p.bytes && p.bytes_per_second > 0) {
+      p.seconds_left = static_cast<double>(p.total - p.bytes) / p.bytes_per_second;
+    }
     if (!on_progress_(p)) stopped_ = true;
     return !stopped_;
   }
 
   bool wait(int attempt) {
-    const auto until = Steady::now() + std::chrono::milliseconds(what_.retry_delay_ms) * (1 << std::min(attempt - 1, 6));
+    const auto until =
+        Steady::now() + std::chrono::milliseconds(what_.retry_delay_ms) * (1 << std::min(attempt - 1, 6));
     while (Steady::now() < until) {
       std::this_thread::sleep_for(std::min<Steady::duration>(kProgressEvery, until - Steady::now()));
       if (!report(false)) return false;
@@ -245,8 +255,8 @@ class Running {
     const auto compare = [&](const Result<std::string>& got, const std::string& wanted, const char* kind) -> Result<> {
       if (!got) return got.error();
       if (*got == wanted) return {};
-      return error(Errc::bad_file, fmt::format("{}: its {} is {}, expected was {}; what was fetched is deleted", what_.shown, kind,
-                                               *got, wanted));
+      return error(Errc::bad_file, fmt::format("{}: its {} is {}, expected was {}; what was fetched is deleted",
+                                               what_.shown, kind, *got, wanted));
     };
     if (!what_.sha256.empty()) return compare(sha256_of_file(path), what_.sha256, "sha256");
     if (!what_.git_sha1.empty()) return compare(git_sha1_of_file(path), what_.git_sha1, "git blob hash");
@@ -301,10 +311,13 @@ Result<> make_folders(const std::string& path) {
 
 Error refusal(const HttpAnswer& answer, bool had_token) {
   const std::string why = answer.header("x-error-message");
-  const std::string said = answer.url + ": HTTP " + std::to_string(answer.status) + (why.empty() ? "" : " (" + why.substr(0, 200) + ")");
+  const std::string said =
+      answer.url + ": HTTP " + std::to_string(answer.status) + (why.empty() ? "" : " (" + why.substr(0, 200) + ")");
   if (answer.status == 401 || answer.status == 403) {
-    return error(Errc::insufficient_permissions, said + (had_token ? ": the token has no access; a gated model needs its licence accepted on its page first"
-                                                                   : ": no such repository, or it is private or gated (then set HF_TOKEN)"));
+    return error(
+        Errc::insufficient_permissions,
+        said + (had_token ? ": the token has no access; a gated model needs its licence accepted on its page first"
+                          : ": no such repository, or it is private or gated (then set HF_TOKEN)"));
   }
   if (answer.status == 404) return error(Errc::not_found, said + ": there is no such file, repository or revision");
   return error(Errc::io, said);

@@ -28,7 +28,8 @@ std::string part(CURLU* url, CURLUPart what, unsigned flags = 0) {
 }
 
 std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  std::ranges::transform(text, text.begin(),
+                         [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
   return text;
 }
 
@@ -40,7 +41,9 @@ bool is_redirect(long status) {
 Result<std::string> next_hop(const std::string& from, const HttpAnswer& answer) {
   const std::string to = resolve_url(from, answer.header("location"));
   if (to.empty()) return error(Errc::io, from + ": redirects to nowhere");
-  if (is_loopback(to) && !is_loopback(from)) return error(Errc::io, from + ": redirects to this machine, which is refused");
+  if (is_loopback(to) && !is_loopback(from)) {
+    return error(Errc::io, from + ": redirects to this machine, which is refused");
+  }
   return to;
 }
 
@@ -57,7 +60,8 @@ std::string HttpAnswer::header(const std::string& name) const {
 
 std::string origin_of(const std::string& url) {
   const UrlHandle handle = parse(url);
-  const std::string scheme = lower(part(handle.get(), CURLUPART_SCHEME)), host = lower(part(handle.get(), CURLUPART_HOST));
+  const std::string scheme = lower(part(handle.get(), CURLUPART_SCHEME)),
+                    host = lower(part(handle.get(), CURLUPART_HOST));
   if ((scheme != "http" && scheme != "https") || host.empty()) return "";
   return scheme + "://" + host + ":" + part(handle.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT);
 }
@@ -84,7 +88,8 @@ std::string url_encode(std::string_view text) {
   std::string out;
   for (const char c : text) {
     const auto u = static_cast<unsigned char>(c);
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~') {
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+        c == '_' || c == '~') {
       out += c;
     } else {
       out += {'%', kHex[u >> 4], kHex[u & 15]};
@@ -140,7 +145,8 @@ struct Fetcher::Call {
   }
 };
 
-Fetcher::Fetcher(std::string endpoint, std::string token) : endpoint_origin_(origin_of(endpoint)), token_(std::move(token)) {
+Fetcher::Fetcher(std::string endpoint, std::string token)
+    : endpoint_origin_(origin_of(endpoint)), token_(std::move(token)) {
   static std::once_flag once;
   std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
 }
@@ -190,7 +196,9 @@ Result<HttpAnswer> Fetcher::once(const std::string& url, Call& call) {
   call.answer.url = url;
   const CURLcode code = curl_easy_perform(c);
   curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &call.answer.status);
-  if (call.body_too_large) return error(Errc::io, url + ": the answer is larger than " + std::to_string(call.body_bytes_max) + " bytes");
+  if (call.body_too_large) {
+    return error(Errc::io, url + ": the answer is larger than " + std::to_string(call.body_bytes_max) + " bytes");
+  }
   if (call.stopped) return error(Errc::cancelled, url + ": stopped");
   if (code != CURLE_OK) {
     return error(Errc::io, url + ": " + (reason[0] != '\0' ? reason : curl_easy_strerror(code)));
@@ -226,7 +234,8 @@ Result<HttpAnswer> Fetcher::text(const std::string& url, std::size_t bytes_max) 
   return too_many_redirects(url);
 }
 
-Result<HttpAnswer> Fetcher::download(const std::string& url, const std::vector<std::string>& headers, const Sink& sink) {
+Result<HttpAnswer> Fetcher::download(const std::string& url, const std::vector<std::string>& headers,
+                                     const Sink& sink) {
   std::string at = url;
   for (int hop = 0; hop <= kRedirectsMax; ++hop) {
     Call call;

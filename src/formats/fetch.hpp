@@ -36,8 +36,8 @@ class Fetcher {
     std::function<bool(std::string_view)> data;          // false: stop (disk full, cancelled)
     std::function<bool()> alive;                         // asked about once a second also while nothing arrives
   };
-  // GET into `sink`. An answer that is no 2xx comes back with its status and no body. Error io: the connection failed or
-  // broke (the sink keeps what it got), or the sink said stop.
+  // GET into `sink`. An answer that is no 2xx comes back with its status and no body. Error io: the connection failed
+  // or broke (the sink keeps what it got), or the sink said stop.
   Result<HttpAnswer> download(const std::string& url, const std::vector<std::string>& headers, const Sink& sink);
 
  private:

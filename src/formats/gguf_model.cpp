@@ -72,7 +72,7 @@ void read_rope(Keys& keys, const std::string& arch, ModelConfig& c) {
   const std::string at = arch + ".rope.";
   c.rope_base = keys.number(at + "freq_base").value_or(10000.0f);
   c.rope_dims = keys.integer(at + "dimension_count").value_or(c.head_dim);
-  c.rope_interleaved = arch == "llama";              // its q and k rows were permuted at conversion; the others' were not
+  c.rope_interleaved = arch == "llama";  // its q and k rows were permuted at conversion; the others' were not
   c.rope_scaling = keys.text(at + "scaling.type").value_or("none");
   c.rope_factor = keys.number(at + "scaling.factor").value_or(keys.number(at + "scale_linear").value_or(1.0f));
   if (c.rope_factor == 0) c.rope_factor = 1;         // "not set" in some converters
@@ -130,8 +130,9 @@ ModelConfig read_config(Keys& keys) {
 
 // Spellings that end a turn or a text in the families served here. Files often name only one of them as eos.
 bool ends_generation(std::string_view spelling) {
-  static constexpr std::array<std::string_view, 9> kEnds = {
-      "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>", "<EOT>"};
+  static constexpr std::array<std::string_view, 9> kEnds = {"<|im_end|>",      "<|eot_id|>",    "<|eom_id|>",
+                                                            "<|end_of_text|>", "<|endoftext|>", "<|end|>",
+                                                            "<end_of_turn>",   "</s>",          "<EOT>"};
   return std::ranges::find(kEnds, spelling) != kEnds.end();
 }
 
@@ -195,9 +196,10 @@ TokenizerData read_tokenizer(Keys& keys) {
 
 // "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; names without a counterpart stay as they are.
 std::string hugging_face_name(const std::string& name) {
-  static const std::map<std::string, std::string, std::less<>> kWhole = {{"token_embd.weight", "model.embed_tokens.weight"},
-                                                                         {"output_norm.weight", "model.norm.weight"},
-                                                                         {"output.weight", "lm_head.weight"}};
+  static const std::map<std::string, std::string, std::less<>> kWhole = {
+      {"token_embd.weight", "model.embed_tokens.weight"},
+      {"output_norm.weight", "model.norm.weight"},
+      {"output.weight", "lm_head.weight"}};
   static const std::map<std::string, std::string, std::less<>> kInLayer = {
       {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
       {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
@@ -229,7 +231,9 @@ Result<ModelData> read_gguf(std::shared_ptr<const ByteSource> source) {
   if (keys.failed()) return keys.failure();
   for (const TensorView& tensor : file->tensors()) {
     if (tensor.name == "rope_freqs.weight") {
-      if (tensor.type != TensorType::f32) return error(Errc::bad_file, model.path + ": tensor 'rope_freqs.weight' is not F32");
+      if (tensor.type != TensorType::f32) {
+        return error(Errc::bad_file, model.path + ": tensor 'rope_freqs.weight' is not F32");
+      }
       model.config.rope_factors.resize(static_cast<std::size_t>(tensor.elements()));
       dequantize(tensor.type, tensor.bytes, model.config.rope_factors);
       continue;
@@ -238,13 +242,18 @@ Result<ModelData> read_gguf(std::shared_ptr<const ByteSource> source) {
     named.name = hugging_face_name(tensor.name);
     const std::string key = named.name;
     if (!model.tensors.emplace(key, std::move(named)).second) {
-      return error(Errc::bad_file, model.path + ": tensors " + shown(tensor.name) + " and " + shown(key) + " are the same");
+      return error(Errc::bad_file,
+                   model.path + ": tensors " + shown(tensor.name) + " and " + shown(key) + " are the same");
     }
   }
   const auto embedding = model.tensors.find("model.embed_tokens.weight");
-  if (embedding == model.tensors.end()) return error(Errc::bad_file, model.path + ": tensor 'token_embd.weight' is missing");
+  if (embedding == model.tensors.end()) {
+    return error(Errc::bad_file, model.path + ": tensor 'token_embd.weight' is missing");
+  }
   const std::int64_t vocab = embedding->second.rows();
-  if (vocab > 1 << 26) return error(Errc::bad_file, model.path + ": tensor 'token_embd.weight' has " + std::to_string(vocab) + " rows");
+  if (vocab > 1 << 26) {
+    return error(Errc::bad_file, model.path + ": tensor 'token_embd.weight' has " + std::to_string(vocab) + " rows");
+  }
   model.config.vocab = static_cast<std::int32_t>(vocab);
   model.config.tied_embeddings = !model.tensors.contains("lm_head.weight");
   if (auto ok = check(model.path, model); !ok) return ok.error();

@@ -99,8 +99,8 @@ class Cursor {
   const std::byte* take(std::uint64_t count, const std::string& what) {
     if (failed()) return nullptr;
     if (count > left()) {
-      fail("the file ends inside " + what + " (" + std::to_string(count) + " bytes needed at offset " + std::to_string(at_) +
-           ", " + std::to_string(left()) + " left)");
+      fail("the file ends inside " + what + " (" + std::to_string(count) + " bytes needed at offset " +
+           std::to_string(at_) + ", " + std::to_string(left()) + " left)");
       return nullptr;
     }
     const std::byte* p = bytes_.data() + at_;
@@ -116,7 +116,8 @@ class Cursor {
     const auto length = number<std::uint64_t>("the length of " + what);
     if (failed()) return {};
     if (length > bytes_max) {
-      fail(what + " claims " + std::to_string(length) + " bytes; at most " + std::to_string(bytes_max) + " are allowed");
+      fail(what + " claims " + std::to_string(length) + " bytes; at most " + std::to_string(bytes_max) +
+           " are allowed");
       return {};
     }
     const std::byte* p = take(length, what);
@@ -133,7 +134,9 @@ class Cursor {
       if (a.count > left() / sizeof(std::uint64_t)) {
         fail(what + " claims " + std::to_string(a.count) + " strings, more than the rest of the file can hold");
       }
-      for (std::uint64_t i = 0; i < a.count && !failed(); ++i) text(left(), "string " + std::to_string(i) + " of " + what);
+      for (std::uint64_t i = 0; i < a.count && !failed(); ++i) {
+        text(left(), "string " + std::to_string(i) + " of " + what);
+      }
     } else if (width(a.type) == 0) {
       fail(what + " is an array of type " + std::to_string(a.type) + ", which this reader does not know");
     } else if (a.count > left() / width(a.type)) {
@@ -164,7 +167,9 @@ class Cursor {
         if (b > 1) fail(what + " is a boolean with the value " + std::to_string(b));
         return b == 1;
       }
-      default: fail(what + " has value type " + std::to_string(type) + ", which this reader does not know"); return false;
+      default:
+        fail(what + " has value type " + std::to_string(type) + ", which this reader does not know");
+        return false;
     }
   }
 
@@ -195,11 +200,13 @@ TensorInfo read_tensor_info(Cursor& in, std::uint64_t index) {
     const auto size = in.number<std::uint64_t>("the shape of " + what);
     if (in.failed()) return info;
     if (size == 0 || size > std::numeric_limits<std::int64_t>::max() / elements) {
-      in.fail(what + " has a dimension of " + std::to_string(size) + (size == 0 ? "" : ": more elements than 63 bits count"));
+      in.fail(what + " has a dimension of " + std::to_string(size) +
+              (size == 0 ? "" : ": more elements than 63 bits count"));
       return info;
     }
     elements *= size;
-    info.view.shape.insert(info.view.shape.begin(), static_cast<std::int64_t>(size));   // the file has the innermost first
+    info.view.shape.insert(info.view.shape.begin(),
+                           static_cast<std::int64_t>(size));  // the file has the innermost first
   }
   const auto type = in.number<std::uint32_t>("the type of " + what);
   info.offset = in.number<std::uint64_t>("the offset of " + what);
@@ -264,8 +271,8 @@ Result<GgufContainer> GgufContainer::read(const std::string& file, std::span<con
   if (!alignment) return alignment.error();
   const auto align = static_cast<std::uint64_t>(alignment->value_or(kAlignmentDefault));
   if (align < 8 || align > kAlignmentMax || !std::has_single_bit(align)) {
-    return error(Errc::bad_file, file + ": general.alignment is " + std::to_string(align) + "; a power of two from 8 to " +
-                                     std::to_string(kAlignmentMax) + " is needed");
+    return error(Errc::bad_file, file + ": general.alignment is " + std::to_string(align) +
+                                     "; a power of two from 8 to " + std::to_string(kAlignmentMax) + " is needed");
   }
   const std::uint64_t data_begin = std::min<std::uint64_t>((in.at() + align - 1) / align * align, bytes.size());
   const std::uint64_t data_bytes = bytes.size() - data_begin;
@@ -276,9 +283,9 @@ Result<GgufContainer> GgufContainer::read(const std::string& file, std::span<con
                                        std::to_string(align));
     }
     if (info.offset > data_bytes || info.size > data_bytes - info.offset) {
-      return error(Errc::bad_file, what + " needs bytes " + std::to_string(info.offset) + "+" + std::to_string(info.size) +
-                                       " of the data section, which has " + std::to_string(data_bytes) +
-                                       ": the file is truncated or lies about its size");
+      return error(Errc::bad_file, what + " needs bytes " + std::to_string(info.offset) + "+" +
+                                       std::to_string(info.size) + " of the data section, which has " +
+                                       std::to_string(data_bytes) + ": the file is truncated or lies about its size");
     }
     info.view.bytes = bytes.subspan(data_begin + info.offset, info.size);
     out.tensors_.push_back(std::move(info.view));

@@ -29,11 +29,13 @@ class GgufContainer {
   static Result<GgufContainer> read(const std::string& file, std::span<const std::byte> bytes);
 
   const GgufValue* find(std::string_view key) const;
-  const std::vector<TensorView>& tensors() const { return tensors_; }   // names as in the file, outermost dimension first
+  const std::vector<TensorView>& tensors() const {
+    return tensors_;
+  }  // names as in the file, outermost dimension first
   const std::string& file() const { return file_; }
 
-  // The value of `key` in the type asked for; nullopt when the key is absent, an error (naming file and key) when it has
-  // another type or does not fit.
+  // The value of `key` in the type asked for; nullopt when the key is absent, an error (naming file and key) when it
+  // has another type or does not fit.
   Result<std::optional<std::int64_t>> integer(std::string_view key) const;
   Result<std::optional<double>> number(std::string_view key) const;
   Result<std::optional<bool>> boolean(std::string_view key) const;

@@ -104,7 +104,8 @@ void read_rope(const std::string& file, const Json& config, ModelConfig& c, std:
     return rope.number("factor", 1);
   };
   const auto original_context = [&] {
-    return whole.integer("original_max_position_embeddings", rope.integer("original_max_position_embeddings", c.context));
+    return whole.integer("original_max_position_embeddings",
+                         rope.integer("original_max_position_embeddings", c.context));
   };
   if (type == "default") return;
   if (type == "linear") {
@@ -119,7 +120,8 @@ void read_rope(const std::string& file, const Json& config, ModelConfig& c, std:
   } else if (type == "yarn") {
     c.rope_scaling = type;
     c.rope_original_context = original_context();
-    c.rope_factor = rope.number("factor", static_cast<float>(c.context) / static_cast<float>(std::max(1, c.rope_original_context)));
+    c.rope_factor =
+        rope.number("factor", static_cast<float>(c.context) / static_cast<float>(std::max(1, c.rope_original_context)));
     c.rope_beta_fast = rope.number("beta_fast", 32);
     c.rope_beta_slow = rope.number("beta_slow", 1);
     const float mscale = rope.number("mscale", 0), all = rope.number("mscale_all_dim", 0);
@@ -145,7 +147,8 @@ void read_window(Object& o, ModelConfig& c) {
   }
   if (sliding == 0) return;
   if (sliding != c.layers) {
-    o.fail("a sliding window in " + std::to_string(sliding) + " of " + std::to_string(c.layers) + " layers is not supported");
+    o.fail("a sliding window in " + std::to_string(sliding) + " of " + std::to_string(c.layers) +
+           " layers is not supported");
   }
   c.sliding_window = window;
 }
@@ -158,14 +161,18 @@ Result<ModelConfig> read_hf_config(const std::string& file, const Json& config) 
   std::optional<Error> failure;
   Object o(file, config, failure);
   c.architecture = architecture_of(config);
-  if (c.architecture != "llama" && c.architecture != "mistral" && c.architecture != "qwen2" && c.architecture != "qwen3") {
-    return error(Errc::bad_file, file + ": " + (c.architecture.empty() ? std::string("names no model_type")
-                                                                       : "architecture " + shown(c.architecture) + " is not supported") +
-                                     " (llama, mistral, qwen2 and qwen3 are)");
+  if (c.architecture != "llama" && c.architecture != "mistral" && c.architecture != "qwen2" &&
+      c.architecture != "qwen3") {
+    return error(Errc::bad_file,
+                 file + ": " +
+                     (c.architecture.empty() ? std::string("names no model_type")
+                                             : "architecture " + shown(c.architecture) + " is not supported") +
+                     " (llama, mistral, qwen2 and qwen3 are)");
   }
   if (const Json* q = o.find("quantization_config"); q != nullptr) {
     const auto method = q->is_object() ? q->value("quant_method", Json("unknown")) : Json("unknown");
-    return error(Errc::bad_file, file + ": weights quantised as " + shown(method.is_string() ? method.get<std::string>() : "unknown") +
+    return error(Errc::bad_file, file + ": weights quantised as " +
+                                     shown(method.is_string() ? method.get<std::string>() : "unknown") +
                                      " are not supported; take the original weights or a GGUF file");
   }
   c.name = o.text("_name_or_path", "");

@@ -1,6 +1,6 @@
 #pragma once
-// config.json of a Hugging Face folder as ModelConfig, in the spellings of transformers 4 (rope_theta, rope_scaling) and
-// 5 (rope_parameters). What cannot be served is an error that says so, never a silent approximation.
+// config.json of a Hugging Face folder as ModelConfig, in the spellings of transformers 4 (rope_theta, rope_scaling)
+// and 5 (rope_parameters). What cannot be served is an error that says so, never a silent approximation.
 #include <string>
 
 #include "formats/json.hpp"

@@ -97,12 +97,17 @@ Result<Shards> find_shards(Folder& folder) {
     return shards;
   }
   std::string what = files.empty() ? "has no safetensors file" : "has several safetensors files and no " + index_name;
-  if (files.empty() && !folder.names(".bin").empty()) what += "; pickled weights (.bin) are never read, convert them first";
-  if (const auto ggufs = folder.names(".gguf"); files.empty() && !ggufs.empty()) what += "; name the GGUF file itself: " + ggufs.front();
+  if (files.empty() && !folder.names(".bin").empty()) {
+    what += "; pickled weights (.bin) are never read, convert them first";
+  }
+  if (const auto ggufs = folder.names(".gguf"); files.empty() && !ggufs.empty()) {
+    what += "; name the GGUF file itself: " + ggufs.front();
+  }
   return error(Errc::bad_file, folder.path() + ": " + what);
 }
 
-Result<> read_weights(Folder& folder, ModelData& model, std::map<std::string, std::shared_ptr<const ByteSource>>& opened) {
+Result<> read_weights(Folder& folder, ModelData& model,
+                      std::map<std::string, std::shared_ptr<const ByteSource>>& opened) {
   auto shards = find_shards(folder);
   if (!shards) return shards.error();
   for (const auto& [name, wanted] : shards->tensors_of) {
@@ -114,7 +119,8 @@ Result<> read_weights(Folder& folder, ModelData& model, std::map<std::string, st
     if (!tensors) return tensors.error();
     for (const std::string& tensor : wanted) {
       if (!tensors->contains(tensor)) {
-        return error(Errc::bad_file, folder.file(name) + ": tensor " + shown(tensor) + " is missing; the index says it is here");
+        return error(Errc::bad_file,
+                     folder.file(name) + ": tensor " + shown(tensor) + " is missing; the index says it is here");
       }
     }
     for (auto& [tensor, view] : *tensors) {
@@ -128,7 +134,9 @@ Result<> read_weights(Folder& folder, ModelData& model, std::map<std::string, st
 // "</s>" or {"content": "</s>", ...}; "" for anything else.
 std::string token_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_object() && value.contains("content") && value["content"].is_string()) return value["content"].get<std::string>();
+  if (value.is_object() && value.contains("content") && value["content"].is_string()) {
+    return value["content"].get<std::string>();
+  }
   return "";
 }
 
@@ -154,12 +162,14 @@ Result<std::string> chat_template(Folder& folder, const Json& tokenizer_config) 
   if (it->is_string()) return it->get<std::string>();
   if (it->is_array()) {                                           // [{"name": "default", "template": ...}, ...]
     for (const Json& entry : *it) {
-      if (entry.is_object() && entry.value("name", Json()) == "default" && entry.contains("template") && entry["template"].is_string()) {
+      if (entry.is_object() && entry.value("name", Json()) == "default" && entry.contains("template") &&
+          entry["template"].is_string()) {
         return entry["template"].get<std::string>();
       }
     }
   }
-  return error(Errc::bad_file, folder.file("tokenizer_config.json") + ": chat_template is neither text nor a list with a 'default'");
+  return error(Errc::bad_file,
+               folder.file("tokenizer_config.json") + ": chat_template is neither text nor a list with a 'default'");
 }
 
 // The id of a special token's spelling, from tokenizer.json's added tokens.
@@ -181,13 +191,16 @@ Result<> read_tokenizer(Folder& folder, const Json& config, ModelData& model) {
   auto text = folder.text("tokenizer.json", kTokenizerBytesMax);
   if (!text) return text.error();
   if (!*text) {
-    return error(Errc::bad_file, folder.path() + ": has no tokenizer.json (a tokenizer.model alone is not read; transformers' "
-                                                 "AutoTokenizer.save_pretrained writes the .json)");
+    return error(Errc::bad_file, folder.path() +
+                                     ": has no tokenizer.json (a tokenizer.model alone is not read; transformers' "
+                                     "AutoTokenizer.save_pretrained writes the .json)");
   }
   t.json = std::move(**text);
   auto tokenizer = parse_json(t.json, folder.file("tokenizer.json"), "model");
   if (!tokenizer) return tokenizer.error();
-  if (!(*tokenizer)->is_object()) return error(Errc::bad_file, folder.file("tokenizer.json") + ": is not a JSON object");
+  if (!(*tokenizer)->is_object()) {
+    return error(Errc::bad_file, folder.file("tokenizer.json") + ": is not a JSON object");
+  }
 
   auto settings = folder.json("tokenizer_config.json");
   if (!settings) return settings.error();
@@ -198,7 +211,9 @@ Result<> read_tokenizer(Folder& folder, const Json& config, ModelData& model) {
     if (!*source) continue;
     for (const auto& [key, value] : (*source)->items()) {
       if (!key.ends_with("_token")) continue;
-      if (std::string spelling = token_text(value); !spelling.empty()) t.special_strings.emplace(key, std::move(spelling));
+      if (std::string spelling = token_text(value); !spelling.empty()) {
+        t.special_strings.emplace(key, std::move(spelling));
+      }
     }
   }
   const auto flag = [&](const char* key) -> std::optional<bool> {
@@ -247,7 +262,8 @@ Result<ModelData> read_hugging_face(const std::string& path) {
   if (!config) return config.error();
   if (!*config) {
     const auto ggufs = folder.names(".gguf");
-    return error(Errc::bad_file, clean + ": has no config.json" + (ggufs.empty() ? "" : "; name the GGUF file itself: " + ggufs.front()));
+    return error(Errc::bad_file, clean + ": has no config.json" +
+                                     (ggufs.empty() ? "" : "; name the GGUF file itself: " + ggufs.front()));
   }
   auto read = read_hf_config(folder.file("config.json"), **config);
   if (!read) return read.error();

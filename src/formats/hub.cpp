@@ -51,10 +51,12 @@ HubEnvironment HubEnvironment::from_environment() {
   HubEnvironment e;
   if (const std::string v = variable("HF_ENDPOINT"); !v.empty()) e.endpoint = v;
   while (e.endpoint.ends_with('/')) e.endpoint.pop_back();
-  const std::string cache_home = variable("XDG_CACHE_HOME").empty() ? variable("HOME") + "/.cache" : variable("XDG_CACHE_HOME");
+  const std::string cache_home =
+      variable("XDG_CACHE_HOME").empty() ? variable("HOME") + "/.cache" : variable("XDG_CACHE_HOME");
   const std::string home = variable("HF_HOME").empty() ? cache_home + "/huggingface" : variable("HF_HOME");
   e.cache = variable("HF_HUB_CACHE").empty() ? home + "/hub" : variable("HF_HUB_CACHE");
-  e.downloads = (variable("TOKENWORKS_CACHE").empty() ? cache_home + "/tokenworks" : variable("TOKENWORKS_CACHE")) + "/models";
+  e.downloads =
+      (variable("TOKENWORKS_CACHE").empty() ? cache_home + "/tokenworks" : variable("TOKENWORKS_CACHE")) + "/models";
   e.token = variable("HF_TOKEN");
   if (e.token.empty()) {
     std::ifstream in(variable("HF_TOKEN_PATH").empty() ? home + "/token" : variable("HF_TOKEN_PATH"));
@@ -69,7 +71,8 @@ HubEnvironment HubEnvironment::from_environment() {
 
 Result<HubSource> parse_hub_source(const std::string& text) {
   const auto refuse = [&](const std::string& why) {
-    return error(Errc::invalid_request, shown(text) + " " + why + "; write hf:org/repo, hf:org/repo@revision or hf:org/repo:file.gguf");
+    return error(Errc::invalid_request,
+                 shown(text) + " " + why + "; write hf:org/repo, hf:org/repo@revision or hf:org/repo:file.gguf");
   };
   std::string rest = text.starts_with("hf:") ? text.substr(3) : text;
   HubSource source;
@@ -87,7 +90,8 @@ Result<HubSource> parse_hub_source(const std::string& text) {
   const std::size_t slash = rest.find('/');
   const std::string first = rest.substr(0, slash), second = slash == std::string::npos ? first : rest.substr(slash + 1);
   const auto is_name = [](const std::string& s) {
-    return all_of(s, kNameCharacters) && !s.starts_with('.') && s.size() <= 96 && s.find("--") == std::string::npos && s.find("..") == std::string::npos;
+    return all_of(s, kNameCharacters) && !s.starts_with('.') && s.size() <= 96 && s.find("--") == std::string::npos &&
+           s.find("..") == std::string::npos;
   };
   if (!is_name(first) || !is_name(second)) return refuse("is not a repository of the Hub");
   return source;
@@ -110,13 +114,15 @@ bool is_plain_path(const std::string& path) {
 Error Hub::refused(const HubSource& source, const HttpAnswer& answer) const {
   Error e = refusal(answer, !environment_.token.empty());
   if (e.code == Errc::not_found) {
-    e.message += " (" + source.repository + " at revision " + source.revision + (source.file.empty() ? ")" : ", file " + source.file + ")");
+    e.message += " (" + source.repository + " at revision " + source.revision +
+                 (source.file.empty() ? ")" : ", file " + source.file + ")");
   }
   return e;
 }
 
 Result<Hub::Listing> Hub::list(const HubSource& source) {
-  const std::string url = environment_.endpoint + "/api/models/" + encoded_path(source.repository) + "/revision/" + url_encode(source.revision);
+  const std::string url = environment_.endpoint + "/api/models/" + encoded_path(source.repository) + "/revision/" +
+                          url_encode(source.revision);
   auto answer = fetcher_.text(url, kListingBytesMax);
   if (!answer) return answer.error();
   if (answer->status != 200) return refused(source, *answer);
@@ -126,7 +132,8 @@ Result<Hub::Listing> Hub::list(const HubSource& source) {
   Listing out;
   const auto sha = j.is_object() ? j.find("sha") : j.end();
   const auto siblings = j.is_object() ? j.find("siblings") : j.end();
-  if (sha == j.end() || siblings == j.end() || !sha->is_string() || !siblings->is_array() || !is_commit(sha->get<std::string>())) {
+  if (sha == j.end() || siblings == j.end() || !sha->is_string() || !siblings->is_array() ||
+      !is_commit(sha->get<std::string>())) {
     return error(Errc::io, url + ": the answer is not a Hub listing (is HF_ENDPOINT right?)");
   }
   out.commit = sha->get<std::string>();
@@ -139,7 +146,8 @@ Result<Hub::Listing> Hub::list(const HubSource& source) {
 
 Result<HubFile> Hub::look_up(const HubSource& source, const std::string& revision, const std::string& file) {
   HubFile out;
-  out.url = environment_.endpoint + "/" + encoded_path(source.repository) + "/resolve/" + url_encode(revision) + "/" + encoded_path(file);
+  out.url = environment_.endpoint + "/" + encoded_path(source.repository) + "/resolve/" + url_encode(revision) + "/" +
+            encoded_path(file);
   auto answer = fetcher_.head(out.url);
   if (!answer) return answer.error();
   if (answer->status / 100 != 2 && answer->status / 100 != 3) {
@@ -150,10 +158,14 @@ Result<HubFile> Hub::look_up(const HubSource& source, const std::string& revisio
   out.commit = answer->header("x-repo-commit");
   const std::string linked = answer->header("x-linked-etag"), size = answer->header("x-linked-size");
   out.etag = unquoted(linked.empty() ? answer->header("etag") : linked);
-  const std::string length = !size.empty() ? size : linked.empty() && answer->status / 100 == 2 ? answer->header("content-length") : "";
+  const std::string length = !size.empty()                                 ? size
+                             : linked.empty() && answer->status / 100 == 2 ? answer->header("content-length")
+                                                                           : "";
   if (all_of(length, "0123456789") && length.size() < 19) out.size = std::stoull(length);
-  if (!is_commit(out.commit) || !all_of(out.etag, kNameCharacters) || out.etag.starts_with('.') || out.etag.size() > 128) {
-    return error(Errc::io, out.url + ": the answer has no X-Repo-Commit and ETag as the Hub sends them (is HF_ENDPOINT right?)");
+  if (!is_commit(out.commit) || !all_of(out.etag, kNameCharacters) || out.etag.starts_with('.') ||
+      out.etag.size() > 128) {
+    return error(Errc::io,
+                 out.url + ": the answer has no X-Repo-Commit and ETag as the Hub sends them (is HF_ENDPOINT right?)");
   }
   return out;
 }
@@ -170,8 +182,8 @@ Result<std::vector<std::string>> model_files(const HubSource& source, const std:
   const std::string where = "hf:" + source.repository + ": ";
   if (has("config.json") && !ending(".safetensors", true).empty()) {
     std::vector<std::string> files = {"config.json"};
-    for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                             "chat_template.jinja"}) {
+    for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                             "special_tokens_map.json", "chat_template.jinja"}) {
       if (has(name)) files.push_back(name);
     }
     if (has("model.safetensors.index.json")) {
@@ -187,9 +199,13 @@ Result<std::vector<std::string>> model_files(const HubSource& source, const std:
   }
   const auto ggufs = ending(".gguf", false);
   if (ggufs.size() == 1) return ggufs;
-  if (ggufs.empty()) return error(Errc::invalid_request, where + "has neither a GGUF file nor config.json with safetensors");
+  if (ggufs.empty()) {
+    return error(Errc::invalid_request, where + "has neither a GGUF file nor config.json with safetensors");
+  }
   std::string names;
-  for (std::size_t i = 0; i < std::min<std::size_t>(ggufs.size(), 40); ++i) names += "\n  hf:" + source.repository + ":" + ggufs[i];
+  for (std::size_t i = 0; i < std::min<std::size_t>(ggufs.size(), 40); ++i) {
+    names += "\n  hf:" + source.repository + ":" + ggufs[i];
+  }
   return error(Errc::invalid_request, where + "has several GGUF files; name one of them:" + names);
 }
 

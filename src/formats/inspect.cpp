@@ -78,8 +78,8 @@ MemoryNeed memory_need(const ModelFile& file) {
   }
   const ModelConfig& c = file.config();
   constexpr std::uint64_t kKeysAndValues = 2, kBf16Bytes = 2;
-  need.kv_per_token = kKeysAndValues * kBf16Bytes * static_cast<std::uint64_t>(c.layers) * static_cast<std::uint64_t>(c.kv_heads) *
-                      static_cast<std::uint64_t>(c.head_dim);
+  need.kv_per_token = kKeysAndValues * kBf16Bytes * static_cast<std::uint64_t>(c.layers) *
+                      static_cast<std::uint64_t>(c.kv_heads) * static_cast<std::uint64_t>(c.head_dim);
   need.kv_full_context = need.kv_per_token * static_cast<std::uint64_t>(c.context);
   return need;
 }
@@ -89,9 +89,11 @@ std::string inspect_text(const ModelFile& file, const Digest* digest, bool all_t
   const TokenizerData& t = file.tokenizer();
   const MemoryNeed need = memory_need(file);
   std::string out;
-  const auto line = [&](const char* label, const std::string& value) { out += fmt::format("{:<15}{}\n", label, value); };
-  line("file", fmt::format("{} ({}, {} in {} file{})", file.path(), file.format(), format_bytes(file_bytes(file)), file.sources().size(),
-                           file.sources().size() == 1 ? "" : "s"));
+  const auto line = [&](const char* label, const std::string& value) {
+    out += fmt::format("{:<15}{}\n", label, value);
+  };
+  line("file", fmt::format("{} ({}, {} in {} file{})", file.path(), file.format(), format_bytes(file_bytes(file)),
+                           file.sources().size(), file.sources().size() == 1 ? "" : "s"));
   if (!c.name.empty()) line("name", visible(c.name));
   line("architecture", c.architecture);
   line("parameters", count(need.parameters));
@@ -104,8 +106,10 @@ std::string inspect_text(const ModelFile& file, const Digest* digest, bool all_t
   std::string tokenizer = name(t.kind);
   if (!t.pre.empty()) tokenizer += " (" + visible(t.pre) + ")";
   if (!t.tokens.empty()) tokenizer += fmt::format(", {} tokens", t.tokens.size());
-  line("tokenizer", tokenizer + fmt::format(", stops at {}", t.stop.empty() ? "nothing" : fmt::format("{}", fmt::join(t.stop, ", "))));
-  line("chat template", t.chat_template.empty() ? "none: the default (ChatML) is used" : fmt::format("yes, {} characters", t.chat_template.size()));
+  line("tokenizer", tokenizer + fmt::format(", stops at {}",
+                                            t.stop.empty() ? "nothing" : fmt::format("{}", fmt::join(t.stop, ", "))));
+  line("chat template", t.chat_template.empty() ? "none: the default (ChatML) is used"
+                                                : fmt::format("yes, {} characters", t.chat_template.size()));
   for (const auto& [type, sum] : by_type(file)) {
     line("tensors", fmt::format("{:<5}{:>5}  {:>8}", formats::name(type), sum.tensors, format_bytes(sum.bytes)));
   }
@@ -114,7 +118,8 @@ std::string inspect_text(const ModelFile& file, const Digest* digest, bool all_t
   if (digest != nullptr) line("digest", hex(*digest));
   if (all_tensors) {
     for (const auto& [key, tensor] : file.tensors()) {
-      out += fmt::format("  {:<56} {:<5} [{}]\n", visible(key), formats::name(tensor.type), fmt::join(tensor.shape, ", "));
+      out +=
+          fmt::format("  {:<56} {:<5} [{}]\n", visible(key), formats::name(tensor.type), fmt::join(tensor.shape, ", "));
     }
   }
   return out;
@@ -154,14 +159,20 @@ std::string inspect_json(const ModelFile& file, const Digest* digest, bool all_t
   j["tokenizer"] = {{"kind", name(t.kind)},  {"pre", t.pre},     {"tokens", t.tokens.size()}, {"bos", id(t.bos)},
                     {"eos", id(t.eos)},      {"stop", t.stop},   {"chat_template", !t.chat_template.empty()}};
   Ordered types = Ordered::object();
-  for (const auto& [type, sum] : by_type(file)) types[formats::name(type)] = {{"tensors", sum.tensors}, {"bytes", sum.bytes}};
+  for (const auto& [type, sum] : by_type(file)) {
+    types[formats::name(type)] = {{"tensors", sum.tensors}, {"bytes", sum.bytes}};
+  }
   j["tensor_types"] = types;
-  j["memory"] = {{"weights", need.weights}, {"kv_per_token", need.kv_per_token}, {"kv_full_context", need.kv_full_context}};
+  j["memory"] = {
+      {"weights", need.weights}, {"kv_per_token", need.kv_per_token}, {"kv_full_context", need.kv_full_context}};
   if (digest != nullptr) j["digest"] = hex(*digest);
   if (all_tensors) {
     Ordered tensors = Ordered::array();
     for (const auto& [key, tensor] : file.tensors()) {
-      tensors.push_back({{"name", key}, {"type", formats::name(tensor.type)}, {"shape", tensor.shape}, {"bytes", tensor.bytes.size()}});
+      tensors.push_back({{"name", key},
+                         {"type", formats::name(tensor.type)},
+                         {"shape", tensor.shape},
+                         {"bytes", tensor.bytes.size()}});
     }
     j["tensors"] = tensors;
   }

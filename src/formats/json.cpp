@@ -79,7 +79,7 @@ class Builder : public nlohmann::json_sax<Json> {
   }
 
   std::string_view skip_;
-  std::vector<Json*> stack_;         // open containers; a container's address is stable while it is the last of its parent
+  std::vector<Json*> stack_;  // open containers; a container's address is stable while it is the last of its parent
   std::string key_;
   int skipped_depth_ = 0;
 };
@@ -98,8 +98,8 @@ Result<std::optional<std::string>> read_text_file(const std::string& path, std::
   auto file = map_file(path);
   if (!file) return file.error();
   if ((*file)->size() > bytes_max) {
-    return error(Errc::bad_file, path + ": " + std::to_string((*file)->size()) + " bytes are more than such a file can need (" +
-                                     std::to_string(bytes_max) + ")");
+    return error(Errc::bad_file, path + ": " + std::to_string((*file)->size()) +
+                                     " bytes are more than such a file can need (" + std::to_string(bytes_max) + ")");
   }
   return std::optional(std::string(reinterpret_cast<const char*>((*file)->data()), (*file)->size()));
 }

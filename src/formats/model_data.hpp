@@ -1,6 +1,6 @@
 #pragma once
-// What both readers fill in, and the checks they share: after `check` an architecture may trust every size in the config
-// and every tensor it asks for.
+// What both readers fill in, and the checks they share: after `check` an architecture may trust every size in the
+// config and every tensor it asks for.
 #include <limits>
 #include <map>
 #include <memory>

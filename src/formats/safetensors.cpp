@@ -44,7 +44,8 @@ Result<TensorView> read_entry(const std::string& what, const std::string& name, 
   for (const Json& d : *shape) {
     if (!d.is_number_unsigned()) return error(Errc::bad_file, what + " has a dimension that is not a whole number");
     const auto size = d.get<std::uint64_t>();
-    if (size > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / 8 / std::max<std::uint64_t>(elements, 1)) {
+    if (size > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / 8 /
+                   std::max<std::uint64_t>(elements, 1)) {
       return error(Errc::bad_file, fmt::format("{} has a dimension of {}: more bytes than 63 bits count", what, size));
     }
     elements *= size;
@@ -66,7 +67,8 @@ Result<TensorView> read_entry(const std::string& what, const std::string& name, 
 }
 
 Result<> check_metadata(const std::string& file, const Json& metadata) {
-  const bool strings = metadata.is_object() && std::ranges::all_of(metadata, [](const Json& v) { return v.is_string(); });
+  const bool strings =
+      metadata.is_object() && std::ranges::all_of(metadata, [](const Json& v) { return v.is_string(); });
   if (!strings) return error(Errc::bad_file, file + ": __metadata__ is not a map of strings");
   return {};
 }
@@ -77,9 +79,15 @@ Result<std::map<std::string, TensorView>> read_safetensors(const std::string& fi
   const auto bad = [&](const std::string& what) { return error(Errc::bad_file, file + ": " + what); };
   std::uint64_t header_bytes = 0;
   if (bytes.size() < sizeof header_bytes) return bad("is shorter than the 8 bytes every safetensors file begins with");
-  for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | std::to_integer<std::uint64_t>(bytes[static_cast<std::size_t>(i)]);
-  if (header_bytes > kHeaderBytesMax) return bad(fmt::format("claims a header of {} bytes; at most {} are allowed", header_bytes, kHeaderBytesMax));
-  if (header_bytes > bytes.size() - 8) return bad(fmt::format("claims a header of {} bytes but has {}: it is truncated", header_bytes, bytes.size() - 8));
+  for (int i = 7; i >= 0; --i) {
+    header_bytes = header_bytes << 8 | std::to_integer<std::uint64_t>(bytes[static_cast<std::size_t>(i)]);
+  }
+  if (header_bytes > kHeaderBytesMax) {
+    return bad(fmt::format("claims a header of {} bytes; at most {} are allowed", header_bytes, kHeaderBytesMax));
+  }
+  if (header_bytes > bytes.size() - 8) {
+    return bad(fmt::format("claims a header of {} bytes but has {}: it is truncated", header_bytes, bytes.size() - 8));
+  }
   const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + 8, header_bytes);
   if (!header.starts_with('{')) return bad("is not a safetensors file: its header does not start with {");
   auto json = parse_json(header, file + ": header");
@@ -98,23 +106,26 @@ Result<std::map<std::string, TensorView>> read_safetensors(const std::string& fi
     auto view = read_entry(file + ": tensor " + shown(name), name, entry, extent);
     if (!view) return view.error();
     if (extent.end > data.size()) {
-      return bad(fmt::format("tensor {} ends at byte {} of {}: the file is truncated or lies about its size", shown(name),
-                             extent.end, data.size()));
+      return bad(fmt::format("tensor {} ends at byte {} of {}: the file is truncated or lies about its size",
+                             shown(name), extent.end, data.size()));
     }
     view->bytes = data.subspan(extent.begin, extent.end - extent.begin);
     extents.push_back(std::move(extent));
     tensors.emplace(name, std::move(*view));
   }
-  std::ranges::sort(extents, [](const Extent& a, const Extent& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::ranges::sort(
+      extents, [](const Extent& a, const Extent& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   std::uint64_t covered = 0;
   for (const Extent& e : extents) {
     if (e.begin != covered) {
-      return bad(fmt::format("tensor {} begins at byte {}, the one before it ends at {}: {}", shown(e.name), e.begin, covered,
-                             e.begin < covered ? "they overlap" : "there is a hole"));
+      return bad(fmt::format("tensor {} begins at byte {}, the one before it ends at {}: {}", shown(e.name), e.begin,
+                             covered, e.begin < covered ? "they overlap" : "there is a hole"));
     }
     covered = e.end;
   }
-  if (covered != data.size()) return bad(fmt::format("has {} bytes of tensors and {} behind its header", covered, data.size()));
+  if (covered != data.size()) {
+    return bad(fmt::format("has {} bytes of tensors and {} behind its header", covered, data.size()));
+  }
   return tensors;
 }
 

@@ -39,7 +39,8 @@ Result<Value> messages_of(const JsonText& json) {
     if (message.dict() == nullptr) return bad_input("messages holds something that is no object", "messages");
     out.push_back(with_reasoning(message));
   }
-  return Value(std::shared_ptr<const jinja::Sequence>(jinja::make_sequence(jinja::Sequence::Kind::list, std::move(out))));
+  return Value(
+      std::shared_ptr<const jinja::Sequence>(jinja::make_sequence(jinja::Sequence::Kind::list, std::move(out))));
 }
 
 class Parsed final : public ChatTemplate {
@@ -56,13 +57,17 @@ class Parsed final : public ChatTemplate {
     if (!input.extra.empty()) {
       const auto extra = jinja::from_json(input.extra.text);
       const jinja::Dict* d = extra ? extra->dict() : nullptr;
-      if (d == nullptr) return bad_input("chat_template_kwargs is not a JSON object, or is nested too deep", "chat_template_kwargs");
+      if (d == nullptr) {
+        return bad_input("chat_template_kwargs is not a JSON object, or is nested too deep", "chat_template_kwargs");
+      }
       for (const auto& [name, value] : d->entries) machine.define(name.text()->bytes(), value);
     }
     Value tools = jinja::None{};                     // none of these three can be replaced by an extra
     if (!input.tools.empty()) {
       const auto parsed = jinja::from_json(input.tools.text);
-      if (!parsed || (parsed->sequence() == nullptr && !parsed->is_none())) return bad_input("tools is not a JSON array, or is nested too deep", "tools");
+      if (!parsed || (parsed->sequence() == nullptr && !parsed->is_none())) {
+        return bad_input("tools is not a JSON array, or is nested too deep", "tools");
+      }
       tools = *parsed;
     }
     auto messages = messages_of(input.messages);
@@ -89,7 +94,9 @@ class Parsed final : public ChatTemplate {
 }  // namespace
 
 Result<std::shared_ptr<const ChatTemplate>> ChatTemplate::parse(const std::string& source) {
-  if (source.size() > jinja::Machine::kTextBytesMax) return error(Errc::bad_file, "chat template: larger than a template can be");
+  if (source.size() > jinja::Machine::kTextBytesMax) {
+    return error(Errc::bad_file, "chat template: larger than a template can be");
+  }
   auto program = jinja::parse(source);
   if (!program) return error(Errc::bad_file, "chat template, " + program.error().message);
   return std::shared_ptr<const ChatTemplate>(std::make_shared<Parsed>(std::move(*program)));

@@ -168,7 +168,9 @@ Value Machine::slice(const Node& node) {
     const Value v = evaluate(*node.items[static_cast<std::size_t>(i)]);
     if (v.is_none() || failed()) continue;
     bounds[i] = v.integer();
-    if (!bounds[i]) return v.is_undefined() ? fail_undefined(v) : fail("the bounds of a slice must be integers or none");
+    if (!bounds[i]) {
+      return v.is_undefined() ? fail_undefined(v) : fail("the bounds of a slice must be integers or none");
+    }
   }
   line_ = node.line;
   if (failed()) return {};
@@ -188,9 +190,11 @@ Value Machine::slice(const Node& node) {
     if (!bound) return otherwise;
     return std::clamp(*bound < 0 ? std::max(*bound, -length - 1) + length : *bound, least, most);
   };
-  const std::int64_t begin = clamped(bounds[0], step < 0 ? most : least), end = clamped(bounds[1], step < 0 ? least : most);
+  const std::int64_t begin = clamped(bounds[0], step < 0 ? most : least),
+                     end = clamped(bounds[1], step < 0 ? least : most);
   if (t != nullptr && step == 1) {
-    return text(begin < end ? t->slice(starts[static_cast<std::size_t>(begin)], starts[static_cast<std::size_t>(end)]) : Text());
+    return text(begin < end ? t->slice(starts[static_cast<std::size_t>(begin)], starts[static_cast<std::size_t>(end)])
+                            : Text());
   }
   Text letters;
   std::vector<Value> items;
@@ -204,7 +208,8 @@ Value Machine::slice(const Node& node) {
     if (step > 0 ? step > end - i : step < end - i) break;             // the next step leaves the range, or overflows
     i += step;
   }
-  return t != nullptr ? text(std::move(letters)) : list(std::move(items), s->kind == Sequence::Kind::tuple ? s->kind : Sequence::Kind::list);
+  return t != nullptr ? text(std::move(letters))
+                      : list(std::move(items), s->kind == Sequence::Kind::tuple ? s->kind : Sequence::Kind::list);
 }
 
 namespace {
@@ -233,7 +238,9 @@ Value integer_operation(Machine& m, const std::string& op, std::int64_t a, std::
   } else if (op == "*") {
     overflow = __builtin_mul_overflow(a, b, &out);
   } else if (op == "**") {
-    if (b < 0) return a == 0 ? m.fail("zero to a negative power") : Value(std::pow(static_cast<double>(a), static_cast<double>(b)));
+    if (b < 0)
+      return a == 0 ? m.fail("zero to a negative power")
+                    : Value(std::pow(static_cast<double>(a), static_cast<double>(b)));
     const auto power = integer_power(a, b);
     overflow = !power;
     out = power.value_or(0);
@@ -263,7 +270,9 @@ Value float_operation(Machine& m, const std::string& op, double a, double b) {
 Value repeat(Machine& m, const Value& sequence, std::int64_t times) {
   times = std::max<std::int64_t>(times, 0);
   if (const Text* t = sequence.text()) {
-    if (!t->empty() && static_cast<std::uint64_t>(times) > Machine::kTextBytesMax / t->size()) return m.fail("a repeated text is too long");
+    if (!t->empty() && static_cast<std::uint64_t>(times) > Machine::kTextBytesMax / t->size()) {
+      return m.fail("a repeated text is too long");
+    }
     Text out;
     for (std::int64_t i = 0; i < times; ++i) out.append(*t);
     return m.text(std::move(out));

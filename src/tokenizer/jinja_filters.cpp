@@ -13,7 +13,9 @@ namespace tokenworks::tokenizer::jinja {
 std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
   std::string digits = strip(Text(std::string(text), true), Side::both).bytes();
   for (std::size_t i = 0; i < digits.size(); ++i) {  // 1_000: an underscore stands between two digits
-    if (digits[i] == '_' && (i == 0 || i + 1 == digits.size() || digits[i + 1] == '_' || !std::isalnum(static_cast<unsigned char>(digits[i - 1])))) return std::nullopt;
+    if (digits[i] == '_' && (i == 0 || i + 1 == digits.size() || digits[i + 1] == '_' ||
+                             !std::isalnum(static_cast<unsigned char>(digits[i - 1]))))
+      return std::nullopt;
   }
   std::erase(digits, '_');
   const bool negative = digits.starts_with('-');
@@ -39,7 +41,9 @@ std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
 
 std::optional<double> parse_float(std::string_view text) {
   std::string digits = strip(Text(std::string(text), true), Side::both).bytes();
-  if (digits.empty() || digits.find_first_of("xXpP") != std::string::npos || digits.find('\0') != std::string::npos) return std::nullopt;
+  if (digits.empty() || digits.find_first_of("xXpP") != std::string::npos || digits.find('\0') != std::string::npos) {
+    return std::nullopt;
+  }
   if (digits.find("(") != std::string::npos) return std::nullopt;          // strtod's nan(...)
   std::erase(digits, '_');
   char* end = nullptr;
@@ -103,7 +107,9 @@ Value do_round(Machine& m, const Value& v, Arguments& arguments) {
   const std::int64_t precision = p.integer(0, 0);
   const Text* named = p.text(1);
   const std::string method = named != nullptr ? named->bytes() : "common";
-  if (method != "common" && method != "ceil" && method != "floor") return m.fail("round: the method must be common, ceil or floor");
+  if (method != "common" && method != "ceil" && method != "floor") {
+    return m.fail("round: the method must be common, ceil or floor");
+  }
   if (v.is_undefined()) return m.fail_undefined(v);
   if (!v.is_number()) return m.fail(std::string("round of a ") + v.type_name());
   if (precision < -300 || precision > 300) return m.fail("round: the precision is out of range");
@@ -166,16 +172,19 @@ Value do_tojson(Machine& m, const Value& v, Arguments& arguments) {
   const Value separators = p.value(2, None{});
   if (!separators.is_none()) {
     const auto parts = m.iterate(separators);
-    if (parts->size() != 2 || (*parts)[0].text() == nullptr || (*parts)[1].text() == nullptr) return m.fail("tojson: the separators must be two texts");
+    if (parts->size() != 2 || (*parts)[0].text() == nullptr || (*parts)[1].text() == nullptr) {
+      return m.fail("tojson: the separators must be two texts");
+    }
     style.item_separator = (*parts)[0].text()->bytes();
     style.key_separator = (*parts)[1].text()->bytes();
   }
   return m.failed() ? Value() : to_json(m, v, style);
 }
 
-constexpr NamedFilter kFilters[] = {{"abs", do_abs},       {"attr", do_attr},     {"count", do_length}, {"d", do_default},
-                                    {"default", do_default}, {"float", do_float}, {"int", do_int},      {"length", do_length},
-                                    {"round", do_round},   {"safe", do_string},   {"string", do_string}, {"tojson", do_tojson}};
+constexpr NamedFilter kFilters[] = {{"abs", do_abs},     {"attr", do_attr},       {"count", do_length},
+                                    {"d", do_default},   {"default", do_default}, {"float", do_float},
+                                    {"int", do_int},     {"length", do_length},   {"round", do_round},
+                                    {"safe", do_string}, {"string", do_string},   {"tojson", do_tojson}};
 
 }  // namespace
 

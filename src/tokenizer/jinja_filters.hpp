@@ -1,5 +1,6 @@
 #pragma once
-// The filters, in two source files by what they work on, as tables that jinja_filters.cpp joins. Private to jinja_*.cpp.
+// The filters, in two source files by what they work on, as tables that jinja_filters.cpp joins. Private to
+// jinja_*.cpp.
 #include <span>
 
 #include "tokenizer/jinja_machine.hpp"

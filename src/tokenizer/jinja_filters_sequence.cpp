@@ -31,7 +31,9 @@ Value do_first(Machine& m, const Value& v, Arguments& a) {
 
 Value do_last(Machine& m, const Value& v, Arguments& a) {
   Parameters p(m, "last", a, {});
-  if (const Sequence* s = v.sequence(); s != nullptr && s->kind == Kind::generator) return m.fail("the last item of a generator is not known");
+  if (const Sequence* s = v.sequence(); s != nullptr && s->kind == Kind::generator) {
+    return m.fail("the last item of a generator is not known");
+  }
   const auto items = m.iterate(v);
   return items->empty() ? m.undefined("there is no last item: the sequence is empty") : items->back();
 }
@@ -75,10 +77,13 @@ Items sorted(Machine& m, Items items, std::vector<Items> keys, bool reversed, bo
   std::vector<std::size_t> other(places.size());
   for (std::size_t width = 1; width < places.size() && !m.failed(); width *= 2) {
     for (std::size_t begin = 0; begin < places.size(); begin += 2 * width) {
-      const std::size_t middle = std::min(begin + width, places.size()), end = std::min(begin + 2 * width, places.size());
+      const std::size_t middle = std::min(begin + width, places.size()),
+                        end = std::min(begin + 2 * width, places.size());
       std::size_t left = begin, right = middle, to = begin;
       while (left < middle || right < end) {
-        const bool take_right = left == middle || (right < end && (reversed ? before(places[left], places[right]) : before(places[right], places[left])));
+        const bool take_right =
+            left == middle ||
+            (right < end && (reversed ? before(places[left], places[right]) : before(places[right], places[left])));
         other[to++] = take_right ? places[right++] : places[left++];
       }
     }
@@ -113,7 +118,9 @@ Value do_dictsort(Machine& m, const Value& v, Arguments& a) {
   const Text* by = p.text(1);
   const bool by_value = by != nullptr && by->bytes() == "value";
   if (by != nullptr && !by_value && by->bytes() != "key") return m.fail("dictsort sorts by 'key' or 'value'");
-  if (v.dict() == nullptr) return v.is_undefined() ? m.fail_undefined(v) : m.fail(std::string("dictsort of a ") + v.type_name());
+  if (v.dict() == nullptr) {
+    return v.is_undefined() ? m.fail_undefined(v) : m.fail(std::string("dictsort of a ") + v.type_name());
+  }
   Items items;
   std::vector<Items> keys;
   for (const auto& [key, value] : v.dict()->entries) {
@@ -139,7 +146,9 @@ Value extreme(Machine& m, const Value& v, Arguments& a, const char* name, int si
   Parameters p(m, name, a, {"case_sensitive", "attribute"});
   const auto items = m.iterate(v);
   if (items->empty()) return m.undefined("there is no aggregated item: the sequence is empty");
-  const auto key = [&](const Value& item) { return without_case(m, m.get_path(item, p.value(1, None{})), p.truth(0, false)); };
+  const auto key = [&](const Value& item) {
+    return without_case(m, m.get_path(item, p.value(1, None{})), p.truth(0, false));
+  };
   Value best = items->front(), best_key = key(best);
   for (std::size_t i = 1; i < items->size() && !m.failed(); ++i) {
     Value k = key((*items)[i]);
@@ -235,7 +244,8 @@ Value do_slice(Machine& m, const Value& v, Arguments& a) {
   std::size_t at = 0;
   for (std::size_t i = 0; i < slices; ++i) {
     const std::size_t size = each + (i < extra ? 1 : 0);
-    Items part(items->begin() + static_cast<std::ptrdiff_t>(at), items->begin() + static_cast<std::ptrdiff_t>(at + size));
+    Items part(items->begin() + static_cast<std::ptrdiff_t>(at),
+               items->begin() + static_cast<std::ptrdiff_t>(at + size));
     at += size;
     if (p.has(1) && !p.value(1).is_none() && i >= extra) part.push_back(p.value(1));
     out.push_back(m.list(std::move(part)));
@@ -260,7 +270,8 @@ Value do_groupby(Machine& m, const Value& v, Arguments& a) {
     groups.push_back(m.list({shown, m.list(std::exchange(group, {}))}, Kind::tuple, "group"));
   };
   for (const Value& item : in_order) {
-    const bool same = !group.empty() && m.same(without_case(m, read(group.front()), p.truth(2, false)), without_case(m, read(item), p.truth(2, false)));
+    const bool same = !group.empty() && m.same(without_case(m, read(group.front()), p.truth(2, false)),
+                                               without_case(m, read(item), p.truth(2, false)));
     if (!same) finish();
     group.push_back(item);
   }
@@ -268,11 +279,26 @@ Value do_groupby(Machine& m, const Value& v, Arguments& a) {
   return m.list(std::move(groups));
 }
 
-constexpr NamedFilter kFilters[] = {{"batch", do_batch},   {"dictsort", do_dictsort}, {"first", do_first},           {"groupby", do_groupby},
-                                    {"items", do_items},   {"join", do_join},         {"last", do_last},             {"list", do_list},
-                                    {"map", do_map},       {"max", do_max},           {"min", do_min},               {"reject", do_reject},
-                                    {"rejectattr", do_rejectattr}, {"reverse", do_reverse}, {"select", do_select},   {"selectattr", do_selectattr},
-                                    {"slice", do_slice},   {"sort", do_sort},         {"sum", do_sum},               {"unique", do_unique}};
+constexpr NamedFilter kFilters[] = {{"batch", do_batch},
+                                    {"dictsort", do_dictsort},
+                                    {"first", do_first},
+                                    {"groupby", do_groupby},
+                                    {"items", do_items},
+                                    {"join", do_join},
+                                    {"last", do_last},
+                                    {"list", do_list},
+                                    {"map", do_map},
+                                    {"max", do_max},
+                                    {"min", do_min},
+                                    {"reject", do_reject},
+                                    {"rejectattr", do_rejectattr},
+                                    {"reverse", do_reverse},
+                                    {"select", do_select},
+                                    {"selectattr", do_selectattr},
+                                    {"slice", do_slice},
+                                    {"sort", do_sort},
+                                    {"sum", do_sum},
+                                    {"unique", do_unique}};
 
 }  // namespace
 

@@ -49,13 +49,17 @@ Value do_replace(Machine& m, const Value& v, Arguments& a) {
   const std::int64_t count = p.has(2) && !p.value(2).is_none() ? p.integer(2, -1) : -1;
   // An upper bound of the result, so that a replacement cannot make more than may be kept.
   const std::size_t places = old.empty() ? text.size() + 1 : text.size() / old.size() + 1;
-  if (m.failed() || (with.size() > 0 && places > Machine::kTextBytesMax * 4 / with.size())) return m.fail("replace would make too long a text");
+  if (m.failed() || (with.size() > 0 && places > Machine::kTextBytesMax * 4 / with.size())) {
+    return m.fail("replace would make too long a text");
+  }
   return m.text(replace(text, old.bytes(), with, count));
 }
 
 Value do_indent(Machine& m, const Value& v, Arguments& a) {
   Parameters p(m, "indent", a, {"width", "first", "blank"});
-  if (v.text() == nullptr) return v.is_undefined() ? m.fail_undefined(v) : m.fail(std::string("indent of a ") + v.type_name());
+  if (v.text() == nullptr) {
+    return v.is_undefined() ? m.fail_undefined(v) : m.fail(std::string("indent of a ") + v.type_name());
+  }
   Text margin;
   if (p.value(0).text() != nullptr) {
     margin = *p.value(0).text();
@@ -83,7 +87,8 @@ Value do_center(Machine& m, const Value& v, Arguments& a) {
   Parameters p(m, "center", a, {"width"});
   const std::int64_t width = p.integer(0, 80);
   if (width > 1'000'000) return m.fail("center: the width is too large");
-  return m.text(pad(text_of(m, v), static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), Side::both, Text(" ", true)));
+  return m.text(
+      pad(text_of(m, v), static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), Side::both, Text(" ", true)));
 }
 
 Value do_truncate(Machine& m, const Value& v, Arguments& a) {
@@ -122,7 +127,8 @@ Value do_wordcount(Machine& m, const Value& v, Arguments& a) {
 Value do_escape(Machine& m, const Value& v, Arguments& a) {
   Parameters p(m, "escape", a, {});
   const Text text = text_of(m, v);
-  static constexpr std::pair<char, const char*> kEscapes[] = {{'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'\'', "&#39;"}, {'"', "&#34;"}};
+  static constexpr std::pair<char, const char*> kEscapes[] = {
+      {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'\'', "&#39;"}, {'"', "&#34;"}};
   Text out;
   std::size_t done = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -183,11 +189,11 @@ Value do_format(Machine& m, const Value& v, Arguments& a) {
   return format_percent(m, format, m.list(std::move(a.items), Sequence::Kind::tuple));
 }
 
-constexpr NamedFilter kFilters[] = {{"capitalize", do_capitalize}, {"center", do_center},     {"e", do_escape},
-                                    {"escape", do_escape},         {"forceescape", do_escape}, {"format", do_format},
-                                    {"indent", do_indent},         {"lower", do_lower},       {"replace", do_replace},
-                                    {"title", do_title},           {"trim", do_trim},         {"truncate", do_truncate},
-                                    {"upper", do_upper},           {"urlencode", do_urlencode}, {"wordcount", do_wordcount}};
+constexpr NamedFilter kFilters[] = {
+    {"capitalize", do_capitalize}, {"center", do_center},       {"e", do_escape},           {"escape", do_escape},
+    {"forceescape", do_escape},    {"format", do_format},       {"indent", do_indent},      {"lower", do_lower},
+    {"replace", do_replace},       {"title", do_title},         {"trim", do_trim},          {"truncate", do_truncate},
+    {"upper", do_upper},           {"urlencode", do_urlencode}, {"wordcount", do_wordcount}};
 
 }  // namespace
 

@@ -33,7 +33,8 @@ void group_thousands(std::string& digits) {
 // The number without its sign; nullopt for a type letter that is no number's.
 std::optional<std::string> magnitude_of(const Value& v, const Spec& spec) {
   const char type = spec.type;
-  if (v.integer() && (type == '\0' || type == 'd' || type == 'i' || type == 'u' || type == 'x' || type == 'X' || type == 'o' || type == 'b')) {
+  if (v.integer() && (type == '\0' || type == 'd' || type == 'i' || type == 'u' || type == 'x' || type == 'X' ||
+                      type == 'o' || type == 'b')) {
     const auto bits = static_cast<std::uint64_t>(*v.integer());
     const std::uint64_t magnitude = *v.integer() < 0 ? ~bits + 1 : bits;
     const unsigned base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
@@ -99,11 +100,15 @@ Value converted(Machine& m, const Value& v, Spec spec) {
     } else if (m.charge(v.weight())) {
       append_repr(v, text);
     }
-    if (spec.precision >= 0) text = text.slice(0, character_offset(text.bytes(), static_cast<std::size_t>(spec.precision)));
+    if (spec.precision >= 0) {
+      text = text.slice(0, character_offset(text.bytes(), static_cast<std::size_t>(spec.precision)));
+    }
     return m.text(aligned(text, spec, '>'));
   }
   if (v.is_undefined()) return m.fail_undefined(v);
-  if (type == 'c' && v.text() != nullptr && count_characters(v.text()->bytes()) == 1) return m.text(aligned(*v.text(), spec, '>'));
+  if (type == 'c' && v.text() != nullptr && count_characters(v.text()->bytes()) == 1) {
+    return m.text(aligned(*v.text(), spec, '>'));
+  }
   Value number = v;
   if (std::string_view("diu").find(type) != std::string_view::npos && v.is_float()) {
     const double d = std::trunc(*v.number());
@@ -120,11 +125,14 @@ Value converted(Machine& m, const Value& v, Spec spec) {
 
 Value format_percent(Machine& m, const Text& format, const Value& values) {
   const std::string& f = format.bytes();
-  const Sequence* tuple = values.sequence() != nullptr && values.sequence()->kind == Sequence::Kind::tuple ? values.sequence() : nullptr;
+  const Sequence* tuple =
+      values.sequence() != nullptr && values.sequence()->kind == Sequence::Kind::tuple ? values.sequence() : nullptr;
   std::size_t used = 0;
   bool by_name = false;
   const auto next_value = [&]() -> Value {
-    if (tuple != nullptr) return used < tuple->items.size() ? tuple->items[used++] : m.fail("not enough values for the format");
+    if (tuple != nullptr) {
+      return used < tuple->items.size() ? tuple->items[used++] : m.fail("not enough values for the format");
+    }
     return used++ == 0 ? values : m.fail("not enough values for the format");
   };
   Text out;
@@ -160,12 +168,15 @@ Value format_percent(Machine& m, const Text& format, const Value& values) {
       out.append("%", true);
       continue;
     }
-    if (std::string_view("srdiufFeEgGxXoac").find(spec.type) == std::string_view::npos) return m.fail("a format has an unknown conversion");
+    if (std::string_view("srdiufFeEgGxXoac").find(spec.type) == std::string_view::npos) {
+      return m.fail("a format has an unknown conversion");
+    }
     const Value text = converted(m, named ? *named : next_value(), spec);
     if (text.text() != nullptr) out.append(*text.text());
     if (out.size() > Machine::kTextBytesMax) return m.fail("a format makes too long a text");
   }
-  const bool mapping = values.dict() != nullptr || values.sequence() != nullptr || values.is_undefined();   // what % takes for one
+  const bool mapping =
+      values.dict() != nullptr || values.sequence() != nullptr || values.is_undefined();  // what % takes for one
   const bool left_over = tuple != nullptr ? used < tuple->items.size() : used == 0 && !mapping;
   if (!by_name && left_over) return m.fail("not all values are used by the format");
   return m.text(std::move(out));
@@ -209,7 +220,8 @@ Value formatted(Machine& m, const Value& v, std::string_view text, char conversi
   if (text.empty() || conversion == 's') return m.text(aligned(m.str(v), spec, '<'));
   if (const Text* t = v.text()) {
     if (spec.type != '\0' && spec.type != 's') return m.fail("a format for numbers is used with a text");
-    const Text cut = spec.precision >= 0 ? t->slice(0, character_offset(t->bytes(), static_cast<std::size_t>(spec.precision))) : *t;
+    const Text cut =
+        spec.precision >= 0 ? t->slice(0, character_offset(t->bytes(), static_cast<std::size_t>(spec.precision))) : *t;
     return m.text(aligned(cut, spec, '<'));
   }
   if (!v.is_number()) return m.fail(std::string("a format specification is used with a ") + v.type_name());
@@ -258,7 +270,8 @@ Value format_braces(Machine& m, const Text& format, Arguments& arguments) {
       v = it->second;
     }
     for (std::size_t i = path; i < field.size() && !m.failed();) {
-      const std::size_t stop = std::min(field[i] == '[' ? field.find(']', i) : field.find_first_of(".[", i + 1), field.size());
+      const std::size_t stop =
+          std::min(field[i] == '[' ? field.find(']', i) : field.find_first_of(".[", i + 1), field.size());
       const std::string name = field.substr(i + 1, stop - i - 1);
       const auto number = parse_integer(name);
       v = field[i] == '.' ? m.get_attribute(v, name) : m.get_item(v, number ? Value(*number) : m.text(name, true));

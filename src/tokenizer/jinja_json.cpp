@@ -20,7 +20,9 @@ class Builder : public nlohmann::json_sax<Json> {
   bool boolean(bool v) override { return put(v); }
   bool number_integer(number_integer_t v) override { return put(std::int64_t{v}); }
   bool number_unsigned(number_unsigned_t v) override {
-    if (v <= static_cast<number_unsigned_t>(std::numeric_limits<std::int64_t>::max())) return put(static_cast<std::int64_t>(v));
+    if (v <= static_cast<number_unsigned_t>(std::numeric_limits<std::int64_t>::max())) {
+      return put(static_cast<std::int64_t>(v));
+    }
     return put(static_cast<double>(v));
   }
   bool number_float(number_float_t v, const string_t&) override { return put(v); }
@@ -91,7 +93,8 @@ class Writer {
       text(*t);
     } else if (const Dict* dict = v.dict()) {
       object(*dict, level);
-    } else if (const Sequence* s = v.sequence(); s != nullptr && (s->kind == Sequence::Kind::list || s->kind == Sequence::Kind::tuple)) {
+    } else if (const Sequence* s = v.sequence();
+               s != nullptr && (s->kind == Sequence::Kind::list || s->kind == Sequence::Kind::tuple)) {
       array(*s, level);
     } else if (v.is_undefined()) {
       m_.fail_undefined(v);
@@ -169,7 +172,8 @@ class Writer {
     if (style_.sort_keys) {
       for (std::size_t i = 1; i < entries.size(); ++i) m_.order(entries[i - 1]->first, entries[i]->first);
       if (m_.failed()) return;
-      std::ranges::stable_sort(entries, [](const auto* a, const auto* b) { return jinja::compare(a->first, b->first).value_or(0) < 0; });
+      std::ranges::stable_sort(
+          entries, [](const auto* a, const auto* b) { return jinja::compare(a->first, b->first).value_or(0) < 0; });
     }
     out += '{';
     for (std::size_t i = 0; i < entries.size() && !m_.failed(); ++i) {

@@ -13,7 +13,8 @@ namespace {
 
 bool is_digit_byte(char c) { return c >= '0' && c <= '9'; }
 bool is_name_byte(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit_byte(c) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit_byte(c) || c == '_' ||
+         static_cast<unsigned char>(c) >= 0x80;
 }
 
 // "\r\n" and "\r" become "\n"; one newline at the very end is dropped.
@@ -56,7 +57,8 @@ class Lexer {
   bool starts(std::string_view text) const { return rest().starts_with(text); }
   // Moves on, counting lines.
   void advance(std::size_t to) {
-    line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(at_), source_.begin() + static_cast<std::ptrdiff_t>(to), '\n'));
+    line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(at_),
+                                         source_.begin() + static_cast<std::ptrdiff_t>(to), '\n'));
     if (to > at_) line_starting_ = source_[to - 1] == '\n';
     at_ = to;
   }
@@ -100,7 +102,8 @@ class Lexer {
     }
     const char kind = source_[tag + 1];
     std::size_t inside = tag + 2;
-    const char sign = inside < source_.size() && (source_[inside] == '-' || source_[inside] == '+') ? source_[inside] : '\0';
+    const char sign =
+        inside < source_.size() && (source_[inside] == '-' || source_[inside] == '+') ? source_[inside] : '\0';
     if (sign != '\0') ++inside;
     text_before_tag(tag, sign, kind == '{');
     if (kind == '%') {
@@ -204,7 +207,8 @@ class Lexer {
     if (c == '[') open += ']';
     if (c == '}' || c == ')' || c == ']') {
       if (open.empty() || open.back() != c) {
-        fail(std::string("unexpected '") + c + "'" + (open.empty() ? "" : std::string(", expected '") + open.back() + "'"));
+        fail(std::string("unexpected '") + c + "'" +
+             (open.empty() ? "" : std::string(", expected '") + open.back() + "'"));
         return;
       }
       open.pop_back();
@@ -216,8 +220,9 @@ class Lexer {
   // Digits with single underscores between them; the end, or `from` when there is none.
   std::size_t digits(std::size_t from) const {
     std::size_t end = from;
-    while (end < source_.size() && (is_digit_byte(source_[end]) || (source_[end] == '_' && end > from && end + 1 < source_.size() &&
-                                                                   is_digit_byte(source_[end + 1])))) {
+    while (end < source_.size() &&
+           (is_digit_byte(source_[end]) ||
+            (source_[end] == '_' && end > from && end + 1 < source_.size() && is_digit_byte(source_[end + 1])))) {
       ++end;
     }
     return end;
@@ -238,7 +243,8 @@ class Lexer {
       if (exponent < source_.size() && is_digit_byte(source_[exponent])) end = digits(exponent);
     }
     if (end > whole && !after_dot) {
-      add(Token::Kind::number).number = std::strtod(without_underscores(source_.substr(at_, end - at_)).c_str(), nullptr);
+      add(Token::Kind::number).number =
+          std::strtod(without_underscores(source_.substr(at_, end - at_)).c_str(), nullptr);
       return advance(end);
     }
     int base = 10;
@@ -293,7 +299,9 @@ class Lexer {
       } else if (c >= '0' && c <= '7') {
         char32_t value = 0;
         std::size_t n = 0;
-        for (; n < 3 && i + n < text.size() && text[i + n] >= '0' && text[i + n] <= '7'; ++n) value = value * 8 + static_cast<char32_t>(text[i + n] - '0');
+        for (; n < 3 && i + n < text.size() && text[i + n] >= '0' && text[i + n] <= '7'; ++n) {
+          value = value * 8 + static_cast<char32_t>(text[i + n] - '0');
+        }
         i += n - 1;
         utf8_append(out, value);
       } else if (c == 'x' || c == 'u' || c == 'U') {
@@ -301,8 +309,12 @@ class Lexer {
         std::uint32_t value = 0;
         const std::string_view hex = text.substr(i + 1, digits);
         const auto [stop, ec] = std::from_chars(hex.data(), hex.data() + hex.size(), value, 16);
-        if (hex.size() != digits || ec != std::errc() || stop != hex.data() + hex.size()) return fail(std::string("truncated \\") + c + " escape in a string");
-        if (value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) return fail("a \\u escape in a string is no character");
+        if (hex.size() != digits || ec != std::errc() || stop != hex.data() + hex.size()) {
+          return fail(std::string("truncated \\") + c + " escape in a string");
+        }
+        if (value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) {
+          return fail("a \\u escape in a string is no character");
+        }
         utf8_append(out, value);
         i += digits;
       } else if (c == 'N') {

@@ -11,7 +11,19 @@
 namespace tokenworks::tokenizer::jinja {
 
 struct Token {
-  enum class Kind { data, block_begin, block_end, variable_begin, variable_end, name, string, integer, number, op, end } kind = Kind::end;
+  enum class Kind {
+    data,
+    block_begin,
+    block_end,
+    variable_begin,
+    variable_end,
+    name,
+    string,
+    integer,
+    number,
+    op,
+    end
+  } kind = Kind::end;
   std::string text;                                  // data, name, string (unescaped), op
   std::int64_t integer = 0;
   double number = 0;

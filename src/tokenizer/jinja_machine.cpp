@@ -43,7 +43,9 @@ bool Machine::run() {
 }
 
 Value Machine::fail(const std::string& what) {
-  if (!failure_) failure_ = error(Errc::invalid_request, "chat template, line " + std::to_string(line_) + ": " + what, "messages");
+  if (!failure_) {
+    failure_ = error(Errc::invalid_request, "chat template, line " + std::to_string(line_) + ": " + what, "messages");
+  }
   return {};
 }
 
@@ -67,13 +69,17 @@ Value Machine::text(Text t) {
 Value Machine::list(std::vector<Value> items, Sequence::Kind kind, std::string label) {
   charge(1 + static_cast<std::int64_t>(items.size()));
   auto out = make_sequence(kind, std::move(items), std::move(label));
-  if (out->depth > jinja::kDepthMax) return fail("makes lists inside lists deeper than " + std::to_string(jinja::kDepthMax));
+  if (out->depth > jinja::kDepthMax) {
+    return fail("makes lists inside lists deeper than " + std::to_string(jinja::kDepthMax));
+  }
   return std::shared_ptr<const Sequence>(std::move(out));
 }
 
 Value Machine::dict(std::shared_ptr<Dict> d) {
   charge(1 + static_cast<std::int64_t>(d->entries.size()));
-  if (d->depth > jinja::kDepthMax) return fail("makes dicts inside dicts deeper than " + std::to_string(jinja::kDepthMax));
+  if (d->depth > jinja::kDepthMax) {
+    return fail("makes dicts inside dicts deeper than " + std::to_string(jinja::kDepthMax));
+  }
   return std::shared_ptr<const Dict>(std::move(d));
 }
 

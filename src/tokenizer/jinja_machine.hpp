@@ -1,6 +1,6 @@
 #pragma once
-// Machine: runs a Program. There is nothing to escape to: it sees its variables and the functions named in this room, and
-// no call does I/O. Steps, output, nesting and memory are bounded. After the first failure every operation yields
+// Machine: runs a Program. There is nothing to escape to: it sees its variables and the functions named in this room,
+// and no call does I/O. Steps, output, nesting and memory are bounded. After the first failure every operation yields
 // undefined and every statement stops, so that errors need no exceptions; `failure` says what and on which line.
 // One run per object; one thread.
 #include <functional>
@@ -29,10 +29,12 @@ struct Arguments {
 
 class Machine {
  public:
-  static constexpr std::int64_t kStepsMax = 10'000'000;   // one per node, value in a container, and 16 bytes of text made
+  static constexpr std::int64_t kStepsMax =
+      10'000'000;  // one per node, value in a container, and 16 bytes of text made
   static constexpr std::size_t kTextBytesMax = 16 << 20;  // of the output, and of any one string
-  static constexpr std::int64_t kItemsMax = 100'000;      // of range(), as Jinja's sandbox has it; of any list ten times that
-  static constexpr int kDepthMax = 600;                   // of evaluation: calls, loops and expressions inside each other
+  static constexpr std::int64_t kItemsMax =
+      100'000;                           // of range(), as Jinja's sandbox has it; of any list ten times that
+  static constexpr int kDepthMax = 600;  // of evaluation: calls, loops and expressions inside each other
 
   Machine(const Program& program, std::int64_t unix_seconds);
   ~Machine();
@@ -131,13 +133,13 @@ Test find_test(const std::string& name);
 // Methods of str, list, tuple and dict.
 bool has_method(const Value& self, const std::string& name);
 Value call_method(Machine& machine, const Value& self, const std::string& name, Arguments& arguments);
-bool is_unsafe_method(const Value& self, const std::string& name);   // would change a list or dict: the sandbox hides it
+bool is_unsafe_method(const Value& self, const std::string& name);  // would change a list or dict: the sandbox hides it
 
 // Arguments by position or name, as a Python signature. Fails the machine when they do not fit.
 class Parameters {
  public:
-  Parameters(Machine& machine, const std::string& function, Arguments& arguments, std::initializer_list<const char*> names,
-             std::size_t required = 0);
+  Parameters(Machine& machine, const std::string& function, Arguments& arguments,
+             std::initializer_list<const char*> names, std::size_t required = 0);
   bool has(std::size_t i) const { return values_[i].has_value(); }
   Value value(std::size_t i) const { return values_[i].value_or(Value()); }
   Value value(std::size_t i, Value otherwise) const { return values_[i].value_or(std::move(otherwise)); }

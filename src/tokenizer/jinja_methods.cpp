@@ -78,7 +78,9 @@ Value do_partition(Machine& m, const Value& self, Arguments& a) {
   const Text *separator = p.text(0), &text = *self.text();
   if (separator == nullptr || separator->empty()) return m.fail("partition: the separator is missing or empty");
   const std::size_t at = kRight ? text.bytes().rfind(separator->bytes()) : text.bytes().find(separator->bytes());
-  if (at == std::string::npos) return texts(m, kRight ? std::vector{Text(), Text(), text} : std::vector{text, Text(), Text()}, Kind::tuple);
+  if (at == std::string::npos) {
+    return texts(m, kRight ? std::vector{Text(), Text(), text} : std::vector{text, Text(), Text()}, Kind::tuple);
+  }
   return texts(m, {text.slice(0, at), *separator, text.slice(at + separator->size(), text.size())}, Kind::tuple);
 }
 
@@ -128,8 +130,12 @@ Value do_find(Machine& m, const Value& self, Arguments& a) {
   const bool inside = window(p, 1, self.text()->bytes(), begin, end);
   const std::string_view text = std::string_view(self.text()->bytes()).substr(begin, end - begin);
   m.charge(self.weight());
-  const std::size_t at = !inside ? std::string_view::npos : kRight ? text.rfind(wanted->bytes()) : text.find(wanted->bytes());
-  if (at != std::string_view::npos) return static_cast<std::int64_t>(count_characters(std::string_view(self.text()->bytes()).substr(0, begin + at)));
+  const std::size_t at = !inside  ? std::string_view::npos
+                         : kRight ? text.rfind(wanted->bytes())
+                                  : text.find(wanted->bytes());
+  if (at != std::string_view::npos) {
+    return static_cast<std::int64_t>(count_characters(std::string_view(self.text()->bytes()).substr(0, begin + at)));
+  }
   return kMust ? m.fail("index: the text is not there") : Value(std::int64_t{-1});
 }
 
@@ -143,7 +149,9 @@ Value do_count(Machine& m, const Value& self, Arguments& a) {
   m.charge(self.weight());
   if (wanted->empty()) return static_cast<std::int64_t>(count_characters(text)) + 1;
   std::int64_t count = 0;
-  for (std::size_t at = 0; (at = text.find(wanted->bytes(), at)) != std::string_view::npos; at += wanted->size()) ++count;
+  for (std::size_t at = 0; (at = text.find(wanted->bytes(), at)) != std::string_view::npos; at += wanted->size()) {
+    ++count;
+  }
   return count;
 }
 
@@ -163,7 +171,8 @@ Value do_pad(Machine& m, const Value& self, Arguments& a) {
   const Text* fill = p.text(1);
   if (width > 1'000'000) return m.fail("the width is too large");
   if (fill != nullptr && count_characters(fill->bytes()) != 1) return m.fail("the fill must be one character");
-  return m.text(pad(*self.text(), static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), kSide, fill != nullptr ? *fill : Text(" ", true)));
+  return m.text(pad(*self.text(), static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), kSide,
+                    fill != nullptr ? *fill : Text(" ", true)));
 }
 
 Value do_zfill(Machine& m, const Value& self, Arguments& a) {
@@ -172,8 +181,9 @@ Value do_zfill(Machine& m, const Value& self, Arguments& a) {
   if (width > 1'000'000) return m.fail("the width is too large");
   const bool sign = self.text()->bytes().starts_with('-') || self.text()->bytes().starts_with('+');
   Text out = self.text()->slice(0, sign ? 1 : 0);
-  out.append(pad(self.text()->slice(sign ? 1 : 0, self.text()->size()), static_cast<std::size_t>(std::max<std::int64_t>(width - (sign ? 1 : 0), 0)),
-                 Side::left, Text("0", true)));
+  out.append(pad(self.text()->slice(sign ? 1 : 0, self.text()->size()),
+                 static_cast<std::size_t>(std::max<std::int64_t>(width - (sign ? 1 : 0), 0)), Side::left,
+                 Text("0", true)));
   return m.text(std::move(out));
 }
 
@@ -202,13 +212,15 @@ Value is_identifier(Machine& m, const Value& self, Arguments& a) {
 // Lists and tuples.
 Value list_count(Machine& m, const Value& self, Arguments& a) {
   Parameters p(m, "count", a, {"value"}, 1);
-  return static_cast<std::int64_t>(std::ranges::count_if(self.sequence()->items, [&](const Value& v) { return m.same(v, p.value(0)); }));
+  return static_cast<std::int64_t>(
+      std::ranges::count_if(self.sequence()->items, [&](const Value& v) { return m.same(v, p.value(0)); }));
 }
 Value list_index(Machine& m, const Value& self, Arguments& a) {
   Parameters p(m, "index", a, {"value"}, 1);
   const auto& items = self.sequence()->items;
   const auto it = std::ranges::find_if(items, [&](const Value& v) { return m.same(v, p.value(0)); });
-  return it == items.end() ? m.fail("index: the value is not in the list") : Value(static_cast<std::int64_t>(it - items.begin()));
+  return it == items.end() ? m.fail("index: the value is not in the list")
+                           : Value(static_cast<std::int64_t>(it - items.begin()));
 }
 Value copy(Machine& m, const Value& self, Arguments& a) {
   Parameters p(m, "copy", a, {});
@@ -236,7 +248,9 @@ Value dict_values(Machine& m, const Value& self, Arguments& a) {
 }
 Value dict_get(Machine& m, const Value& self, Arguments& a) {
   Parameters p(m, "get", a, {"key", "default"}, 1);
-  if (!m.failed() && !key_of(p.value(0))) return m.fail(std::string("unhashable type '") + p.value(0).type_name() + "' looked up in a dict");
+  if (!m.failed() && !key_of(p.value(0))) {
+    return m.fail(std::string("unhashable type '") + p.value(0).type_name() + "' looked up in a dict");
+  }
   const Value* found = find(*self.dict(), p.value(0));
   return found != nullptr ? *found : p.value(1, None{});
 }
@@ -244,20 +258,50 @@ Value dict_get(Machine& m, const Value& self, Arguments& a) {
 using Methods = std::unordered_map<std::string, Method>;
 
 const Methods& methods_of(const Value& self) {
-  static const Methods kText = {
-      {"upper", with_case<true>}, {"lower", with_case<false>}, {"casefold", with_case<false>}, {"capitalize", do_capitalize},
-      {"title", do_title}, {"swapcase", do_swapcase}, {"strip", do_strip<Side::both>}, {"lstrip", do_strip<Side::left>},
-      {"rstrip", do_strip<Side::right>}, {"split", do_split<false>}, {"rsplit", do_split<true>}, {"splitlines", do_splitlines},
-      {"partition", do_partition<false>}, {"rpartition", do_partition<true>}, {"replace", do_replace}, {"join", do_join},
-      {"startswith", do_affix<false>}, {"endswith", do_affix<true>}, {"find", do_find<false, false>}, {"rfind", do_find<true, false>},
-      {"index", do_find<false, true>}, {"rindex", do_find<true, true>}, {"count", do_count}, {"removeprefix", do_remove<true>},
-      {"removesuffix", do_remove<false>}, {"ljust", do_pad<Side::right>}, {"rjust", do_pad<Side::left>}, {"center", do_pad<Side::both>},
-      {"zfill", do_zfill}, {"format", do_format}, {"isalpha", all_are<is_alpha>}, {"isdigit", all_are<is_digit>},
-      {"isdecimal", all_are<is_digit>}, {"isnumeric", all_are<is_digit>}, {"isalnum", all_are<is_alnum>}, {"isspace", all_are<is_python_space>},
-      {"isupper", is_case<true>}, {"islower", is_case<false>}, {"isascii", is_ascii}, {"isidentifier", is_identifier}};
+  static const Methods kText = {{"upper", with_case<true>},
+                                {"lower", with_case<false>},
+                                {"casefold", with_case<false>},
+                                {"capitalize", do_capitalize},
+                                {"title", do_title},
+                                {"swapcase", do_swapcase},
+                                {"strip", do_strip<Side::both>},
+                                {"lstrip", do_strip<Side::left>},
+                                {"rstrip", do_strip<Side::right>},
+                                {"split", do_split<false>},
+                                {"rsplit", do_split<true>},
+                                {"splitlines", do_splitlines},
+                                {"partition", do_partition<false>},
+                                {"rpartition", do_partition<true>},
+                                {"replace", do_replace},
+                                {"join", do_join},
+                                {"startswith", do_affix<false>},
+                                {"endswith", do_affix<true>},
+                                {"find", do_find<false, false>},
+                                {"rfind", do_find<true, false>},
+                                {"index", do_find<false, true>},
+                                {"rindex", do_find<true, true>},
+                                {"count", do_count},
+                                {"removeprefix", do_remove<true>},
+                                {"removesuffix", do_remove<false>},
+                                {"ljust", do_pad<Side::right>},
+                                {"rjust", do_pad<Side::left>},
+                                {"center", do_pad<Side::both>},
+                                {"zfill", do_zfill},
+                                {"format", do_format},
+                                {"isalpha", all_are<is_alpha>},
+                                {"isdigit", all_are<is_digit>},
+                                {"isdecimal", all_are<is_digit>},
+                                {"isnumeric", all_are<is_digit>},
+                                {"isalnum", all_are<is_alnum>},
+                                {"isspace", all_are<is_python_space>},
+                                {"isupper", is_case<true>},
+                                {"islower", is_case<false>},
+                                {"isascii", is_ascii},
+                                {"isidentifier", is_identifier}};
   static const Methods kList = {{"count", list_count}, {"index", list_index}, {"copy", copy}};
   static const Methods kTuple = {{"count", list_count}, {"index", list_index}};
-  static const Methods kDict = {{"items", dict_items}, {"keys", dict_keys}, {"values", dict_values}, {"get", dict_get}, {"copy", copy}};
+  static const Methods kDict = {
+      {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values}, {"get", dict_get}, {"copy", copy}};
   static const Methods kNone;
   if (self.text() != nullptr) return kText;
   if (self.dict() != nullptr) return kDict;
@@ -271,16 +315,20 @@ bool has_method(const Value& self, const std::string& name) { return methods_of(
 
 Value call_method(Machine& machine, const Value& self, const std::string& name, Arguments& arguments) {
   const auto it = methods_of(self).find(name);
-  if (it == methods_of(self).end()) return machine.fail(std::string("a ") + self.type_name() + " has no method '" + name + "'");
+  if (it == methods_of(self).end()) {
+    return machine.fail(std::string("a ") + self.type_name() + " has no method '" + name + "'");
+  }
   machine.charge(self.weight());
   return machine.failed() ? Value() : it->second(machine, self, arguments);
 }
 
 bool is_unsafe_method(const Value& self, const std::string& name) {
-  static const std::unordered_set<std::string> kOfList = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+  static const std::unordered_set<std::string> kOfList = {"append", "clear",  "extend",  "insert",
+                                                          "pop",    "remove", "reverse", "sort"};
   static const std::unordered_set<std::string> kOfDict = {"clear", "pop", "popitem", "setdefault", "update"};
   const Sequence* s = self.sequence();
-  return (s != nullptr && s->kind == Kind::list && kOfList.contains(name)) || (self.dict() != nullptr && kOfDict.contains(name));
+  return (s != nullptr && s->kind == Kind::list && kOfList.contains(name)) ||
+         (self.dict() != nullptr && kOfDict.contains(name));
 }
 
 }  // namespace tokenworks::tokenizer::jinja

@@ -28,7 +28,8 @@ class ParserBase {
   bool is(Token::Kind kind) const { return current().kind == kind; }
 
   void fail(const std::string& what, int line = 0) {
-    if (!failure_) failure_ = error(Errc::bad_file, "line " + std::to_string(line > 0 ? line : current().line) + ": " + what);
+    if (!failure_)
+      failure_ = error(Errc::bad_file, "line " + std::to_string(line > 0 ? line : current().line) + ": " + what);
   }
   static std::string described(const Token& token) {
     switch (token.kind) {

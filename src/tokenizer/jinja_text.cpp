@@ -90,7 +90,8 @@ Text Text::slice(std::size_t begin, std::size_t end) const {
 }
 
 std::size_t count_characters(std::string_view text) {
-  return static_cast<std::size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 std::size_t character_offset(std::string_view text, std::size_t index) {
@@ -107,8 +108,8 @@ std::vector<std::size_t> character_starts(std::string_view text) {
 }
 
 bool is_python_space(char32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 bool is_line_end(char32_t c) {
@@ -271,7 +272,8 @@ Text title(const Text& text) {
 }
 
 Text swap_case(const Text& text) {
-  return changed(text, [](char32_t c, std::size_t) { return category(c) == UTF8PROC_CATEGORY_LU ? lower_of(c) : upper_of(c); });
+  return changed(
+      text, [](char32_t c, std::size_t) { return category(c) == UTF8PROC_CATEGORY_LU ? lower_of(c) : upper_of(c); });
 }
 
 Text reverse(const Text& text) {
@@ -312,8 +314,9 @@ bool is_alnum(char32_t c) {
 bool is_printable(char32_t c) {
   if (c == ' ') return true;
   const auto k = category(c);
-  return k != UTF8PROC_CATEGORY_CC && k != UTF8PROC_CATEGORY_CF && k != UTF8PROC_CATEGORY_CS && k != UTF8PROC_CATEGORY_CO &&
-         k != UTF8PROC_CATEGORY_CN && k != UTF8PROC_CATEGORY_ZL && k != UTF8PROC_CATEGORY_ZP && k != UTF8PROC_CATEGORY_ZS;
+  return k != UTF8PROC_CATEGORY_CC && k != UTF8PROC_CATEGORY_CF && k != UTF8PROC_CATEGORY_CS &&
+         k != UTF8PROC_CATEGORY_CO && k != UTF8PROC_CATEGORY_CN && k != UTF8PROC_CATEGORY_ZL &&
+         k != UTF8PROC_CATEGORY_ZP && k != UTF8PROC_CATEGORY_ZS;
 }
 
 bool is_cased_as(std::string_view text, bool upper) {

@@ -110,8 +110,10 @@ bool identical(const Value& a, const Value& b) {
   if (a.storage().index() != b.storage().index()) return false;
   if (a.is_number()) return equal_numbers(a, b);
   if (a.text() != nullptr) return a.text()->bytes() == b.text()->bytes();
-  return a.is_none() || (a.sequence() != nullptr && a.sequence() == b.sequence()) || (a.dict() != nullptr && a.dict() == b.dict()) ||
-         (a.name_space() != nullptr && a.name_space() == b.name_space()) || (a.macro() != nullptr && a.macro() == b.macro());
+  return a.is_none() || (a.sequence() != nullptr && a.sequence() == b.sequence()) ||
+         (a.dict() != nullptr && a.dict() == b.dict()) ||
+         (a.name_space() != nullptr && a.name_space() == b.name_space()) ||
+         (a.macro() != nullptr && a.macro() == b.macro());
 }
 
 std::optional<int> compare(const Value& a, const Value& b) {
@@ -119,9 +121,11 @@ std::optional<int> compare(const Value& a, const Value& b) {
     const auto i = a.integer(), j = b.integer();
     return i && j ? sign(*i, *j) : sign(*a.number(), *b.number());
   }
-  if (a.text() != nullptr && b.text() != nullptr) return sign(a.text()->bytes(), b.text()->bytes());   // UTF-8 sorts as code points
+  if (a.text() != nullptr && b.text() != nullptr)
+    return sign(a.text()->bytes(), b.text()->bytes());  // UTF-8 sorts as code points
   const Sequence *s = a.sequence(), *t = b.sequence();
-  if (s == nullptr || t == nullptr || s->kind != t->kind || (s->kind != Sequence::Kind::list && s->kind != Sequence::Kind::tuple)) {
+  if (s == nullptr || t == nullptr || s->kind != t->kind ||
+      (s->kind != Sequence::Kind::list && s->kind != Sequence::Kind::tuple)) {
     return std::nullopt;
   }
   for (std::size_t i = 0; i < std::min(s->items.size(), t->items.size()); ++i) {

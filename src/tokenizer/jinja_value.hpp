@@ -69,9 +69,9 @@ struct Function {
 
 class Value {
  public:
-  using Storage = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const Text>, std::shared_ptr<const Sequence>,
-                               std::shared_ptr<const Dict>, std::shared_ptr<Namespace>, std::shared_ptr<const Macro>,
-                               std::shared_ptr<Loop>, std::shared_ptr<const Function>>;
+  using Storage = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const Text>,
+                               std::shared_ptr<const Sequence>, std::shared_ptr<const Dict>, std::shared_ptr<Namespace>,
+                               std::shared_ptr<const Macro>, std::shared_ptr<Loop>, std::shared_ptr<const Function>>;
   Value() = default;                                 // undefined
   template <class T>
     requires std::constructible_from<Storage, T>
@@ -97,7 +97,7 @@ class Value {
   const Storage& storage() const { return storage_; }
 
   int depth() const;
-  std::int64_t weight() const;                       // what a walk over it costs: values inside, and 16 bytes of text as one
+  std::int64_t weight() const;  // what a walk over it costs: values inside, and 16 bytes of text as one
   const char* type_name() const;                     // "str", "list", "Undefined", ...
 
  private:

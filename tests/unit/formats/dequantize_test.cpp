@@ -20,7 +20,8 @@ TEST(Dequantize, EveryTypeAgreesWithTheGgufPackageToTheLastBit) {
     const std::string expected = read_file(folder + "/" + name(type) + ".values");
     const auto count = index["types"][name(type)].get<std::size_t>();
     ASSERT_EQ(expected.size(), count * sizeof(float));
-    ASSERT_EQ(blocks.size(), count / static_cast<std::size_t>(block_elements(type)) * static_cast<std::size_t>(block_bytes(type)));
+    ASSERT_EQ(blocks.size(),
+              count / static_cast<std::size_t>(block_elements(type)) * static_cast<std::size_t>(block_bytes(type)));
     std::vector<float> got(count);
     dequantize(type, std::as_bytes(std::span(blocks)), got);
     std::size_t different = 0;

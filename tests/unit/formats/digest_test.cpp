@@ -56,7 +56,8 @@ TEST(ModelDigest, EveryFileOfAFolderCountsAndNothingElseDoes) {
   const Digest before = model_digest(*open_model(folder));
   write_file(folder + "/README.md", "not part of the model");
   EXPECT_EQ(model_digest(*open_model(folder)), before);
-  for (const std::string name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
+  for (const std::string name :
+       {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
     const std::string bytes = read_file(folder + "/" + name);
     write_file(folder + "/" + name, bytes + "\n");
     EXPECT_NE(model_digest(*open_model(folder)), before) << name;

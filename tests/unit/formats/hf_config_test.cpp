@@ -43,36 +43,45 @@ TEST(HfConfig, RopeSettingsAreReadInTheOldAndTheNewSpelling) {
   const auto linear = with(base(), R"({"rope_scaling": {"type": "linear", "factor": 2}})");
   EXPECT_EQ(linear->rope_scaling, "linear");
   EXPECT_EQ(linear->rope_factor, 2);
-  const auto yarn = with(base("qwen2"), R"({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}})");
+  const auto yarn = with(
+      base("qwen2"), R"({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}})");
   EXPECT_EQ(yarn->rope_scaling, "yarn");
   EXPECT_EQ(yarn->rope_beta_fast, 32);
   EXPECT_FLOAT_EQ(yarn->rope_attention_factor, 1.1386294361f);
-  const auto scaled = with(base(), R"({"rope_scaling": {"type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 0.5}})");
+  const auto scaled =
+      with(base(), R"({"rope_scaling": {"type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 0.5}})");
   EXPECT_FLOAT_EQ(scaled->rope_attention_factor, 1.36888794541f / 1.18444397270f);
   EXPECT_EQ(scaled->rope_original_context, 8192);
   EXPECT_EQ(with(base(), R"({"rope_scaling": null})")->rope_scaling, "none");
   EXPECT_EQ(with(base(), R"({"rope_parameters": {"rope_type": "default", "rope_theta": 7}})")->rope_base, 7);
   EXPECT_EQ(with(base(), R"({"partial_rotary_factor": 0.5})")->rope_dims, 32);
-  EXPECT_SAYS(refusal(base(), R"({"rope_scaling": {"type": "dynamic", "factor": 2}})"), "rope scaling 'dynamic' is not supported");
+  EXPECT_SAYS(refusal(base(), R"({"rope_scaling": {"type": "dynamic", "factor": 2}})"),
+              "rope scaling 'dynamic' is not supported");
   EXPECT_SAYS(refusal(base(), R"({"rope_scaling": {"rope_type": "linear"}})"), "needs 'factor'");
-  EXPECT_SAYS(refusal(base(), R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})"), "per layer type");
+  EXPECT_SAYS(refusal(base(), R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})"),
+              "per layer type");
   EXPECT_SAYS(refusal(base(), R"({"partial_rotary_factor": 2})"), "partial_rotary_factor");
 }
 
 TEST(HfConfig, TheWindowFollowsEachFamilysOwnRule) {
   EXPECT_EQ(with(base("mistral"), R"({"sliding_window": 4096})")->sliding_window, 4096);
   EXPECT_EQ(with(base("mistral"), R"({"sliding_window": null})")->sliding_window, 0);
-  EXPECT_EQ(with(base("mistral"), R"({"sliding_window": 8192})")->sliding_window, 0);          // never shorter than the context
+  EXPECT_EQ(with(base("mistral"), R"({"sliding_window": 8192})")->sliding_window, 0);  // never shorter than the context
   EXPECT_EQ(with(base("llama"), R"({"sliding_window": 64})")->sliding_window, 0);
   EXPECT_EQ(with(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": false})")->sliding_window, 0);
-  EXPECT_EQ(with(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": true})")->sliding_window, 0);   // 28 of 28 layers full
-  EXPECT_EQ(with(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 0})")->sliding_window, 4096);
-  EXPECT_SAYS(refusal(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 21})"),
-              "a sliding window in 7 of 28 layers is not supported");
+  EXPECT_EQ(with(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": true})")->sliding_window,
+            0);  // 28 of 28 layers full
+  EXPECT_EQ(with(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 0})")
+                ->sliding_window,
+            4096);
+  EXPECT_SAYS(
+      refusal(base("qwen2"), R"({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 21})"),
+      "a sliding window in 7 of 28 layers is not supported");
 }
 
 TEST(HfConfig, WhatCannotBeServedSaysSo) {
-  EXPECT_SAYS(refusal(base("gemma3_text"), "{}"), "architecture 'gemma3_text' is not supported (llama, mistral, qwen2 and qwen3 are)");
+  EXPECT_SAYS(refusal(base("gemma3_text"), "{}"),
+              "architecture 'gemma3_text' is not supported (llama, mistral, qwen2 and qwen3 are)");
   EXPECT_SAYS(refusal(base(), R"({"model_type": null, "architectures": ["GPT2LMHeadModel"]})"), "'GPT2LMHeadModel'");
   EXPECT_SAYS(refusal(base(), R"({"model_type": null})"), "names no model_type");
   EXPECT_EQ(with(base(), R"({"model_type": null, "architectures": ["Qwen3ForCausalLM"]})")->architecture, "qwen3");
@@ -95,15 +104,18 @@ TEST(HfConfig, TokenizerSettingsComeInManySpellings) {
     write_file(folder + "/generation_config.json", generation_config);
     return open_model(folder);
   };
-  auto file = open_with(R"({"chat_template": "T", "bos_token": null, "eos_token": {"content": "<|im_end|>", "lstrip": false},
-                            "add_bos_token": false})", R"({"eos_token_id": [2, 0]})");
+  auto file =
+      open_with(R"({"chat_template": "T", "bos_token": null, "eos_token": {"content": "<|im_end|>", "lstrip": false},
+                            "add_bos_token": false})",
+                R"({"eos_token_id": [2, 0]})");
   ASSERT_NE(file, nullptr);
   EXPECT_EQ(file->tokenizer().chat_template, "T");
   EXPECT_EQ(file->tokenizer().special_strings.count("bos_token"), 0u);
   EXPECT_EQ(file->tokenizer().special_strings.at("eos_token"), "<|im_end|>");
   EXPECT_EQ(file->tokenizer().stop, (std::vector<TokenId>{0, 2}));
   EXPECT_EQ(file->tokenizer().add_bos, false);
-  file = open_with(R"({"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]})", "{}");
+  file = open_with(
+      R"({"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]})", "{}");
   ASSERT_NE(file, nullptr);
   EXPECT_EQ(file->tokenizer().chat_template, "yes");
   EXPECT_EQ(file->tokenizer().eos, 2);                                     // config.json's

@@ -68,7 +68,8 @@ class HttpServer {
       if (peer < 0) return;
       HttpRequest request;
       char buffer[4096];
-      for (ssize_t n; request.head.find("\r\n\r\n") == std::string::npos && (n = read(peer, buffer, sizeof buffer)) > 0;) {
+      for (ssize_t n;
+           request.head.find("\r\n\r\n") == std::string::npos && (n = read(peer, buffer, sizeof buffer)) > 0;) {
         request.head.append(buffer, static_cast<std::size_t>(n));
       }
       const std::size_t space = request.head.find(' '), end = request.head.find(' ', space + 1);
@@ -101,8 +102,8 @@ class HttpServer {
   std::thread thread_;
 };
 
-inline std::string http(const std::string& status, const std::vector<std::string>& headers = {}, const std::string& body = "",
-                        bool with_length = true) {
+inline std::string http(const std::string& status, const std::vector<std::string>& headers = {},
+                        const std::string& body = "", bool with_length = true) {
   std::string out = "HTTP/1.1 " + status + "\r\nConnection: close\r\n";
   for (const auto& h : headers) out += h + "\r\n";
   if (with_length) out += "Content-Length: " + std::to_string(body.size()) + "\r\n";
@@ -114,10 +115,12 @@ inline std::string serve(const HttpRequest& request, const std::string& file, co
   const std::string range = request.header("range"), condition = request.header("if-range");
   if (range.starts_with("bytes=") && (condition.empty() || condition == "\"" + etag + "\"")) {
     const std::size_t from = std::stoul(range.substr(6));
-    if (from >= file.size()) return http("416 Range Not Satisfiable", {"Content-Range: bytes */" + std::to_string(file.size())});
+    if (from >= file.size()) {
+      return http("416 Range Not Satisfiable", {"Content-Range: bytes */" + std::to_string(file.size())});
+    }
     return http("206 Partial Content",
-                {"ETag: \"" + etag + "\"", "Content-Range: bytes " + std::to_string(from) + "-" + std::to_string(file.size() - 1) + "/" +
-                                               std::to_string(file.size())},
+                {"ETag: \"" + etag + "\"", "Content-Range: bytes " + std::to_string(from) + "-" +
+                                               std::to_string(file.size() - 1) + "/" + std::to_string(file.size())},
                 file.substr(from));
   }
   return http("200 OK", {"ETag: \"" + etag + "\"", "Accept-Ranges: bytes"}, file);

@@ -38,10 +38,12 @@ class FakeHub {
         if (r.target != "/org/model/resolve/" + rev + "/" + name) continue;
         const std::string commit = "X-Repo-Commit: " + kCommit;
         if (name.ends_with(".gguf") || name.ends_with(".safetensors")) {
-          return http("302 Found", {commit, "X-Linked-Etag: \"" + sha(bytes) + "\"", "X-Linked-Size: " + std::to_string(bytes.size()),
-                                    "Location: " + content.url("/" + sha(bytes))});
+          return http("302 Found",
+                      {commit, "X-Linked-Etag: \"" + sha(bytes) + "\"",
+                       "X-Linked-Size: " + std::to_string(bytes.size()), "Location: " + content.url("/" + sha(bytes))});
         }
-        std::string out = serve(r, bytes, git_hashes.contains(name) ? git_hashes[name] : "tag-" + sha(bytes).substr(0, 12));
+        std::string out =
+            serve(r, bytes, git_hashes.contains(name) ? git_hashes[name] : "tag-" + sha(bytes).substr(0, 12));
         return out.replace(out.find("\r\n"), 2, "\r\n" + commit + "\r\n");
       }
     }
@@ -159,8 +161,9 @@ TEST_F(HubPulls, ABlobMustBeWhatItsNameSays) {
 }
 
 TEST_F(HubPulls, SourcesThatAreNoneSayHowToWriteOne) {
-  for (const char* source : {"hf:", "hf:org/model/deeper", "hf:../x", "hf:org/..", "hf:org/model:../../etc/passwd", "hf:org/model:",
-                             "hf:org/model@", "hf:org/model@../..", "hf:org/mo del", "hf:org/model:/abs"}) {
+  for (const char* source :
+       {"hf:", "hf:org/model/deeper", "hf:../x", "hf:org/..", "hf:org/model:../../etc/passwd",
+        "hf:org/model:", "hf:org/model@", "hf:org/model@../..", "hf:org/mo del", "hf:org/model:/abs"}) {
     const auto got = get(source);
     ASSERT_FALSE(got) << source;
     EXPECT_EQ(got.error().code, Errc::invalid_request) << source;

@@ -10,10 +10,11 @@ TEST(Inspect, TheDemoModelIsDescribedForAPerson) {
   ASSERT_NE(file, nullptr);
   const Digest digest{};
   const std::string text = inspect_text(*file, &digest);
-  for (const char* part : {"(gguf, 98.4 MB in 1 file)", "architecture   llama\n", "parameters     134.5 M\n", "layers         30, hidden 576",
-                           "9 heads of 64, 3 for keys and values\n", "49152, tied embeddings", "8192 tokens", "byte-level BPE (smollm), 49152 tokens",
-                           "stops at 0, 2", "yes, ", "Q4_1   210", "Q8_0     1", "F32     61", "23.0 kB of KV per token, 189 MB for one full context",
-                           "digest         0000000000"}) {
+  for (const char* part :
+       {"(gguf, 98.4 MB in 1 file)", "architecture   llama\n", "parameters     134.5 M\n",
+        "layers         30, hidden 576", "9 heads of 64, 3 for keys and values\n", "49152, tied embeddings",
+        "8192 tokens", "byte-level BPE (smollm), 49152 tokens", "stops at 0, 2", "yes, ", "Q4_1   210", "Q8_0     1",
+        "F32     61", "23.0 kB of KV per token, 189 MB for one full context", "digest         0000000000"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " is not in\n" << text;
   }
   EXPECT_EQ(text.find("model.layers.0"), std::string::npos);

@@ -5,7 +5,8 @@
 namespace tokenworks::formats {
 namespace {
 
-// The rows of a GGUF "llama" file's q and k, back in Hugging Face order: within a head, row 2i was i, row 2i+1 was i + half.
+// The rows of a GGUF "llama" file's q and k, back in Hugging Face order: within a head, row 2i was i, row 2i+1 was i +
+// half.
 std::vector<float> unpermuted(const std::vector<float>& rows, std::int64_t heads, std::int64_t columns) {
   const std::int64_t head = static_cast<std::int64_t>(rows.size()) / heads / columns;
   std::vector<float> out(rows.size());
@@ -61,8 +62,12 @@ TEST(ModelFile, AFolderAndAGgufFileOfTheSameWeightsAreTheSameModel) {
       EXPECT_EQ(view.name, tensor);
       EXPECT_EQ(view.shape, other->shape) << tensor;
       std::vector<float> theirs = values(*other);
-      if (b.rope_interleaved && tensor.find("q_proj") != std::string::npos) theirs = unpermuted(theirs, a.q_heads, view.columns());
-      if (b.rope_interleaved && tensor.find("k_proj") != std::string::npos) theirs = unpermuted(theirs, a.kv_heads, view.columns());
+      if (b.rope_interleaved && tensor.find("q_proj") != std::string::npos) {
+        theirs = unpermuted(theirs, a.q_heads, view.columns());
+      }
+      if (b.rope_interleaved && tensor.find("k_proj") != std::string::npos) {
+        theirs = unpermuted(theirs, a.kv_heads, view.columns());
+      }
       EXPECT_TRUE(values(view) == theirs) << tensor;
     }
   }
@@ -148,7 +153,8 @@ TEST(ModelFile, TheDemoModelIsSmolLM2) {
 
 TEST(ModelFile, AShardedFolderOpensOnlyWhenItsIndexTellsTheTruth) {
   const test::ScratchDir scratch;
-  const std::string folder = copy_folder(tiny("mistral/hf"), scratch.path() + "/model"), index = folder + "/model.safetensors.index.json";
+  const std::string folder = copy_folder(tiny("mistral/hf"), scratch.path() + "/model"),
+                    index = folder + "/model.safetensors.index.json";
   const auto original = read_json(index);
   const auto refused = [&](const nlohmann::json& changed, const std::string& because) {
     write_file(index, changed.dump());

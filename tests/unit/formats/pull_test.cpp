@@ -186,7 +186,8 @@ TEST_F(Pull, TwoDownloadsOfOneFileDoNotMix) {
 TEST_F(Pull, PlainHttpGoesToThisMachineOnly) {
   EXPECT_SAYS(url("http://models.example/m.gguf").error().message, "plain http is only allowed to this machine");
   EXPECT_SAYS(url("http://127.0.0.1.example/m.gguf").error().message, "plain http is only allowed to this machine");
-  EXPECT_SAYS(url("http://localhost@models.example/m.gguf").error().message, "plain http is only allowed to this machine");
+  EXPECT_SAYS(url("http://localhost@models.example/m.gguf").error().message,
+              "plain http is only allowed to this machine");
   EXPECT_SAYS(url("ftp://models.example/m.gguf").error().message, "is not an http or https URL");
   HttpServer server([&](const HttpRequest&) { return http("302 Found", {"Location: http://models.example/m.gguf"}); });
   EXPECT_SAYS(url(server.url("/m.gguf")).error().message, "plain http is only allowed to this machine");
@@ -213,7 +214,11 @@ TEST_F(Pull, APathIsTakenAsItIs) {
 }
 
 TEST_F(Pull, ProgressReadsLikeASentence) {
-  EXPECT_EQ(format_progress({.file = "m.gguf", .bytes = 45'200'000, .total = 98'362'432, .bytes_per_second = 12.34e6, .seconds_left = 4.3}),
+  EXPECT_EQ(format_progress({.file = "m.gguf",
+                             .bytes = 45'200'000,
+                             .total = 98'362'432,
+                             .bytes_per_second = 12.34e6,
+                             .seconds_left = 4.3}),
             "m.gguf  45.2 MB of 98.4 MB  45 %  12.3 MB/s  4 s left");
   EXPECT_EQ(format_progress({.file = "m", .bytes = 5, .index = 1, .count = 3}), "[2/3] m  5 B");
   EXPECT_EQ(format_progress({.file = "m", .bytes = 1, .total = 2, .bytes_per_second = 1, .seconds_left = 3725}),
@@ -226,7 +231,8 @@ TEST_F(Pull, ProgressReadsLikeASentence) {
 
 TEST_F(Pull, TheEnvironmentIsReadAsHuggingfaceHubReadsIt) {
   const auto with = [](std::map<std::string, std::string> set) {
-    for (const char* name : {"HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "XDG_CACHE_HOME"}) {
+    for (const char* name :
+         {"HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "XDG_CACHE_HOME"}) {
       unsetenv(name);
     }
     for (const auto& [name, value] : set) setenv(name.c_str(), value.c_str(), 1);

@@ -30,7 +30,8 @@ TEST(Safetensors, WhatTheFormatAllowsOpens) {
   EXPECT_EQ(verdict(with_header("{" + kB + "," + kA + "}    ", 32)), "opened");         // any order, padded with spaces
   EXPECT_EQ(verdict(with_header(R"({"__metadata__":{"format":"pt"},)" + kA + "}", 24)), "opened");
   EXPECT_EQ(verdict(with_header("{}", 0)), "opened");
-  EXPECT_EQ(verdict(with_header(R"({"empty":{"dtype":"F16","shape":[0,7],"data_offsets":[0,0]},)" + kA + "}", 24)), "opened");
+  EXPECT_EQ(verdict(with_header(R"({"empty":{"dtype":"F16","shape":[0,7],"data_offsets":[0,0]},)" + kA + "}", 24)),
+            "opened");
   EXPECT_EQ(verdict(with_header(R"({"scalar":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})", 4)), "opened");
 }
 
@@ -42,18 +43,25 @@ TEST(Safetensors, EveryLieIsNamed) {
   EXPECT_SAYS(verdict(with_header("{", 0)), "is not JSON");
   EXPECT_SAYS(verdict(with_header("{}x", 0)), "is not JSON");
   EXPECT_SAYS(verdict(with_header("{" + kA + "," + kA + "}", 24)), "key 'a' is there twice");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4)), "there twice");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4)),
+              "there twice");
   EXPECT_SAYS(verdict(with_header("{" + kA + "}", 23)), "tensor 'a' ends at byte 24 of 23");
   EXPECT_SAYS(verdict(with_header("{" + kA + "}", 25)), "24 bytes of tensors and 25 behind its header");
   EXPECT_SAYS(verdict(with_header("{" + kB + "}", 32)), "there is a hole");
-  EXPECT_SAYS(verdict(with_header("{" + kA + R"(,"c":{"dtype":"F32","shape":[2],"data_offsets":[20,28]}})", 28)), "they overlap");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})", 8)), "tensor 'a' has type 'I64'");
+  EXPECT_SAYS(verdict(with_header("{" + kA + R"(,"c":{"dtype":"F32","shape":[2],"data_offsets":[20,28]}})", 28)),
+              "they overlap");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})", 8)),
+              "tensor 'a' has type 'I64'");
   EXPECT_SAYS(verdict(with_header(R"({"a":{"shape":[1],"data_offsets":[0,4]}})", 4)), "no dtype");
   EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4)), "mean 8 bytes");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4)), "not a whole number");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4)), "63 bits");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}})", 0)), "63 bits");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4)), "claims bytes 4 to 0");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4)),
+              "not a whole number");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4)),
+              "63 bits");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}})", 0)),
+              "63 bits");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4)),
+              "claims bytes 4 to 0");
   EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4)), "data_offsets");
   EXPECT_SAYS(verdict(with_header(R"({"a":7})", 0)), "not described by an object");
   EXPECT_SAYS(verdict(with_header(R"({"__metadata__":{"n":1}})", 0)), "__metadata__");

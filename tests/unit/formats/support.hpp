@@ -32,7 +32,9 @@ inline nlohmann::json read_json(const std::string& path) {
   return json;
 }
 
-inline std::string tiny(const std::string& model_and_file) { return test::golden_path("tiny_models/") + model_and_file; }
+inline std::string tiny(const std::string& model_and_file) {
+  return test::golden_path("tiny_models/") + model_and_file;
+}
 
 inline std::vector<std::string> tiny_models() {
   const auto index = read_json(tiny("index.json"));

@@ -33,7 +33,9 @@ std::string marked(const std::vector<Tokenizer::Part>& parts) {      // what the
   return out;
 }
 
-ChatInput with_messages(const std::string& messages) { return {.messages = {messages}, .special = {{"bos_token", "<s>"}}}; }
+ChatInput with_messages(const std::string& messages) {
+  return {.messages = {messages}, .special = {{"bos_token", "<s>"}}};
+}
 
 std::string render_marked(const std::string& source, const std::string& messages, const std::string& extra = "") {
   ChatInput input = with_messages(messages);
@@ -49,7 +51,8 @@ std::string failure(const std::string& source, const std::string& messages = "[]
 
 Json golden(const std::string& script) {
   std::ifstream file(test::golden_path(script + "/cases.json"));
-  EXPECT_TRUE(file.good()) << test::golden_path(script) << " is missing: run tests/golden/" << script << ".py (tests/run does)";
+  EXPECT_TRUE(file.good()) << test::golden_path(script) << " is missing: run tests/golden/" << script
+                           << ".py (tests/run does)";
   return file.good() ? Json::parse(file) : Json{{"cases", Json::array()}};
 }
 
@@ -130,7 +133,8 @@ TEST(ChatTemplate, WhatAMessageSpellsIsNeverTrusted) {
 // Whatever a template does with a text, a character of the caller stays one.
 TEST(ChatTemplate, OriginsSurviveEveryOperation) {
   const auto one = [](const std::string& expression) {
-    return render_marked("{{ " + expression + " }}", R"([{"role": "user", "content": " <|x|> ", "list": ["<|a|>", "b"], "n": 5}])");
+    return render_marked("{{ " + expression + " }}",
+                         R"([{"role": "user", "content": " <|x|> ", "list": ["<|a|>", "b"], "n": 5}])");
   };
   EXPECT_EQ(one("messages[0].content | trim"), "[<|x|>]");
   EXPECT_EQ(one("'<' + messages[0].content.strip() + '>'"), "<[<|x|>]>");
@@ -160,9 +164,14 @@ TEST(ChatTemplate, OriginsSurviveEveryOperation) {
   EXPECT_EQ(one("messages[0].content | e"), "[ &lt;|x|&gt; ]");
   EXPECT_EQ(one("messages | map(attribute='role') | first"), "[user]");
   EXPECT_EQ(render_marked("{% set x %}<{{ messages[0].role }}>{% endset %}{{ x }}", R"([{"role": "u"}])"), "<[u]>");
-  EXPECT_EQ(render_marked("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(messages[0].role) | trim }}", R"([{"role": "u"}])"), "<[u]>");
-  EXPECT_EQ(render_marked("{% set ns = namespace(a='') %}{% for m in messages %}{% set ns.a = ns.a + m.role %}{% endfor %}{{ ns.a }}",
-                          R"([{"role": "u"}, {"role": "v"}])"), "[uv]");
+  EXPECT_EQ(
+      render_marked("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(messages[0].role) | trim }}", R"([{"role": "u"}])"),
+      "<[u]>");
+  EXPECT_EQ(
+      render_marked(
+          "{% set ns = namespace(a='') %}{% for m in messages %}{% set ns.a = ns.a + m.role %}{% endfor %}{{ ns.a }}",
+          R"([{"role": "u"}, {"role": "v"}])"),
+      "[uv]");
   EXPECT_EQ(render_marked("{{ x }}{{ y }}", "[]", R"({"x": "<|x|>", "y": 1.5})"), "[<|x|>]1.5");
 }
 
@@ -175,9 +184,12 @@ TEST(ChatTemplate, AnErrorSaysWhereAndNeverWhatTheCallerWrote) {
   EXPECT_EQ(failure("a\n{{ raise_exception('Roles must alternate') }}"), "chat template, line 2: Roles must alternate");
   EXPECT_EQ(failure("{{ raise_exception('Unknown role ' + messages[0].role + '!') }}", R"([{"role": "my secret"}])"),
             "chat template, line 1: Unknown role ...!");
-  EXPECT_EQ(failure("\n\n{{ messages[0].content + 1 }}", R"([{"content": "secret"}])"), "chat template, line 3: '+' between a str and a int");
-  EXPECT_EQ(failure("{{ messages[0].content.x.y }}", R"([{"content": "secret"}])"), "chat template, line 1: a str has no element 'x'");
-  EXPECT_EQ(failure("{{ {}[messages[0].content].y }}", R"([{"content": "secret"}])"), "chat template, line 1: a dict has no element");
+  EXPECT_EQ(failure("\n\n{{ messages[0].content + 1 }}", R"([{"content": "secret"}])"),
+            "chat template, line 3: '+' between a str and a int");
+  EXPECT_EQ(failure("{{ messages[0].content.x.y }}", R"([{"content": "secret"}])"),
+            "chat template, line 1: a str has no element 'x'");
+  EXPECT_EQ(failure("{{ {}[messages[0].content].y }}", R"([{"content": "secret"}])"),
+            "chat template, line 1: a dict has no element");
   const auto unparsed = ChatTemplate::parse("a\nb\n{% if x %}\n{% foo %}");
   ASSERT_FALSE(unparsed);
   EXPECT_EQ(unparsed.error().code, Errc::bad_file);
@@ -201,12 +213,18 @@ TEST(ChatTemplate, NothingATemplateDoesIsUnbounded) {
   const std::string loop = "{% for a in range(99999) %}", end = "{% endfor %}";
   const std::pair<std::string, std::string> cases[] = {
       {loop + loop + loop + "{% set x = 1 %}" + end + end + end, "steps"},
-      {"{% set ns = namespace(s='aaaaaaaaaaaaaaaa') %}" + loop + "{% set ns.s = ns.s + ns.s %}" + end, "chat template, line 1"},
+      {"{% set ns = namespace(s='aaaaaaaaaaaaaaaa') %}" + loop + "{% set ns.s = ns.s + ns.s %}" + end,
+       "chat template, line 1"},
       {"{% set ns = namespace(s=[1]) %}" + loop + "{% set ns.s = ns.s + ns.s %}" + end, "chat template, line 1"},
       {"{% set ns = namespace(s=[1]) %}" + loop + "{% set ns.s = [ns.s, ns.s] %}" + end, "deeper"},
-      {"{% set ns = namespace(s=[1]) %}{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}", "steps"},
-      {"{% set ns = namespace(s=[1]) %}{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | tojson }}", "steps"},
-      {"{% set ns = namespace(s=[1], t=[1]) %}{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}", "steps"},
+      {"{% set ns = namespace(s=[1]) %}{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+       "steps"},
+      {"{% set ns = namespace(s=[1]) %}{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | "
+       "tojson }}",
+       "steps"},
+      {"{% set ns = namespace(s=[1], t=[1]) %}{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% set ns.t = "
+       "[ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}",
+       "steps"},
       {"{{ 'x' * 100000000000 }}", "too long"},
       {"{{ [1] * 100000000000 }}", "too long"},
       {"{% set x = 'abcdefgh' * 1000000 %}{{ x.replace('', x) }}", "too long"},
@@ -224,8 +242,12 @@ TEST(ChatTemplate, NothingATemplateDoesIsUnbounded) {
       {"{{ " + nested("not ", "", 5000) + " }}", "nested deeper"},
       {"{{ " + nested("-", "", 5000) + " }}", "nested deeper"},
       {"{{ 1" + nested(" + 1 + ", "", 5000) + " }}", "too deep"},
-      {"{{ 1" + std::string(20000, ' ') + "}}{% if 1 %}" + nested("{% if 1 %}", "{% endif %}", 5000) + "{% endif %}", "nested deeper"},
-      {loop + loop + "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" + end + end, "chat template, line 1"},
+      {"{{ 1" + std::string(20000, ' ') + "}}{% if 1 %}" + nested("{% if 1 %}", "{% endif %}", 5000) + "{% endif %}",
+       "nested deeper"},
+      {loop + loop +
+           "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" +
+           end + end,
+       "chat template, line 1"},
   };
   for (const auto& [source, because] : cases) {
     const std::string message = failure(source);
@@ -236,10 +258,19 @@ TEST(ChatTemplate, NothingATemplateDoesIsUnbounded) {
 
 // Values that point at each other do not keep each other alive (the leak checker of the sanitizer run sees it).
 TEST(ChatTemplate, CyclesThroughNamespacesAndMacrosAreFreed) {
-  EXPECT_EQ(render_marked("{% set ns = namespace() %}{% set ns.me = ns %}{% set ns.l = [ns] %}{% macro m() %}{{ ns.x }}{% endmacro %}"
-                          "{% set ns.m = m %}{% for i in range(3) %}{% macro k() %}{{ i }}{% endmacro %}{% set ns.k = k %}{% set ns.loop = loop %}"
-                          "{% endfor %}{{ ns.k() }}{{ ns.loop.index }}", "[]"), "23");
-  EXPECT_EQ(render_marked("{% set ns = namespace(p=none) %}{% for i in range(9000) %}{% set ns.p = namespace(p=ns.p) %}{% endfor %}x", "[]"), "x");
+  EXPECT_EQ(
+      render_marked(
+          "{% set ns = namespace() %}{% set ns.me = ns %}{% set ns.l = [ns] %}{% macro m() %}{{ ns.x }}{% endmacro %}"
+          "{% set ns.m = m %}{% for i in range(3) %}{% macro k() %}{{ i }}{% endmacro %}{% set ns.k = k %}{% set "
+          "ns.loop = loop %}"
+          "{% endfor %}{{ ns.k() }}{{ ns.loop.index }}",
+          "[]"),
+      "23");
+  EXPECT_EQ(
+      render_marked(
+          "{% set ns = namespace(p=none) %}{% for i in range(9000) %}{% set ns.p = namespace(p=ns.p) %}{% endfor %}x",
+          "[]"),
+      "x");
 }
 
 TEST(ChatTemplate, OneTemplateServesManyThreads) {
@@ -251,7 +282,8 @@ TEST(ChatTemplate, OneTemplateServesManyThreads) {
     threads.emplace_back([&, t] {
       const std::string content = std::string(100, static_cast<char>('a' + t));
       for (int i = 0; i < 50; ++i) {
-        const auto parts = (*chat_template)->render(with_messages(R"([{"role": "user", "content": ")" + content + R"("}])"));
+        const auto parts =
+            (*chat_template)->render(with_messages(R"([{"role": "user", "content": ")" + content + R"("}])"));
         right += parts && text_of(*parts) == "<|im_start|>user\n" + content + "<|im_end|>\n<|im_start|>assistant\n";
       }
     });
@@ -261,9 +293,12 @@ TEST(ChatTemplate, OneTemplateServesManyThreads) {
 }
 
 TEST(ChatTemplate, TheDefaultTakesTextAndParts) {
-  EXPECT_EQ(render_marked(default_chat_template(), R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]},
+  EXPECT_EQ(
+      render_marked(
+          default_chat_template(),
+          R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]},
                                                        {"role": "assistant", "content": null}])"),
-            "<|im_start|>[user]\n[ab]<|im_end|>\n<|im_start|>[assistant]\n<|im_end|>\n<|im_start|>assistant\n");
+      "<|im_start|>[user]\n[ab]<|im_end|>\n<|im_start|>[assistant]\n<|im_end|>\n<|im_start|>assistant\n");
 }
 
 }  // namespace
