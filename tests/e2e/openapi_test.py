@@ -1,0 +1,57 @@
+"""OpenAI's own document validates our answers. The document is test data beside the repository (../shared/openapi)."""
+import json, os, pathlib, urllib.error, urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENT = pathlib.Path(os.environ.get("TOKENWORKS_OPENAPI", ROOT.parent / "shared/openapi/openai.json"))
+MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="module")
+def validate():
+    if not DOCUMENT.exists():
+        pytest.skip("OpenAI's document is not here")
+    import jsonschema
+
+    def modern(node):                                # the document still says `nullable` (OpenAPI 3.0) in places
+        if isinstance(node, list):
+            return [modern(x) for x in node]
+        if not isinstance(node, dict):
+            return node
+        out = {k: modern(v) for k, v in node.items() if k != "nullable" or not isinstance(v, bool)}
+        return {"anyOf": [out, {"type": "null"}]} if node.get("nullable") is True else out
+    document = modern(json.loads(DOCUMENT.read_text()))
+
+    def check(name, value):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(value)
+    return check
+
+
+def post(plant, key, path, body):
+    request = urllib.request.Request(plant.api + path, json.dumps(body).encode(), {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+    return urllib.request.urlopen(request)
+
+
+def chunks(response):
+    return [json.loads(line[6:]) for line in response if line.startswith(b"data: {")]
+
+
+def test_a_tour_of_answers_is_valid_against_openais_document(plant, key, validate):
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Name a colour."}]}]
+    chat = {"model": MODEL, "messages": messages, "max_tokens": 8}
+    validate("CreateChatCompletionResponse", json.load(post(plant, key, "/v1/chat/completions", chat)))
+    validate("CreateChatCompletionResponse", json.load(post(plant, key, "/v1/chat/completions", {**chat, "n": 2, "logprobs": True, "top_logprobs": 2})))
+    for more in ({}, {"stream_options": {"include_usage": True}}, {"logprobs": True}):
+        for chunk in chunks(post(plant, key, "/v1/chat/completions", {**chat, "stream": True, **more})):
+            validate("CreateChatCompletionStreamResponse", chunk)
+    text = {"model": MODEL, "prompt": "One, two,", "max_tokens": 4}
+    validate("CreateCompletionResponse", json.load(post(plant, key, "/v1/completions", text)))
+    validate("CreateCompletionResponse", json.load(post(plant, key, "/v1/completions", {**text, "logprobs": 2, "echo": True, "n": 2})))
+    for path, name in (("/v1/models", "ListModelsResponse"), ("/v1/models/" + MODEL, "Model")):
+        request = urllib.request.Request(plant.api + path, headers={"Authorization": "Bearer " + key})
+        validate(name, json.load(urllib.request.urlopen(request)))
+    with pytest.raises(urllib.error.HTTPError) as e:
+        post(plant, key, "/v1/chat/completions", {**chat, "n": 0})
+    validate("ErrorResponse", json.loads(e.value.read()))
