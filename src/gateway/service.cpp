@@ -75,7 +75,8 @@ asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId 
   outcome.model = request.model;
   const std::int64_t began = parts_.clock.steady_ns();
   auto shared = std::make_shared<const GenerateRequest>(std::move(request));
-  auto result = co_await admit_and_run(std::move(caller), id, std::move(shared), sink, departure, outcome);
+  auto running = admit_and_run(std::move(caller), id, std::move(shared), sink, departure, outcome);   // named: see serving.cpp
+  auto result = co_await std::move(running);
   outcome.ok = result.has_value();
   if (!result) outcome.error = result.error().code;
   outcome.seconds = static_cast<double>(parts_.clock.steady_ns() - began) * 1e-9;
@@ -113,7 +114,8 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   auto bell = std::make_shared<Bell>(executor);
   const std::int64_t unix_seconds = parts_.clock.unix_ns() / 1'000'000'000;
-  auto prepared = co_await prepare(request, model, unix_seconds, bell, parts_.workers);
+  auto preparing = prepare(request, model, unix_seconds, bell, parts_.workers);
+  auto prepared = co_await std::move(preparing);
   if (!prepared) co_return prepared.error();
 
   Ask ask;

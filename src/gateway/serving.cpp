@@ -7,6 +7,9 @@ namespace asio = boost::asio;
 
 namespace {
 
+// Awaitables with class-type arguments are named before they are awaited in this file: g++ 12 destroys such arguments
+// twice, or too early, when they are temporaries of a co_await expression.
+
 // How serious an end is, when the choices of one request ended differently.
 int weight(engine::Finish finish) {
   switch (finish) {
@@ -116,7 +119,8 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
     if (ready.empty() || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
     std::vector<AnswerChunk> now;
     now.swap(ready);
-    auto delivered = co_await deliver(std::move(now), outcome);
+    auto delivering = deliver(std::move(now), outcome);
+    auto delivered = co_await std::move(delivering);
     if (!delivered && !gone_) leave();
   }
   output_before_ = usage_.output;
@@ -126,7 +130,8 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
     if (departure_.left()) leave();
   }
   if (!ready.empty() && !gone_) {
-    auto delivered = co_await deliver(std::move(ready), outcome);
+    auto delivering = deliver(std::move(ready), outcome);
+    auto delivered = co_await std::move(delivering);
     if (!delivered) leave();
   }
   co_return Result<>{};
@@ -208,7 +213,8 @@ asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready, Outco
   }
   int tokens = 0;
   for (const AnswerChunk& chunk : ready) tokens += chunk.text.empty() ? 0 : 1;
-  auto written = co_await sink_.write(std::move(ready));
+  auto writing = sink_.write(std::move(ready));
+  auto written = co_await std::move(writing);
   const std::int64_t now = parts_.clock.steady_ns();
   if (last_delivery_ns_ != 0 && tokens > 0 && parts_.on_inter_token) {
     parts_.on_inter_token(model_->card.id, static_cast<double>(now - last_delivery_ns_) * 1e-9, tokens);

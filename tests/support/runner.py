@@ -5,9 +5,11 @@ import xml.etree.ElementTree as xml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Test programs of the sanitizer passes: the rooms with coroutines, threads or bytes from outside.
 SANITIZED = {
-    "address": ["base", "engine", "scheduler", "ledger", "admission", "jobs", "http", "tenancy", "billing", "grammar", "backend"],
-    "thread": ["base", "engine", "ledger", "admission", "jobs", "http", "backend", "grammar"],
+    "address": ["base", "engine", "scheduler", "ledger", "admission", "jobs", "http", "tenancy", "billing"],
+    "thread": ["base", "engine", "ledger", "admission", "jobs", "http"],
 }
+SANITIZED_LONG = ["backend", "formats", "tokenizer", "grammar"]   # long to build
+
 # Tests that may be skipped, by name, each with the reason. Any other skip is a failure.
 SKIPS_ALLOWED = dict(line.split(maxsplit=1) for line in (ROOT / "tests/skips.txt").read_text().splitlines()
                      if line and not line.startswith("#"))
@@ -164,7 +166,7 @@ def main():
     options = parser.parse_args()
     options.timeout = 7200 if options.long else 900
     folder = ROOT / "build" / {"": "release", "address": "asan", "thread": "tsan"}[options.sanitize]
-    rooms = SANITIZED.get(options.sanitize, [])
+    rooms = SANITIZED.get(options.sanitize, []) + (SANITIZED_LONG if options.sanitize and options.long else [])
     build(folder, options.sanitize, [f"test_{r}" for r in rooms] if options.sanitize else [])
     env = dict(os.environ, TOKENWORKS_GOLDEN=str(ROOT / "build/golden"), TOKENWORKS_BIN=str(folder / "tokenworks"),
                ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS="halt_on_error=1",
