@@ -16,7 +16,7 @@
 namespace tokenworks::tokenizer::test {
 
 inline std::string read_golden(const std::string& name) {
-  const std::string path = tokenworks::test::golden_path("tokenizers") + "/" + name;
+  const std::string path = tokenworks::test::golden_path("tokenizer_families") + "/" + name;
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error(path + " is missing: run tests/golden/tokenizers.py (tests/run does)");
   std::stringstream all;
