@@ -1,7 +1,7 @@
 #pragma once
 // What Unicode 15.0 to 16.0 added to each general category, as class text for PCRE2: Debian 12's PCRE2 10.42
 // knows 14.0, the Oniguruma inside `tokenizers` 0.23 knows 16.0. Harmless with a newer PCRE2.
-// tests/golden/tokenizers.py sweeps every code point, so a character that falls out of step fails a test.
+// tests/golden/tokenizer_families.py sweeps every code point, so a character that falls out of step fails a test.
 #include <string_view>
 
 namespace tokenworks::tokenizer {

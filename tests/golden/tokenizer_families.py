@@ -1,6 +1,6 @@
 """Expectations of tests/unit/tokenizer, from the Python packages `tokenizers`, `sentencepiece` and `gguf`.
 
-    python tests/golden/tokenizers.py OUTDIR
+    python tests/golden/tokenizer_families.py OUTDIR
 
 Writes, per family, <family>.json (the tokenizer as GGUF metadata and as tokenizer.json) and <family>.ids (what the
 reference makes of strings.bin and of random ids), and for all families strings.bin and normal_forms.json.

@@ -1,5 +1,5 @@
 #pragma once
-// Reads what tests/golden/tokenizers.py wrote.
+// Reads what tests/golden/tokenizer_families.py wrote.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace tokenworks::tokenizer::test {
 inline std::string read_golden(const std::string& name) {
   const std::string path = tokenworks::test::golden_path("tokenizer_families") + "/" + name;
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error(path + " is missing: run tests/golden/tokenizers.py (tests/run does)");
+  if (!file) throw std::runtime_error(path + " is missing: run tests/golden/tokenizer_families.py (tests/run does)");
   std::stringstream all;
   all << file.rdbuf();
   return all.str();

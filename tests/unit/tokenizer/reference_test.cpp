@@ -1,4 +1,4 @@
-// Ids and text against the reference packages, family by family: see tests/golden/tokenizers.py for what they ran.
+// Ids and text against the reference packages, family by family: see tests/golden/tokenizer_families.py for what they ran.
 #include <gtest/gtest.h>
 
 #include "tokenizer/unicode.hpp"
