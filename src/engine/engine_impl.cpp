@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "tokenworks/base/log.hpp"
 
@@ -112,8 +113,8 @@ EngineStatus EngineImpl::status() const {
 
 void EngineImpl::stop() {
   std::lock_guard lock(stop_mutex_);
+  inbox_.close();                                    // first: what the thread drains after it saw stopping_ is the last
   stopping_ = true;
-  inbox_.close();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -130,13 +131,13 @@ void EngineImpl::loop() {
         fail(std::string("the step threw: ") + e.what());
       }
     }
+    publish();                                       // first: who is woken finds a status that knows it
     flush();
-    publish();
   }
   receive(false);                                    // what was submitted before the door closed
   end_all(Finish::cancelled);
-  flush();
   publish();
+  flush();
 }
 
 // Takes what arrived; with `wait` sleeps until something does, a deadline passes, or the engine stops.
@@ -147,7 +148,7 @@ void EngineImpl::receive(bool wait) {
       patience = std::clamp<std::int64_t>(next - clock_.steady_ns(), 1'000'000, kSleepMaxNs);
     }
     const scheduler::Stats stats = scheduler_->stats();
-    if (stats.running + stats.waiting > stats.paused) patience = std::min(patience, kLookAgainNs);
+    if (stats.running + stats.waiting + stats.parked > stats.paused) patience = std::min(patience, kLookAgainNs);
     {
       std::lock_guard lock(status_mutex_);
       if (inbox_.size() == 0) idle_ = true;
@@ -189,7 +190,8 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
     if (!failed_) log::error("request_id_in_use", {{"request_id", id.to_string()}});
     for (Choice& c : r.choices) r.stream->push({.choice = c.number, .finish = Finish::failed});
     leave_waiting(r);
-    r.stream->flush();
+    touch(r);
+    refused_.push_back(std::move(owned));            // until flush()
     return;
   }
   for (Choice& c : r.choices) {
@@ -285,7 +287,7 @@ void EngineImpl::touch(Request& request) {
 void EngineImpl::leave_waiting(Request& request) {
   if (!request.waits) return;
   request.waits = false;
-  waiting_.fetch_sub(1);
+  ++left_waiting_;
 }
 
 // One wake per stream and step, then the ended requests go.
@@ -297,12 +299,14 @@ void EngineImpl::flush() {
   touched_.clear();
   for (const RequestId& id : ended_) requests_.erase(id);
   ended_.clear();
+  refused_.clear();
 }
 
 void EngineImpl::publish() {
   const scheduler::Stats stats = scheduler_->stats();
   const std::int64_t predicted = scheduler_->predicted_wait_ns();
   std::lock_guard lock(status_mutex_);
+  waiting_.fetch_sub(std::exchange(left_waiting_, 0));   // with the rest: at every moment a request is counted somewhere
   status_.running = stats.running;
   status_.waiting = stats.waiting;
   status_.kv_blocks_used = stats.blocks_used;

@@ -87,6 +87,7 @@ class EngineImpl final : public Engine {
   std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
   std::vector<Choice*> by_handle_;
   std::vector<RequestId> ended_;
+  std::vector<std::unique_ptr<Request>> refused_;    // told `failed` at once
   std::vector<std::shared_ptr<TokenStream>> touched_streams_;
   std::vector<Request*> touched_;
   std::vector<backend::SequenceRows> sequence_rows_;
@@ -95,7 +96,7 @@ class EngineImpl final : public Engine {
   std::vector<Choice*> sampling_choices_;
   std::vector<backend::Sampled> sampled_;
   std::vector<scheduler::Outcome> outcomes_;
-  std::int64_t tokens_generated_ = 0;
+  std::int64_t tokens_generated_ = 0, left_waiting_ = 0;
 
   std::thread thread_;                               // last: starts when everything else stands
 };

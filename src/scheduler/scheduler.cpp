@@ -267,6 +267,7 @@ Stats Scheduler::stats() const {
   stats.running = static_cast<std::int64_t>(st.running.size());
   stats.waiting = st.waiting_total;
   for (const Handle h : st.running) stats.paused += st.seqs[h].paused;
+  stats.parked = st.parked;
   stats.paused += st.parked;
   stats.blocks_used = st.pool.used();
   stats.blocks_cached = st.pool.cached();

@@ -111,7 +111,8 @@ struct Outcome {
 };
 
 struct Stats {
-  std::int64_t running = 0, waiting = 0, paused = 0;
+  std::int64_t running = 0, waiting = 0, parked = 0; // parked: paused and preempted meanwhile
+  std::int64_t paused = 0;                           // of the running, and the parked
   std::int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
   std::int64_t steps = 0, preemptions = 0, prefix_hit_tokens = 0, recomputed_tokens = 0;
   std::int64_t prefill_tokens = 0, decode_tokens = 0;
