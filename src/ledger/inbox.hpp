@@ -71,6 +71,10 @@ class Inbox {
     std::lock_guard lock(mutex_);
     return closed_;
   }
+  bool empty() const {
+    std::lock_guard lock(mutex_);
+    return items_.empty();
+  }
   std::int64_t oldest_settle_ns() const {
     std::lock_guard lock(mutex_);
     return oldest_settle_ns_;

@@ -37,7 +37,8 @@ void Service::run() {
     }
     if (!inbox_.closed()) continue;
     if (closing == std::chrono::steady_clock::time_point{}) closing = std::chrono::steady_clock::now();
-    const bool rest = next_ < pending_.size() || (!failing_ && books_ && books_->rollups_pending());
+    // What was pushed between this round's drain and the close is still inside.
+    const bool rest = !inbox_.empty() || next_ < pending_.size() || (!failing_ && books_ && books_->rollups_pending());
     const bool patient =
         std::chrono::steady_clock::now() - closing < std::chrono::nanoseconds(tuning_.close_patience_ns);
     if (rest && !lost_.load() && (patient || !failing_)) continue;
