@@ -89,7 +89,12 @@ void random_life(std::uint64_t seed) {
 }
 
 TEST(SchedulerInvariants, HoldThroughRandomLives) {
-  const std::uint64_t seeds = test::long_run() ? 30'000 : 2'000;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr std::uint64_t kSeeds = 200;
+#else
+  constexpr std::uint64_t kSeeds = 2'000;
+#endif
+  const std::uint64_t seeds = test::long_run() ? 30'000 : kSeeds;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     try {
       random_life(seed);
