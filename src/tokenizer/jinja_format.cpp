@@ -19,10 +19,10 @@ struct Spec {
 };
 
 std::string digits_of(std::uint64_t magnitude, unsigned base, bool upper) {
+  const std::string_view alphabet = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
-  do out.insert(out.begin(), (upper ? "0123456789ABCDEF" : "0123456789abcdef")[magnitude % base]);
-  while ((magnitude /= base) != 0);
-  return out;
+  for (; magnitude != 0 || out.empty(); magnitude /= base) out += alphabet[magnitude % base];
+  return {out.rbegin(), out.rend()};
 }
 
 void group_thousands(std::string& digits) {
