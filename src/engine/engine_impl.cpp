@@ -9,7 +9,7 @@
 namespace tokenworks::engine {
 namespace {
 
-constexpr std::size_t kInboxMessages = std::size_t{1} << 20;   // cancels and extensions are never refused; submits have their own bound
+constexpr std::size_t kInboxMessages = std::size_t{1} << 20;   // submits have a bound of their own; the rest is not refused
 constexpr std::int64_t kSleepMaxNs = 10'000'000'000;
 constexpr std::int64_t kLookAgainNs = 20'000'000;    // when what could run has to wait for what is paused
 

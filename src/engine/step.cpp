@@ -30,7 +30,8 @@ bool EngineImpl::step() {
   }
   outcomes_.clear();
   for (std::size_t i = 0; i < sampled_.size(); ++i) outcomes_.push_back(take(*sampling_choices_[i], sampled_[i]));
-  const StepReport report{ended - began, plan.prefill_tokens, plan.decode_tokens, static_cast<std::int32_t>(plan.items.size())};
+  const StepReport report{ended - began, plan.prefill_tokens, plan.decode_tokens,
+                          static_cast<std::int32_t>(plan.items.size())};
   scheduler_->commit(outcomes_, ended, ended - began);
   {
     std::lock_guard lock(status_mutex_);
@@ -106,7 +107,9 @@ Outcome EngineImpl::take(Choice& choice, backend::Sampled& sampled) {
 Finish EngineImpl::finish_after(const Choice& choice, TokenId token) const {
   const Request& r = *choice.request;
   const Sequence& s = r.sequence;
-  const auto among = [&](const std::vector<TokenId>& stops) { return std::find(stops.begin(), stops.end(), token) != stops.end(); };
+  const auto among = [&](const std::vector<TokenId>& stops) {
+    return std::find(stops.begin(), stops.end(), token) != stops.end();
+  };
   if (among(s.stop_tokens) || (!s.ignore_eos && among(info().stop_tokens))) return Finish::stop;
   if (choice.constraint != nullptr) {
     choice.constraint->accept(token);

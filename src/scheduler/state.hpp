@@ -1,7 +1,7 @@
 #pragma once
 // What the scheduler remembers: sequences, flows (a tenant in a tier), tiers. Private to the room; scheduler.cpp holds the
-// life of a sequence, planner.cpp the making of a plan, admission.cpp the step from waiting to running, fairness.cpp the counters,
-// room_making.cpp preemption.
+// life of a sequence, planner.cpp the making of a plan, admission.cpp the step from waiting to running,
+// fairness.cpp the counters, room_making.cpp preemption.
 #include <array>
 #include <string>
 #include <unordered_map>

@@ -73,7 +73,7 @@ struct SequenceSpec {
   Tier tier = Tier::standard;
   std::int64_t max_tokens = 1;                       // output tokens
   std::int64_t deadline_ns = 0;                      // steady; 0: none
-  Handle leader = kNoHandle;                         // another choice of the same request: wait for its prompt, share its blocks
+  Handle leader = kNoHandle;                         // another choice of the request: share its prompt's blocks
 };
 
 // Rows of one sequence in a step: tokens [first, first + count) of prompt and output, standing at plan rows
