@@ -17,7 +17,8 @@ struct MemoryNeed {
 };
 MemoryNeed memory_need(const ModelFile& file);
 
-// `digest` is shown when given (model_digest reads the whole file, so the caller decides); `all_tensors` lists each one.
+// `digest` is shown when given (model_digest reads the whole file, so the caller decides); `all_tensors` lists each
+// one.
 std::string inspect_text(const ModelFile& file, const Digest* digest = nullptr, bool all_tensors = false);
 std::string inspect_json(const ModelFile& file, const Digest* digest = nullptr, bool all_tensors = false);
 

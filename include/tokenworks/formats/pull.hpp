@@ -25,7 +25,7 @@ struct HubEnvironment {
 
 struct PullRequest {
   std::string source;                                // hf:org/repo[@revision][:file], http(s)://..., or a local path
-  std::string sha256;                                // expected hash, 64 hex digits, of the one file pulled; "" for none
+  std::string sha256;  // expected hash, 64 hex digits, of the one file pulled; "" for none
   std::string output;                                // URL only: file or folder to write; "": HubEnvironment::downloads
   int attempts = 5;                                  // per file; a retry goes on where the last attempt stopped
   int retry_delay_ms = 500;                          // doubled after each failed attempt
