@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <map>
+#include <mutex>
 
 #include "models.hpp"
 #include "notify.hpp"
@@ -89,6 +91,8 @@ class Plant {
   std::atomic<bool> reload_ok_{true};
   std::atomic<std::int64_t> reload_unix_s_{0};
   std::atomic<std::int64_t> entries_{0};
+  mutable std::mutex discarded_mutex_;
+  std::map<std::string, std::int64_t> discarded_;    // by model: only the gateway knows where a stop string ended
 };
 
 Result<> Plant::build() {
@@ -174,6 +178,10 @@ Result<> Plant::start_serving() {
   metrics_->on_scrape([this] { return scrape(); });
 
   auto on_done = [this](const gateway::Outcome& o) {
+    if (o.discarded_tokens > 0) {
+      std::lock_guard lock(discarded_mutex_);
+      discarded_[o.model] += o.discarded_tokens;
+    }
     log::info("request_done", {{"request_id", o.request.to_string()}, {"organization", o.organization}, {"project", o.project},
                                {"model", o.model}, {"ok", o.ok}, {"code", o.ok ? "" : name(o.error)}, {"finish", o.finish},
                                {"input_tokens", o.usage.input}, {"cached_tokens", o.usage.cached_input},
@@ -255,7 +263,11 @@ telemetry::Scrape Plant::scrape() const {
     row.kv_free = e.kv_blocks_free;
     row.prefix_hit_tokens = e.prefix_hit_tokens;
     row.preemptions = e.preemptions;
-    row.tokens_discarded = e.tokens_discarded;
+    {
+      std::lock_guard lock(discarded_mutex_);
+      const auto found = discarded_.find(row.id);
+      row.tokens_discarded = found == discarded_.end() ? 0 : found->second;
+    }
     row.fairness_gap = e.fairness_gap_units;
     row.fairness_bound = e.fairness_bound_units;
     row.predicted_wait_seconds = static_cast<double>(e.predicted_wait_ns) * 1e-9;

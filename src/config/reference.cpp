@@ -13,7 +13,7 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "plant.region", "text", "", "region label of every entry"},
         {kPlant, "plant.jurisdiction", "text", "", "country code; checked against an organization's residency"},
         {kPlant, "listen", "list of host:port", "127.0.0.1:8080", "public addresses; port 0 takes a free one"},
-        {kPlant, "tls.certificate", "path", "", "PEM chain; turns TLS on for every TCP listener"},
+        {kPlant, "tls.certificate", "path", "", "PEM chain; turns TLS on for the public listeners, and for an admin listener that is not loopback"},
         {kPlant, "tls.private_key", "path", "", "PEM key of the certificate"},
         {kPlant, "tls.client_ca", "path", "", "PEM; clients must show a certificate it signed (mTLS)"},
         {kPlant, "admin.listen", "host:port", "127.0.0.1:9090", "probes, metrics, admin API; needs TLS unless loopback"},

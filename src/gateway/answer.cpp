@@ -9,7 +9,10 @@ ChoiceText::ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, st
 
 void ChoiceText::take(const engine::TokenEvent& event, AnswerChunk& chunk) {
   if (event.finish != engine::Finish::running) engine_ended_ = true;
-  if (ended_) return;                                // made after the stop, before the engine knew: discarded
+  if (ended_) {                                      // made after the stop, before the engine knew
+    if (event.token >= 0) ++discarded_;
+    return;
+  }
   bool stopped = false;
   if (event.token >= 0) {
     ++output_;

@@ -22,6 +22,7 @@ class ChoiceText {
   void take(const engine::TokenEvent& event, AnswerChunk& chunk);
 
   std::int64_t output() const { return output_; }    // tokens that count
+  std::int64_t discarded() const { return discarded_; }   // made after the one that completed the stop
   bool ended() const { return ended_; }              // for the client; the engine may still run a step
   bool engine_ended() const { return engine_ended_; }
   engine::Finish finish() const { return finish_; }
@@ -33,7 +34,7 @@ class ChoiceText {
   tokenizer::StreamingDetokenizer detokenizer_;
   tokenizer::StopMatcher stops_;
   bool want_tokens_, constrained_;
-  std::int64_t output_ = 0;
+  std::int64_t output_ = 0, discarded_ = 0;
   bool ended_ = false, engine_ended_ = false;
   engine::Finish finish_ = engine::Finish::running;
 

@@ -123,6 +123,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
     auto delivered = co_await std::move(delivering);
     if (!delivered && !gone_) leave();
   }
+  for (const ChoiceText& choice : choices_) outcome.discarded_tokens += choice.discarded();
   output_before_ = usage_.output;
   cached_before_ = usage_.cached_input;
   while (!ready.empty() && !gone_ && signals_->hold.load() == 0) {

@@ -51,6 +51,7 @@ struct Outcome {
   Errc error = Errc::internal;                       // when !ok
   bool ok = true;
   Usage usage;
+  std::int64_t discarded_tokens = 0;                 // generated after a stop was complete; never billed
   Money charge;
   double seconds = 0, queue_seconds = -1, first_token_seconds = -1;
 };
