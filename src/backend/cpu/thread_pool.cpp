@@ -9,6 +9,7 @@
 namespace tokenworks::backend {
 namespace {
 
+constexpr std::uint64_t kClosed = 0x7FFFFFFF;        // a job number above every count
 constexpr int kSpins = 4000;                         // pauses, some 50-150 us: longer than any serial part of a step
 
 void pause() {
@@ -40,12 +41,14 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run_jobs(std::int32_t jobs, Function function, const void* context) {
-  // No job of an earlier round is open here, so nobody acts on these before the ticket is published.
+  const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+  // The old round is closed before its fields change: a thread that still looks at it would else see the new job count
+  // under the old ticket and take a job that is not there. Any exchange against the old ticket fails from here on.
+  ticket_.exchange(std::uint64_t{round - 1} << 32 | kClosed, std::memory_order_acq_rel);
   function_.store(function, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
   jobs_.store(jobs, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
   ticket_.store(std::uint64_t{round} << 32, std::memory_order_release);
   round_.store(round);                               // sequentially consistent, as is the read of sleepers_: one sees the other
   if (sleepers_.load() > 0) wake_all(round_);
