@@ -62,5 +62,17 @@ TEST(ThreadPool, RangesCoverEverythingOnceInOrderOfTheirPlaces) {
   }
 }
 
+// A thread that is late from a small round must not take a job of the larger round that is being set up.
+TEST(ThreadPool, RoundsOfChangingSizesRunEveryJobExactlyOnce) {
+  ThreadPool pool(6);
+  std::vector<std::atomic<int>> runs(64);
+  for (int round = 0; round < 40'000; ++round) {
+    const std::int32_t jobs = round % 2 == 0 ? 2 : 64;
+    for (auto& r : runs) r.store(0, std::memory_order_relaxed);
+    pool.run(jobs, [&](std::int32_t job, int) { runs[static_cast<std::size_t>(job)].fetch_add(1); });
+    for (std::int32_t j = 0; j < 64; ++j) ASSERT_EQ(runs[static_cast<std::size_t>(j)].load(), j < jobs ? 1 : 0) << "round " << round;
+  }
+}
+
 }  // namespace
 }  // namespace tokenworks::backend
