@@ -95,3 +95,26 @@ def test_a_hundred_bad_requests_per_endpoint(plant, key, client):
         assert count >= 100
     assert plant.process.poll() is None
     assert client.chat.completions.create(model="default", messages=[{"role": "user", "content": "hi"}], max_tokens=1).usage.completion_tokens == 1
+
+
+def test_a_hundred_bad_requests_per_route_without_a_body(plant, key):
+    seed = int(os.environ.get("TOKENWORKS_SEED", random.SystemRandom().randint(0, 1 << 30)))
+    print("seed", seed)
+    rng = random.Random(seed)
+    auth = f"Authorization: Bearer {key}\r\n"
+    for path in ("/v1/models", "/v1/models/default", "/v1/organization/usage/completions", "/v1/organization/costs"):
+        for i in range(100):
+            noise = "".join(rng.choice("abcxyz%0189~") for _ in range(rng.randint(1, 30)))
+            raw = rng.choice([
+                f"GET {path} HTTP/1.1\r\n{auth}\r\n",                                     # no Host
+                f"GET {path} HTTP/1.1\r\nHost: t\r\nHost: u\r\n{auth}\r\n",
+                f"GET {path} HTTP/1.1\r\nHost: t\r\n{auth}Content-Length: {noise}x\r\n\r\n",
+                f"GET {path} HTTP/1.1\r\nHost: t\r\n{auth}Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                f"GET {path} HTTP/1.1\r\nHost: t\r\n{auth}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                f"GET {path} HTTP/1.1\r\nHost: t\r\nX: {'y' * 80_000}\r\n\r\n",
+                f"GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {noise}\r\n\r\n",
+                f"POST {path} HTTP/1.1\r\nHost: t\r\n{auth}Content-Length: 0\r\n\r\n",
+                f"GET {path}/{noise.replace('%', '')}q HTTP/1.1\r\nHost: t\r\n{auth}\r\n"]).encode()
+            status, head, body = exchange(plant, raw)
+            assert status is not None and 400 <= status < 500, (seed, raw[:200], head[:200])
+    assert plant.process.poll() is None
