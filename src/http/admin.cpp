@@ -37,9 +37,12 @@ Result<std::int64_t> grace_of(const Exchange& exchange) {
   return *until - now;
 }
 
-std::int64_t limit_of(const Exchange& exchange, std::int64_t otherwise, std::int64_t most) {
-  const auto limit = parse_integer(exchange.query.get("limit"));
-  return limit && *limit > 0 ? std::min(*limit, most) : otherwise;
+Result<std::int64_t> limit_of(const Exchange& exchange, std::int64_t otherwise, std::int64_t most) {
+  const std::string text = exchange.query.get("limit");
+  if (text.empty()) return otherwise;
+  const auto limit = parse_integer(text);
+  if (!limit || *limit < 1) return error(Errc::invalid_request, "limit must be a whole number from 1", "limit");
+  return std::min(*limit, most);
 }
 
 Reply json_reply(std::string body) {
@@ -101,9 +104,10 @@ Answer reload(Exchange& exchange) {
 }
 
 Answer audit_events(Exchange& exchange) {
-  const std::int64_t limit = limit_of(exchange, 100, 10'000);
+  const auto limit = limit_of(exchange, 100, 10'000);
+  if (!limit) co_return error_reply(limit.error());
   Result<std::vector<ledger::AuditEvent>> events = error(Errc::internal, "not run");
-  const std::function<void()> work = [&] { events = exchange.plant.administration->audit_events(limit); };
+  const std::function<void()> work = [&] { events = exchange.plant.administration->audit_events(*limit); };
   co_await on_worker(*exchange.plant.blocking, work);
   if (!events) co_return error_reply(events.error());
   co_return json_reply(to_json(*events));

@@ -11,6 +11,8 @@ content network. `cut_after` bytes breaks each of the first `cuts` content answe
 import hashlib
 import json
 import threading
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -110,3 +112,57 @@ class FakeHub:
     def __exit__(self, *_):
         self.api.shutdown()
         self.content.shutdown()
+
+
+class Proxy:
+    """An HTTP proxy that knows no network: plain requests for the hosts it was given go to ports of this machine, the
+    redirects of a FakeHub to its content server are named after the first host, and tunnels are noted and refused.
+    `urls`: what it was asked for."""
+
+    def __init__(self, ports, content_port):
+        proxy = self
+        self.urls = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                proxy.urls.append(self.path)
+                parts = urlsplit(self.path)
+                port, path = ports.get(parts.hostname), parts.path
+                if path.startswith("/content/"):
+                    port, path = content_port, path[len("/content"):]
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "proxy-connection")}
+                request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers, method=self.command)
+                try:
+                    answer = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(request)
+                except urllib.error.HTTPError as error:
+                    answer = error
+                self.send_response(answer.status)
+                for key, value in answer.headers.items():
+                    if key.lower() == "location":
+                        value = value.replace(f"http://127.0.0.1:{content_port}", f"http://{parts.hostname}/content")
+                    self.send_header(key, value)
+                self.end_headers()
+                self.wfile.write(answer.read())
+
+            do_HEAD = do_GET
+
+            def do_CONNECT(self):
+                proxy.urls.append(self.path)
+                self.send_error(502)
+
+            def log_message(self, *_):
+                pass
+
+        class Stay(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *_):
+                return None
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()

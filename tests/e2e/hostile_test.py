@@ -6,8 +6,8 @@ GOOD = {"/v1/chat/completions": {"model": "default", "messages": [{"role": "user
         "/v1/completions": {"model": "default", "prompt": "hi", "max_tokens": 1}}
 
 
-def exchange(plant, raw):
-    url = urllib.parse.urlparse(plant.api)
+def exchange(plant, raw, base=None):
+    url = urllib.parse.urlparse(base or plant.api)
     with socket.create_connection((url.hostname, url.port), timeout=30) as s:
         s.sendall(raw)
         data = b""
@@ -117,4 +117,65 @@ def test_a_hundred_bad_requests_per_route_without_a_body(plant, key):
                 f"GET {path}/{noise.replace('%', '')}q HTTP/1.1\r\nHost: t\r\n{auth}\r\n"]).encode()
             status, head, body = exchange(plant, raw)
             assert status is not None and 400 <= status < 500, (seed, raw[:200], head[:200])
+    assert plant.process.poll() is None
+
+
+ADMIN = [("POST", "/admin/v1/keys"), ("GET", "/admin/v1/keys"), ("POST", "/admin/v1/keys/abcd1234/rotate"), ("DELETE", "/admin/v1/keys/abcd1234"),
+         ("POST", "/admin/v1/reload"), ("GET", "/admin/v1/audit_events"), ("GET", "/admin/v1/requests/req_1/entries"),
+         ("POST", "/admin/v1/ledger/verify"), ("POST", "/admin/v1/ledger/backup"), ("GET", "/v1/organization/usage/completions"),
+         ("GET", "/v1/organization/costs"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/health"), ("GET", "/metrics")]
+
+
+def test_a_hundred_bad_requests_per_admin_route(plant, key):
+    seed = int(os.environ.get("TOKENWORKS_SEED", random.SystemRandom().randint(0, 1 << 30)))
+    print("seed", seed)
+    rng = random.Random(seed)
+    operator = plant.operator_key()
+    good = f"Authorization: Bearer {operator}\r\n"
+    before = plant.cli("keys", "list", "--config", plant.config, "--json").stdout
+    for method, path in ADMIN:
+        is_open = not path.startswith(("/admin", "/v1"))
+        for _ in range(100):
+            noise = "".join(rng.choice("abcxyz0189~") for _ in range(rng.randint(1, 30)))
+            raw = [
+                f"{method} {path} HTTP/1.1\r\n{good}\r\n",                                     # no Host
+                f"{method} {path} HTTP/1.1\r\nHost: t\r\nHost: u\r\n{good}\r\n",
+                f"{method} {path} HTTP/1.1\r\nHost: t\r\n{good}Content-Length: {noise}x\r\n\r\n",
+                f"{method} {path} HTTP/1.1\r\nHost: t\r\n{good}Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                f"{method} {path} HTTP/1.1\r\nHost: t\r\n{good}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                f"{method} {path} HTTP/1.1\r\nHost: t\r\nX: {'y' * 80_000}\r\n\r\n",
+                f"PATCH {path} HTTP/1.1\r\nHost: t\r\n{good}Content-Length: 0\r\n\r\n",
+                f"{method} {path}/{noise}q HTTP/1.1\r\nHost: t\r\n{good}Content-Length: 0\r\n\r\n"]
+            if not is_open:                          # nobody, somebody unknown, and a tenant's key
+                raw += [f"{method} {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n",
+                        f"{method} {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {noise}\r\nContent-Length: 0\r\n\r\n",
+                        f"{method} {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n"]
+            raw = rng.choice(raw).encode()
+            status, head, body = exchange(plant, raw, plant.admin)
+            assert status is not None and 400 <= status < 500, (seed, raw[:200], head[:200])
+            if b"application/json" in head:
+                assert json.loads(body)["error"]["message"], (seed, raw[:200], body)
+    assert plant.process.poll() is None
+    assert plant.cli("keys", "list", "--config", plant.config, "--json").stdout == before
+
+
+def test_bad_bodies_and_queries_of_admin_routes_name_what_is_wrong(plant):
+    operator = plant.operator_key()
+    junk = [b"{", b"[]", b"[" * 50_000, b"\xff\xfe", b"7", b'"x"', b'{"grace": 7}', b'{"grace": "never"}', b'{"grace": "-1h"}', b'{"path": 7}', b'{"path": "relative"}',
+            b'{"organization": 7}', b'{"organization": "nobody"}', b'{"organization": "acme", "project": "nothing"}', b'{"organization": "acme", "role": "king"}',
+            b'{"organization": "acme", "models": "x"}', b'{"organization": "acme", "models": ["nothing"]}', b'{"organization": "acme", "expires": "yesterday"}',
+            b'{"organization": "acme", "expires": "-3d"}', b'{"organization": "acme", "role": "operator"}', b'{"organization": "acme", "principal": "nonsense"}',
+            b'{"organization": "acme", "expires": "99999999999999999999d"}', b'{"organization": "acme", "principal": "' + b"x" * 100_000 + b'"}']
+    for path, skip in (("/admin/v1/keys", ()), ("/admin/v1/keys/abcd1234/rotate", ()), ("/admin/v1/ledger/backup", ())):
+        for body in junk:
+            status, head, answer = exchange(plant, post(path, operator, body), plant.admin)
+            assert status in (400, 404), (path, body[:80], status, answer[:200])
+            assert json.loads(answer)["error"]["message"], (path, body[:80])
+    for path in ("/admin/v1/audit_events?limit=x", "/admin/v1/audit_events?limit=-1", "/v1/organization/costs?start_time=x", "/v1/organization/usage/completions?limit=-1",
+                 "/v1/organization/usage/completions?bucket_width=1y", "/v1/organization/usage/completions?start_time=99999999999999999999",
+                 "/v1/organization/usage/completions?group_by=colour", "/admin/v1/requests/req_zz/entries", "/admin/v1/requests/req_" + "0" * 32 + "/entries"):
+        raw = f"GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {operator}\r\n\r\n".encode()
+        status, head, answer = exchange(plant, raw, plant.admin)
+        assert status in (400, 404), (path, status, answer[:200])
+        assert json.loads(answer)["error"]["message"]
     assert plant.process.poll() is None

@@ -20,6 +20,7 @@ organizations:
   roomy: {plan: roomy}
   single: {plan: single}
   seven: {plan: open, budget: {amount: "%s", per: month}}
+  records: {plan: open, projects: {default: {}, patients: {data_class: health}, inside: {data_class: internal}}}
   abroad: {plan: open, residency: [FR]}
   asleep: {plan: open, access: [{days: [mon], from: "00:00", to: "00:01", timezone: UTC}, {days: [tue], from: "00:00", to: "00:01"}]}
 """
@@ -114,6 +115,22 @@ def test_residency_and_access_times_are_enforced(limited):
     with pytest.raises(openai.PermissionDeniedError) as e:
         ask(limited, limited.key("asleep"))
     assert e.value.code == "model_not_allowed_now"
+
+
+def test_data_classes_are_enforced_and_booked(limited):
+    # The model is for public and internal data: what a project or a request declares beyond that never reaches it.
+    with pytest.raises(openai.PermissionDeniedError) as e:
+        ask(limited, limited.key("records", "patients"))
+    assert "health" in str(e.value)
+    before = len(limited.usage())
+    with pytest.raises(openai.PermissionDeniedError):
+        ask(limited, limited.key("records"), extra_headers={"x-tokenworks-data-class": "secret"})
+    assert len(limited.usage()) == before
+    for key, named, booked in ((limited.key("records"), None, "public"), (limited.key("records", "inside"), None, "internal"),
+                               (limited.key("records"), "internal", "internal")):
+        answer = ask(limited, key, extra_headers={"x-tokenworks-data-class": named} if named else {})
+        settle = [e for e in limited.entries(answer.usage.model_extra["tokenworks"]["request_id"]) if e["type"] == "settle"]
+        assert [e["data_class"] for e in settle] == [booked]
 
 
 def test_keys_expire_rotate_with_grace_and_are_revoked(limited):

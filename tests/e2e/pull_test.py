@@ -13,7 +13,7 @@ import huggingface_hub as hub_package  # the reference reader of the cache
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from fake_hub import COMMIT, FakeHub, git_hash  # noqa: E402
+from fake_hub import COMMIT, FakeHub, Proxy, git_hash  # noqa: E402
 
 WEIGHTS = bytes(i * 131 % 251 for i in range(400_000))
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
@@ -101,3 +101,22 @@ def test_what_is_not_there_is_said_plainly(binary, tmp_path):
         assert "no such file" in refused(pull(binary, tmp_path, "hf:org/model:none.gguf", endpoint=hub.endpoint))
         assert "no such file" in refused(pull(binary, tmp_path, str(tmp_path / "none.gguf")))
         assert "only allowed to this machine" in refused(pull(binary, tmp_path, "http://models.example/m.gguf"))
+
+
+def test_a_proxy_is_used_as_the_environment_says(binary, tmp_path):
+    with FakeHub({"m.gguf": WEIGHTS}) as hub, Proxy({"hub.test": hub.api.server_port}, hub.content.server_port) as proxy:
+        out = good(pull(binary, tmp_path, "hf:org/model:m.gguf", endpoint="http://hub.test", http_proxy=proxy.url))
+        assert out["bytes_fetched"] == len(WEIGHTS) and open(out["path"], "rb").read() == WEIGHTS
+        assert set(proxy.urls) == {"http://hub.test/org/model/resolve/main/m.gguf", f"http://hub.test/content/{DIGEST}"}
+
+
+def test_https_goes_through_a_tunnel_of_the_proxy_and_no_proxy_keeps_it_out(binary, tmp_path):
+    with Proxy({}, 0) as proxy:
+        message = refused(pull(binary, tmp_path, "https://models.test/m.gguf", https_proxy=proxy.url))
+        asked = len(proxy.urls)                      # it tries again a few times
+        assert set(proxy.urls) == {"models.test:443"} and "models.test" in message
+        refused(pull(binary, tmp_path, "https://models.test/m.gguf", https_proxy=proxy.url, no_proxy="models.test"))
+        assert len(proxy.urls) == asked
+    with FakeHub({"m.gguf": WEIGHTS}) as hub, Proxy({}, 0) as proxy:   # this machine is never asked of a proxy
+        good(pull(binary, tmp_path, "hf:org/model:m.gguf", endpoint=hub.endpoint, http_proxy=proxy.url))
+        assert proxy.urls == []
