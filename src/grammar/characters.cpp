@@ -180,4 +180,18 @@ Expr any_character(Spelling how) {
   return how == Spelling::plain ? kPlain : kJson;
 }
 
+std::optional<char32_t> read_hexadecimal(std::string_view text, std::size_t& at, std::size_t digits) {
+  char32_t value = 0;
+  for (std::size_t i = 0; i < digits; ++i, ++at) {
+    const char c = at < text.size() ? text[at] : ' ';
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
+    if (digit < 0) return std::nullopt;
+    value = value * 16 + static_cast<char32_t>(digit);
+  }
+  return value;
+}
+
 }  // namespace tokenworks::grammar

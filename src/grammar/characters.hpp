@@ -1,6 +1,8 @@
 #pragma once
 // CharacterSet: a set of Unicode characters, and how it is spelled in bytes: as UTF-8, or inside a JSON string.
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,10 @@ class CharacterSet {
  private:
   std::vector<std::pair<char32_t, char32_t>> ranges_;  // sorted, disjoint, not adjacent
 };
+
+// The number that `digits` hexadecimal digits of `text` from `at` on write, and `at` behind them; nothing, and `at` at the
+// first that is none, otherwise. At most 8 digits.
+std::optional<char32_t> read_hexadecimal(std::string_view text, std::size_t& at, std::size_t digits);
 
 Expr spelled(const CharacterSet& set, Spelling how);
 Expr spelled_text(std::string_view utf8, Spelling how);  // without quotes; valid UTF-8

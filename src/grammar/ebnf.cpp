@@ -192,22 +192,13 @@ class EbnfParser {
   }
 
   char32_t hex(std::size_t n) {
-    char32_t value = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      const char c = more() ? text_[at_] : ' ';
-      const int d = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-      if (d < 0) {
-        fail("the escape lacks hexadecimal digits");
-        return 0;
-      }
-      ++at_;
-      value = value * 16 + static_cast<char32_t>(d);
+    const auto value = read_hexadecimal(text_, at_, n);
+    if (!value) {
+      fail("the escape lacks hexadecimal digits");
+    } else if (*value > 0x10FFFF || (*value >= 0xD800 && *value < 0xE000)) {
+      fail("the escape names no character");
     }
-    if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) fail("the escape names no character");
-    return value;
+    return value.value_or(0);
   }
 
   char32_t character() {

@@ -205,20 +205,9 @@ class Parser {
   }
 
   char32_t hex(std::size_t n) {
-    char32_t value = 0;
-    for (std::size_t i = 0; i < n; ++i, ++at_) {
-      const char c = at_ < text_.size() ? text_[at_] : ' ';
-      const int d = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-      if (d < 0) {
-        fail("has an escape without its hexadecimal digits");
-        return 0;
-      }
-      value = value * 16 + static_cast<char32_t>(d);
-    }
-    return value;
+    const auto value = read_hexadecimal(text_, at_, n);
+    if (!value) fail("has an escape without its hexadecimal digits");
+    return value.value_or(0);
   }
 
   // An escape into `set`; returns the single character it stands for, or a class: 0xFFFFFFFF.
