@@ -1,0 +1,154 @@
+#pragma once
+// The CUDA kernels' face to the host: arguments of every op as plain data, and the table of launchers. No CUDA header here:
+// the same .cu files are compiled by nvcc for devices and by the host compiler for the emulator in tests/kernels/emulator,
+// and each build offers one table. A launcher only enqueues on the stream; arguments are copied; pointers are device memory
+// unless said. Any thread, one at a time per stream.
+#include <cstddef>
+#include <cstdint>
+
+namespace tokenworks::kernels::cuda {
+
+using Stream = void*;                                // cudaStream_t, or the emulator's
+
+enum class Element : std::uint8_t { f32, bf16, f16, fp8 };   // fp8: e4m3, finite with one NaN, largest value 448
+static constexpr std::size_t bytes_of(Element e) {
+  return e == Element::f32 ? 4 : e == Element::fp8 ? 1 : 2;
+}
+inline constexpr std::int32_t kColumnPad = 64;       // columns of activations and weights are stored in multiples of this
+
+// Activations [rows, stride], zero from `columns` to `stride` = columns rounded up to kColumnPad. fp8: value = data * scales[row].
+struct Rows {
+  void* data = nullptr;
+  float* scales = nullptr;                           // [rows], fp8 only
+  Element element = Element::bf16;
+  std::int32_t columns = 0, stride = 0;
+};
+
+struct NormArgs {                                    // out = hidden * rsqrt(mean(hidden^2) + epsilon) * weight
+  const float* hidden = nullptr;                     // [rows, out.columns]
+  const float* weight = nullptr;                     // [out.columns]
+  float epsilon = 0;
+  std::int32_t rows = 0;
+  Rows out;
+};
+
+struct GateArgs {                                    // out[., c] = act(gate_up[., 2 c]) * gate_up[., 2 c + 1]
+  const float* gate_up = nullptr;                    // [rows, 2 * out.columns]
+  bool gelu = false;                                 // gelu_tanh; else silu
+  std::int32_t rows = 0;
+  Rows out;
+};
+
+struct QuantizeArgs {                                // bf16 or f16 rows to fp8 with a scale per row
+  Rows in, out;
+  std::int32_t rows = 0;
+};
+
+struct EmbedArgs {                                   // out[i] = table[tokens[i]]
+  const void* table = nullptr;                       // [vocab, stride]
+  Element element = Element::bf16;
+  const float* scales = nullptr;                     // [vocab], fp8 only
+  const std::int32_t* tokens = nullptr;              // [rows]
+  std::int32_t rows = 0, columns = 0, stride = 0, vocab = 0;
+  float* out = nullptr;                              // [rows, columns]
+};
+
+struct GatherArgs {                                  // to[i] = from[rows[i]]
+  const float* from = nullptr;
+  const std::int32_t* rows = nullptr;                // [count]
+  std::int32_t count = 0, columns = 0;
+  float* to = nullptr;
+};
+
+struct ZeroBlocksArgs {
+  std::byte* cache = nullptr;
+  std::size_t block_bytes = 0;                       // a multiple of 16
+  const std::int32_t* blocks = nullptr;              // [count]
+  std::int32_t count = 0;
+};
+
+// The paged cache: [block][layer][k|v][kv head][16 tokens][head_dim], bf16, f16 or fp8 (scales kv_scale below).
+struct Kv {
+  std::byte* data = nullptr;                         // of the layer in block 0
+  std::size_t block_bytes = 0;                       // from one block to the next
+  std::size_t value_offset = 0;                      // from keys to values
+  Element element = Element::bf16;
+  float k_scale = 1, v_scale = 1;                    // fp8: value = stored * scale
+};
+
+struct HeadShape {
+  std::int32_t q_heads = 0, kv_heads = 0, head_dim = 0;
+  float scale = 0;                                   // of scores
+  std::int32_t window = 0;                           // 0: none
+  float soft_cap = 0;                                // 0: none
+  std::int32_t row_stride() const { return (q_heads + 2 * kv_heads) * head_dim; }
+};
+
+struct RopeArgs {                                    // in place: head norms and rotation of q; k and v go to the cache
+  float* qkv = nullptr;                              // [rows, shape.row_stride()]
+  std::int32_t rows = 0;
+  HeadShape shape;
+  const float* table = nullptr;                      // [positions, dims]: dims/2 cosines, then dims/2 sines
+  std::int32_t dims = 0;
+  bool interleaved = false;
+  const float* q_norm = nullptr;                     // [head_dim] or null
+  const float* k_norm = nullptr;
+  float epsilon = 0;
+  const std::int32_t* positions = nullptr;           // [rows]
+  const std::int32_t* slots = nullptr;               // [rows], block * 16 + token; -1: a padding row, nothing is stored
+  Kv kv;
+};
+
+struct SequenceRows {                                // as backend::SequenceRows; context 0: a padding sequence
+  std::int32_t row, rows, context, table;
+};
+
+struct AttendArgs {                                  // out[., head] = softmax(q K^T * scale, causal) V
+  const float* qkv = nullptr;                        // [rows, shape.row_stride()], q rotated
+  HeadShape shape;
+  Kv kv;
+  const SequenceRows* sequences = nullptr;           // [num_sequences]
+  const std::int32_t* tables = nullptr;              // block numbers
+  const std::int32_t* row_sequence = nullptr;        // [rows], which sequence a row belongs to; -1: a padding row (zeros)
+  std::int32_t num_sequences = 0, rows = 0;
+  Rows out;                                          // bf16 or f16, padding columns are the launcher's to zero
+};
+
+enum class Quant : std::uint8_t { none, q8_0, q4_0, q4_1, q4_k };   // blocks of GGUF, kept as the file stores them
+
+struct Weights {                                     // [n, k], rows of stride elements (none) or row_bytes (GGUF blocks)
+  const void* data = nullptr;
+  Element element = Element::bf16;                   // of Quant::none
+  Quant quant = Quant::none;
+  const float* scales = nullptr;                     // [n], fp8 only
+  const float* bias = nullptr;                       // [n] or null
+  std::int32_t n = 0, k = 0, stride = 0;
+  std::size_t row_bytes = 0;
+};
+
+struct LinearArgs {                                  // out [rows, weights.n] (+)= in * W^T + bias, fp32
+  Rows in;
+  Weights weights;
+  std::int32_t rows = 0;
+  float* out = nullptr;
+  bool accumulate = false;
+};
+
+struct CudaOps {
+  const char* name;                                  // "device", "emulator"
+  void (*norm)(Stream, const NormArgs&);
+  void (*gate)(Stream, const GateArgs&);
+  void (*quantize)(Stream, const QuantizeArgs&);
+  void (*embed)(Stream, const EmbedArgs&);
+  void (*gather)(Stream, const GatherArgs&);
+  void (*zero_blocks)(Stream, const ZeroBlocksArgs&);
+  void (*rope_and_store)(Stream, const RopeArgs&);
+  void (*linear)(Stream, const LinearArgs&);         // tiled tensor-core GEMM, any number of rows; Quant::none
+  void (*linear_small)(Stream, const LinearArgs&);   // streams the weights once: few rows; Quant::none
+  void (*attend_plain)(Stream, const AttendArgs&);   // any head size; one warp a (row, head)
+};
+
+// The table compiled by nvcc; null in a build without it.
+const CudaOps* device_ops();
+
+}  // namespace tokenworks::kernels::cuda

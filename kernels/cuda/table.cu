@@ -1,0 +1,40 @@
+// The table of launchers of this build: nvcc's, or the emulator's.
+#include "kernels/cuda/launch.cuh"
+
+namespace tokenworks::kernels::cuda {
+namespace TW_TARGET {
+
+void norm(Stream, const NormArgs&);
+void gate(Stream, const GateArgs&);
+void quantize(Stream, const QuantizeArgs&);
+void embed(Stream, const EmbedArgs&);
+void gather(Stream, const GatherArgs&);
+void zero_blocks(Stream, const ZeroBlocksArgs&);
+void rope_and_store(Stream, const RopeArgs&);
+void linear(Stream, const LinearArgs&);
+void linear_small(Stream, const LinearArgs&);
+void attend_plain(Stream, const AttendArgs&);
+
+}  // namespace TW_TARGET
+
+#if defined(TW_EMULATE)
+const CudaOps* emulated_ops() {
+  static const CudaOps ops{"emulator",
+#else
+const CudaOps* device_ops() {
+  static const CudaOps ops{"device",
+#endif
+                           TW_TARGET::norm,
+                           TW_TARGET::gate,
+                           TW_TARGET::quantize,
+                           TW_TARGET::embed,
+                           TW_TARGET::gather,
+                           TW_TARGET::zero_blocks,
+                           TW_TARGET::rope_and_store,
+                           TW_TARGET::linear,
+                           TW_TARGET::linear_small,
+                           TW_TARGET::attend_plain};
+  return &ops;
+}
+
+}  // namespace tokenworks::kernels::cuda

@@ -1,0 +1,65 @@
+#pragma once
+// Device: what CudaBackend needs of a CUDA runtime, as an interface of plain types, so that the backend is one source for
+// the card (native_device.cpp) and for the emulator of tests/kernels/emulator. As in CUDA: work on a stream is asynchronous
+// and in order; an error is sticky and makes everything after it fail. Thread: the owner's, one at a time.
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/ops.hpp"
+#include "tokenworks/base/result.hpp"
+
+namespace tokenworks::backend::cuda {
+
+using kernels::cuda::Stream;
+
+struct DeviceInfo {
+  std::string name;                                  // "NVIDIA H200", "emulator"
+  std::string architecture;                          // "sm_90"
+  std::int32_t multiprocessors = 1;
+  std::size_t memory_bytes = 0;
+};
+
+// What tests hold against "a steady step allocates nothing and copies only ids".
+struct DeviceCounts {
+  std::uint64_t allocations = 0, frees = 0, synchronisations = 0, copies_to_device = 0, copies_to_host = 0, launches = 0,
+                graph_launches = 0, captures = 0;
+};
+
+class Graph {                                        // recorded work of a stream; freed before its Device
+ public:
+  virtual ~Graph() = default;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const DeviceInfo& info() const = 0;
+  virtual const kernels::cuda::CudaOps& ops() const = 0;
+
+  // resource_exhausted with the bytes asked for and what was free. `what` names the memory in messages.
+  virtual Result<void*> allocate(std::size_t bytes, const char* what) = 0;
+  virtual void free(void* at) = 0;
+  virtual Result<void*> allocate_pinned(std::size_t bytes) = 0;        // host memory that copies may read and write later
+  virtual void free_pinned(void* at) = 0;
+  virtual std::size_t free_bytes() const = 0;
+
+  virtual Stream stream() = 0;                       // the device's main stream
+  virtual void copy_to_device(void* to, const void* pinned, std::size_t bytes, Stream stream) = 0;
+  virtual void copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) = 0;
+  virtual void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
+  virtual void fill(void* to, unsigned char value, std::size_t bytes, Stream stream) = 0;
+  virtual Result<> synchronise(Stream stream) = 0;   // waits; engine_failed with the device's words once it is lost
+
+  virtual void begin_capture(Stream stream) = 0;     // until end_capture work on the stream is recorded, not run
+  virtual Result<std::unique_ptr<Graph>> end_capture(Stream stream) = 0;
+  virtual void launch(const Graph& graph, Stream stream) = 0;
+
+  // Matrix multiplication by the vendor's library; false: not for these shapes or not here, take the own kernels.
+  virtual bool linear(const kernels::cuda::LinearArgs& args, Stream stream) = 0;
+
+  virtual DeviceCounts counts() const = 0;
+};
+
+}  // namespace tokenworks::backend::cuda

@@ -1,0 +1,62 @@
+#pragma once
+// EmulatedDevice: the CUDA runtime's half of the emulator behind backend::cuda::Device. Work is queued on its stream and runs
+// at the next synchronisation, so host memory that changed under an asynchronous copy is noticed as it would be on a card;
+// capture records the queue, replay queues it again. A kernel's fault is sticky. Counts what tests want counted.
+#include <deque>
+#include <functional>
+#include <set>
+
+#include "backend/cuda/device.hpp"
+
+namespace tokenworks::emulator {
+
+class EmulatedDevice final : public backend::cuda::Device {
+ public:
+  explicit EmulatedDevice(std::size_t memory_bytes = std::size_t{1} << 30);
+  ~EmulatedDevice() override;
+
+  const backend::cuda::DeviceInfo& info() const override { return info_; }
+  const kernels::cuda::CudaOps& ops() const override;
+  Result<void*> allocate(std::size_t bytes, const char* what) override;
+  void free(void* at) override;
+  Result<void*> allocate_pinned(std::size_t bytes) override;
+  void free_pinned(void* at) override;
+  std::size_t free_bytes() const override { return info_.memory_bytes - used_; }
+  backend::cuda::Stream stream() override { return &main_; }
+  void copy_to_device(void* to, const void* pinned, std::size_t bytes, backend::cuda::Stream stream) override;
+  void copy_to_host(void* pinned, const void* from, std::size_t bytes, backend::cuda::Stream stream) override;
+  void copy_on_device(void* to, const void* from, std::size_t bytes, backend::cuda::Stream stream) override;
+  void fill(void* to, unsigned char value, std::size_t bytes, backend::cuda::Stream stream) override;
+  Result<> synchronise(backend::cuda::Stream stream) override;
+  void begin_capture(backend::cuda::Stream stream) override;
+  Result<std::unique_ptr<backend::cuda::Graph>> end_capture(backend::cuda::Stream stream) override;
+  void launch(const backend::cuda::Graph& graph, backend::cuda::Stream stream) override;
+  bool linear(const kernels::cuda::LinearArgs&, backend::cuda::Stream) override { return false; }
+  backend::cuda::DeviceCounts counts() const override { return counts_; }
+
+  // What a card that falls off the bus does: everything from now on fails with this.
+  void lose(const std::string& why) { failure_ = why; }
+  const std::string& failure() const { return failure_; }
+
+  using Work = std::function<std::string()>;         // an error, or empty
+  struct Queue {
+    EmulatedDevice* device = nullptr;
+    std::deque<std::shared_ptr<const Work>> work;
+    bool capturing = false;
+    std::vector<std::shared_ptr<const Work>> captured;
+  };
+  void enqueue(Queue& queue, Work work);
+  void count_launch() { ++counts_.launches; }
+
+ private:
+  std::string check_range(const void* at, std::size_t bytes, const char* what) const;
+
+  backend::cuda::DeviceInfo info_;
+  Queue main_;
+  std::size_t used_ = 0;
+  std::set<void*> pinned_;
+  std::string failure_;
+  backend::cuda::DeviceCounts counts_;
+};
+
+}  // namespace tokenworks::emulator
