@@ -63,13 +63,30 @@ Result<> write_audit(const Connection& store, const AuditEvent& e) {
 Result<> write_key(const Connection& store, const KeyRow& k) {
   auto insert = store.prepare(
       "INSERT OR REPLACE INTO keys(id, secret_hash, organization, project, role, principal, models, created_unix_ns,"
-      " expires_unix_ns, revoked_unix_ns, rotated_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+      " expires_unix_ns, revoked_unix_ns, rotated_from, limits)"
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
   if (!insert) return insert.error();
   const std::string models = join(k.models);
   insert->bind(1, k.id.value).bind(2, k.secret_hash).bind(3, k.organization.value).bind(4, k.project.value);
   insert->bind(5, k.role).bind(6, k.principal).bind(7, models).bind(8, k.created_unix_ns);
-  insert->bind(9, k.expires_unix_ns).bind(10, k.revoked_unix_ns).bind(11, k.rotated_from);
+  insert->bind(9, k.expires_unix_ns).bind(10, k.revoked_unix_ns).bind(11, k.rotated_from).bind(12, k.limits);
   return insert->run();
+}
+
+Result<> write_setting(const Connection& store, const SettingRow& s) {
+  auto insert = store.prepare(
+      "INSERT OR REPLACE INTO settings(kind, organization, id, json) VALUES (?1, ?2, ?3, ?4)");
+  if (!insert) return insert.error();
+  insert->bind(1, s.kind).bind(2, s.organization.value).bind(3, s.id).bind(4, s.json);
+  return insert->run();
+}
+
+Result<bool> delete_setting(const Connection& store, const SettingRow& s) {
+  auto remove = store.prepare("DELETE FROM settings WHERE kind = ?1 AND organization = ?2 AND id = ?3");
+  if (!remove) return remove.error();
+  remove->bind(1, s.kind).bind(2, s.organization.value).bind(3, s.id);
+  if (auto done = remove->run(); !done) return done.error();
+  return sqlite3_changes(store.raw()) > 0;
 }
 
 Result<bool> has_price_book(const Connection& store, const std::string& hash) {
@@ -126,7 +143,7 @@ Result<> delete_annotations(const Connection& store, const OrganizationId& organ
 Result<std::vector<KeyRow>> Reader::keys() {
   auto find = store_.prepare(
       "SELECT id, secret_hash, organization, project, role, principal, models, created_unix_ns, expires_unix_ns,"
-      " revoked_unix_ns, rotated_from FROM keys ORDER BY created_unix_ns, id");
+      " revoked_unix_ns, rotated_from, limits FROM keys ORDER BY created_unix_ns, id");
   if (!find) return find.error();
   std::vector<KeyRow> rows;
   const auto done = each(*find, [&](const Statement& s) {
@@ -142,6 +159,20 @@ Result<std::vector<KeyRow>> Reader::keys() {
     k.expires_unix_ns = s.integer(8);
     k.revoked_unix_ns = s.integer(9);
     k.rotated_from = s.text(10);
+    k.limits = s.text(11);
+  });
+  if (!done) return done.error();
+  return rows;
+}
+
+Result<std::vector<SettingRow>> Reader::settings(const std::string& kind) {
+  auto find = store_.prepare(
+      "SELECT kind, organization, id, json FROM settings WHERE kind = ?1 ORDER BY organization, id");
+  if (!find) return find.error();
+  find->bind(1, kind);
+  std::vector<SettingRow> rows;
+  const auto done = each(*find, [&](const Statement& s) {
+    rows.push_back({std::string(s.text(0)), {std::string(s.text(1))}, std::string(s.text(2)), std::string(s.text(3))});
   });
   if (!done) return done.error();
   return rows;

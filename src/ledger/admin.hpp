@@ -9,6 +9,8 @@ namespace tokenworks::ledger {
 
 Result<> write_audit(const Connection& store, const AuditEvent& event);
 Result<> write_key(const Connection& store, const KeyRow& row);
+Result<> write_setting(const Connection& store, const SettingRow& row);
+Result<bool> delete_setting(const Connection& store, const SettingRow& row);   // false: there was none
 Result<bool> has_price_book(const Connection& store, const std::string& hash);
 Result<> write_price_book(const Connection& store, const PriceBookRow& row);
 Result<> write_idempotency(const Connection& store, const IdempotencyRow& row);

@@ -29,7 +29,10 @@ Result<> Books::begin() {
   entries_ = 0;
   changed_.clear();
   ended_.clear();
-  accounts_.forget_clean();
+  if (!rollups_pending()) {                          // everything is stored: it can be read again
+    accounts_.forget_clean();
+    credits_.forget_clean();
+  }
   return begin_.run();
 }
 
@@ -66,6 +69,10 @@ Result<> Books::apply(const Record& r, Result<>& refusal) {
   view.token_commitment = view_of(r.token_commitment);
   view.attestation_id = view_of(r.attestation_id);
   view.receipt_id = view_of(r.receipt_id);
+  view.expires = r.expires_unix_ns;
+  tag_bytes_.clear();
+  for (const TagHash& tag : r.tag_hashes) tag_bytes_.insert(tag_bytes_.end(), tag.begin(), tag.end());
+  view.tags = tag_bytes_;
   line_views_.clear();
   for (const auto& [token_class, amount] : r.lines) line_views_.push_back({token_class, amount.nano});
   if (auto done = move_money(view, *known, refusal); !done || !refusal) return done;
@@ -75,8 +82,7 @@ Result<> Books::apply(const Record& r, Result<>& refusal) {
   append_entry(entry_bytes_, writer_id_, seq, view, context_bytes_);
   const Digest hash = hasher_(head_, entry_bytes_);
   if (auto done = insert(id, view, known->context, hash); !done) return done;
-  for (const Move& move : moves_) accounts_.add(*move.node, move.debit, move.credit);
-  if (r.type == EntryType::settle) rollups_.add(r.unix_ns, known->series, r.usage, r.amount.nano, minute_from_);
+  post(view, *known);
   book_hold(r, id, known->organization);
   seq_ = seq;
   last_id_ = id;
@@ -119,7 +125,8 @@ Result<> Books::check_operation(const Record& r, const Dictionary::Known& known,
     if (!*row) break;
     const auto type = static_cast<EntryType>(find_operation_.integer(0));
     booked =
-        type == r.type && find_operation_.integer(1) == r.amount.nano && find_operation_.integer(2) == known.series;
+        type == r.type && find_operation_.integer(1) == r.amount.nano && find_operation_.integer(2) == known.series &&
+        find_operation_.integer(3) == r.expires_unix_ns;
     if (!booked) {
       refusal = error(Errc::idempotency_mismatch,
                       refuse(r, "the id was already used for another entry: a new operation needs a new id").message);
@@ -130,9 +137,15 @@ Result<> Books::check_operation(const Record& r, const Dictionary::Known& known,
   return {};
 }
 
-// Finds the accounts an entry moves and refuses one that would leave its range; the moves are made after the insert.
+// Finds the accounts and credits an entry moves and refuses one that would leave its range; the moves are made after the insert.
 Result<> Books::move_money(const EntryView& view, const Dictionary::Known& known, Result<>& refusal) {
   moves_.clear();
+  credit_slot_ = nullptr;
+  if (view.type == EntryType::settle || view.type == EntryType::topup || view.type == EntryType::adjust) {
+    const auto slot = credits_.at(known.organization);
+    if (!slot) return slot.error();
+    credit_slot_ = *slot;
+  }
   Result<> failed;
   for_each_posting(view.type, view.amount, view.held, line_views_,
                    [&](Account account, std::string_view token_class, std::int64_t debit, std::int64_t credit) {
@@ -154,6 +167,14 @@ Result<> Books::move_money(const EntryView& view, const Dictionary::Known& known
   return failed;
 }
 
+void Books::post(const EntryView& view, const Dictionary::Known& known) {
+  for (const Move& move : moves_) accounts_.add(*move.node, move.debit, move.credit);
+  if (credit_slot_ != nullptr) credits_.follow(*credit_slot_, view);
+  if (view.type != EntryType::settle) return;
+  rollups_.add(view.time, known.series, view.usage, view.amount, minute_from_);
+  if (!view.tags.empty()) tags_.add(view, known.organization);
+}
+
 Result<> Books::insert(std::int64_t id, const EntryView& e, std::int64_t context, const Digest& hash) {
   insert_.bind(1, id).bind(2, e.schema_version).bind(3, static_cast<std::int64_t>(e.type)).bind(4, e.time);
   insert_.bind(5, e.request).bind(6, context);
@@ -165,7 +186,7 @@ Result<> Books::insert(std::int64_t id, const EntryView& e, std::int64_t context
   optional(16, e.token_commitment);
   optional(17, e.attestation_id);
   optional(18, e.receipt_id);
-  insert_.bind(19, hash);
+  insert_.bind(19, hash).bind(20, e.expires).bind(21, e.tags);
   return insert_.run();
 }
 
@@ -222,6 +243,8 @@ Result<> Books::commit(bool flush_rollups) {
   if (flush_rollups) {
     if (auto done = accounts_.flush(); !done) return done;
     if (auto done = rollups_.flush(); !done) return done;
+    if (auto done = credits_.flush(); !done) return done;
+    if (auto done = tags_.flush(); !done) return done;
     if (auto done = prune(); !done) return done;
     rolled_through_ = last_id_;
   }

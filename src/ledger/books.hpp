@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ledger/account_table.hpp"
+#include "ledger/credit_table.hpp"
 #include "ledger/dictionary.hpp"
 #include "ledger/entry_rows.hpp"
 #include "ledger/sqlite.hpp"
@@ -49,7 +50,7 @@ class Books {
   Result<> commit(bool flush_rollups);
   const Connection& store() const { return store_; }
   bool rollups_pending() const { return rolled_through_ != last_id_; }
-  std::size_t rollup_cells() const { return rollups_.cells(); }
+  std::size_t rollup_cells() const { return rollups_.cells() + tags_.cells(); }
   int wal_pages() const { return wal_pages_; }       // in the write-ahead log after the last commit
 
  private:
@@ -63,7 +64,7 @@ class Books {
   };
   Books(Connection store, const StoreOptions& options, const Clock& clock)
       : store_(std::move(store)), options_(options), clock_(clock), dictionary_(store_), accounts_(store_),
-        rollups_(store_), reader_(store_) {}
+        rollups_(store_), credits_(store_), tags_(store_), reader_(store_) {}
   static Result<std::unique_ptr<Books>> connect(const StoreOptions& options, const Clock& clock, Access access);
   Result<> prepare();
   Result<> begin_epoch(std::int64_t previous);
@@ -75,6 +76,7 @@ class Books {
   Result<> check_hold(const Record& record, std::int64_t organization, std::int64_t& held) const;
   Result<> check_operation(const Record& record, const Dictionary::Known& known, Result<>& refusal, bool& booked);
   Result<> move_money(const EntryView& view, const Dictionary::Known& known, Result<>& refusal);
+  void post(const EntryView& view, const Dictionary::Known& known);   // what move_money found
   Result<> insert(std::int64_t id, const EntryView& view, std::int64_t context, const Digest& hash);
   void book_hold(const Record& record, std::int64_t id, std::int64_t organization);
   Result<> write_holds();
@@ -86,6 +88,8 @@ class Books {
   Dictionary dictionary_;
   AccountTable accounts_;
   RollupTable rollups_;
+  CreditTable credits_;
+  TagTable tags_;
   EntryReader reader_;
   ChainHasher hasher_;
   Statement begin_, commit_, insert_, save_state_, insert_hold_, delete_hold_, find_operation_, write_journal_;
@@ -101,7 +105,9 @@ class Books {
 
   std::string context_bytes_, entry_bytes_, lines_;  // scratch, to keep their capacity
   std::vector<Line> line_views_;
+  std::vector<std::uint8_t> tag_bytes_;
   std::vector<Move> moves_;
+  CreditTable::Slot* credit_slot_ = nullptr;
 };
 
 }  // namespace tokenworks::ledger

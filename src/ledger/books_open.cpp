@@ -78,12 +78,13 @@ Result<> Books::prepare() {
       {&begin_, "BEGIN IMMEDIATE"},
       {&commit_, "COMMIT"},
       {&insert_, "INSERT INTO entries(" TOKENWORKS_ENTRY_COLUMNS
-                 ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"},
+                 ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"
+                 " ?21)"},
       {&save_state_, "UPDATE state SET commits = ?1, rolled_through = ?2, minute_from = ?3 WHERE writer = ?4 AND"
                      " commits = ?5"},
       {&insert_hold_, "INSERT OR REPLACE INTO open_holds(request, entry, held) VALUES (?1, ?2, ?3)"},
       {&delete_hold_, "DELETE FROM open_holds WHERE request = ?1"},
-      {&find_operation_, "SELECT e.type, e.amount, c.series FROM entries e JOIN contexts c ON c.id = e.context"
+      {&find_operation_, "SELECT e.type, e.amount, c.series, e.expires FROM entries e JOIN contexts c ON c.id = e.context"
                          " WHERE e.request = ?1"},
       {&write_journal_, "INSERT OR REPLACE INTO progress(id, writer, unix_ns, data) VALUES (1, ?1, ?2, ?3)"},
       {&delete_journal_, "DELETE FROM progress"}};
@@ -231,11 +232,9 @@ Result<> Books::fold_tail() {
     if (!parse_lines(row.view.lines, line_views_))
       return error(Errc::bad_file, options_.path + ": an entry's charge lines are damaged");
     Result<> refusal;
-    if (auto done = move_money(row.view, {row.context, (*context)->series, *organization}, refusal); !done) return done;
-    for (const Move& move : moves_) accounts_.add(*move.node, move.debit, move.credit);
-    if (row.view.type == EntryType::settle) {
-      rollups_.add(row.view.time, (*context)->series, row.view.usage, row.view.amount, minute_from_);
-    }
+    const Dictionary::Known known{row.context, (*context)->series, *organization};
+    if (auto done = move_money(row.view, known, refusal); !done) return done;
+    post(row.view, known);
   }
 }
 

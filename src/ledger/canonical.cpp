@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 
@@ -100,6 +101,22 @@ void append_entry(std::string& out, std::string_view writer_id, std::int64_t seq
   put_optional(out, e.token_commitment);
   put_optional(out, e.attestation_id);
   put_optional(out, e.receipt_id);
+  if (e.schema_version < 2) return;
+  put_i64(out, e.expires);
+  put_text(out, {reinterpret_cast<const char*>(e.tags.data()), e.tags.size()});
+}
+
+TagHash tag_hash(std::string_view server_secret, const OrganizationId& organization, std::string_view name,
+                 std::string_view value) {
+  std::string bytes;
+  put_text(bytes, "tokenworks.ledger.tag.1");
+  put_text(bytes, organization.value);
+  put_text(bytes, name);
+  put_text(bytes, value);
+  const Digest digest = hmac_sha256(server_secret, bytes);
+  TagHash hash;
+  std::copy_n(digest.begin(), hash.size(), hash.begin());
+  return hash;
 }
 
 std::string lines_text(const std::vector<std::pair<std::string, Money>>& lines) {

@@ -31,6 +31,8 @@ struct EntryView {
   std::string_view finish_reason;
   std::int32_t retry_count = 0;
   std::optional<std::string_view> token_commitment, attestation_id, receipt_id;
+  std::int64_t expires = 0;                          // from schema_version 2 on
+  std::span<const std::uint8_t> tags;                // from schema_version 2 on: 16 bytes each
 };
 
 const char* tier_name(Tier tier);

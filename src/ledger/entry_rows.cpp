@@ -21,6 +21,14 @@ void copy_digest(std::span<const std::uint8_t> bytes, Digest& into) {
 
 }  // namespace
 
+std::vector<TagHash> tag_hashes(std::span<const std::uint8_t> bytes) {
+  std::vector<TagHash> tags(bytes.size() / sizeof(TagHash));
+  for (std::size_t i = 0; i < tags.size(); ++i) {
+    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(i * sizeof(TagHash)), sizeof(TagHash), tags[i].begin());
+  }
+  return tags;
+}
+
 EntryRow entry_row(const Statement& row) {
   EntryRow r;
   r.id = row.integer(0);
@@ -39,6 +47,8 @@ EntryRow entry_row(const Statement& row) {
   r.view.attestation_id = optional_text(row, 16);
   r.view.receipt_id = optional_text(row, 17);
   r.hash = row.blob(18);
+  r.view.expires = row.integer(19);
+  r.view.tags = row.blob(20);
   return r;
 }
 
@@ -119,6 +129,8 @@ Result<Entry> EntryReader::entry(const EntryRow& row) {
   e.attestation_id = owned(row.view.attestation_id);
   e.receipt_id = owned(row.view.receipt_id);
   e.retry_count = row.view.retry_count;
+  e.expires_unix_ns = row.view.expires;
+  e.tag_hashes = tag_hashes(row.view.tags);
   e.schema_version = row.view.schema_version;
   e.writer_id = **writer;
   e.seq = seq_of(row.id);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "ledger/canonical.hpp"
 #include "ledger/sqlite.hpp"
@@ -19,7 +20,7 @@ constexpr std::int64_t seq_of(std::int64_t id) { return id & ((std::int64_t{1} <
 
 #define TOKENWORKS_ENTRY_COLUMNS                                                                                  \
   "id, schema_version, type, time, request, context, input, cached_input, output, reasoning, amount, held, lines, " \
-  "finish_reason, retry_count, token_commitment, attestation_id, receipt_id, hash"
+  "finish_reason, retry_count, token_commitment, attestation_id, receipt_id, hash, expires, tags"
 
 struct EntryRow {
   std::int64_t id = 0, context = 0;
@@ -28,6 +29,9 @@ struct EntryRow {
 };
 // The row a statement over TOKENWORKS_ENTRY_COLUMNS stands on; views live until its next step.
 EntryRow entry_row(const Statement& statement);
+
+// The tags column: 16 bytes each.
+std::vector<TagHash> tag_hashes(std::span<const std::uint8_t> bytes);
 
 struct Context {
   Record fields;                                     // only what a context says

@@ -7,27 +7,12 @@
 #include "ledger/postings.hpp"
 #include "ledger/schema.hpp"
 #include "ledger/segments.hpp"
+#include "ledger/snapshot.hpp"
 
 namespace tokenworks::ledger {
 namespace {
 
 Error overflow() { return error(Errc::internal, "a sum over the ledger does not fit 64 bits; ask for a shorter time"); }
-
-// One read transaction: every statement in it sees the same commit.
-class Snapshot {
- public:
-  explicit Snapshot(const Connection& store) : store_(store), begun_(store.run("BEGIN")) {}
-  ~Snapshot() {
-    if (store_.in_transaction()) (void)store_.run("ROLLBACK");
-  }
-  Snapshot(const Snapshot&) = delete;
-  Snapshot& operator=(const Snapshot&) = delete;
-  const Result<>& begun() const { return begun_; }
-
- private:
-  const Connection& store_;
-  Result<> begun_;
-};
 
 }  // namespace
 

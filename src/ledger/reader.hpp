@@ -11,6 +11,7 @@
 #include "ledger/entry_rows.hpp"
 #include "ledger/rollup.hpp"
 #include "ledger/sqlite.hpp"
+#include "tokenworks/ledger/credits.hpp"
 #include "tokenworks/ledger/rows.hpp"
 
 namespace tokenworks::ledger {
@@ -21,9 +22,12 @@ class Reader {
 
   Result<std::vector<UsageRow>> usage(const UsageQuery& query);
   Result<std::vector<SpendRow>> spend_since(std::int64_t from_unix_ns);
+  Result<std::vector<TagSpendRow>> spend_by_tag(std::int64_t from_unix_ns);
   Result<std::vector<BalanceRow>> balances();
+  Result<std::vector<Credit>> credits(const OrganizationId& organization);
   Result<std::vector<Entry>> entries_of(const RequestId& request);
   Result<std::vector<KeyRow>> keys();
+  Result<std::vector<SettingRow>> settings(const std::string& kind);
   Result<std::vector<AuditEvent>> audit_events(std::int64_t limit);
   Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns);
   const Connection& store() const { return store_; }

@@ -1,5 +1,7 @@
 #include "ledger/rules.hpp"
 
+#include <algorithm>
+
 #include "ledger/dictionary.hpp"
 
 namespace tokenworks::ledger {
@@ -62,6 +64,17 @@ Result<> check_record(const Record& r) {
   for (const auto* text : {&r.token_commitment, &r.attestation_id, &r.receipt_id}) {
     if (*text && !is_plain_text(**text, 256))
       return refuse("a commitment, attestation or receipt id that is no plain text");
+  }
+  if (r.expires_unix_ns != 0) {
+    if (r.type != EntryType::topup || r.amount.nano <= 0) return refuse("an expiry on what is no credit");
+    if (r.expires_unix_ns <= r.unix_ns) return refuse("a credit that expires before it is booked");
+  }
+  if (r.tag_hashes.size() > kTagHashesMax) return refuse("more than 16 tags");
+  if (!r.tag_hashes.empty()) {
+    if (signed_amount) return refuse("tags on what is no request");
+    auto sorted = r.tag_hashes;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) return refuse("the same tag twice");
   }
   if (r.type == EntryType::settle) return check_lines(r.lines, r.amount);
   if (!r.lines.empty()) return refuse(std::string("charge lines on a ") + name(r.type));

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "tokenworks/ledger/entry.hpp"
+#include "ledger/credit_table.hpp"
 
 namespace tokenworks::ledger {
 namespace {
@@ -97,8 +97,45 @@ FROM entries e JOIN contexts c ON c.id = e.context JOIN series s ON s.id = c.ser
   JOIN writers w ON w.number = e.id >> 40;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kBooks}};
-static_assert(std::size(kMigrations) == kSchemaVersion);
+// Entries with expiry and tag hashes, credits, spend by tag, limits of keys, settings. Old entries keep their bytes: the
+// new columns are added with a default, which rewrites no row.
+constexpr const char* kCredits = R"sql(
+ALTER TABLE entries ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN tags BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE credits(
+  operation BLOB PRIMARY KEY, series INTEGER NOT NULL, booked_unix_ns INTEGER NOT NULL,
+  expires_unix_ns INTEGER NOT NULL, amount INTEGER NOT NULL, remaining INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX credits_series ON credits(series);
+CREATE TABLE tag_spend(
+  bucket INTEGER NOT NULL, series INTEGER NOT NULL, tag BLOB NOT NULL, requests INTEGER NOT NULL,
+  tokens INTEGER NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (bucket, series, tag)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE settings(
+  kind TEXT NOT NULL, organization TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL,
+  PRIMARY KEY (kind, organization, id)
+) STRICT, WITHOUT ROWID;
+
+DROP VIEW ledger_entries;
+CREATE VIEW ledger_entries AS SELECT
+  e.schema_version, w.writer_id, e.id & 0xffffffffff AS seq,
+  CASE e.type WHEN 1 THEN 'hold' WHEN 2 THEN 'extend' WHEN 3 THEN 'settle' WHEN 4 THEN 'release' WHEN 5 THEN 'expire'
+    WHEN 6 THEN 'topup' WHEN 7 THEN 'adjust' END AS type,
+  e.time, 'req_' || lower(hex(e.request)) AS request_id, s.organization, s.project, s.key_id, c.actor, s.model,
+  c.model_digest, c.tokenizer_digest, c.price_version, c.price_hash, s.tier, e.input, e.cached_input, e.output,
+  e.reasoning, e.amount, e.held, s.currency, e.lines, e.finish_reason, e.retry_count, c.build_id, c.region,
+  c.jurisdiction, c.data_class, e.token_commitment, e.attestation_id, e.receipt_id, e.expires,
+  lower(hex(e.tags)) AS tags,
+  lower(hex(coalesce((SELECT p.hash FROM entries p WHERE p.id = e.id - 1), w.genesis))) AS prev_hash,
+  lower(hex(e.hash)) AS hash
+FROM entries e JOIN contexts c ON c.id = e.context JOIN series s ON s.id = c.series
+  JOIN writers w ON w.number = e.id >> 40;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kBooks}, {2, kCredits, fill_credits}};
+static_assert(std::size(kMigrations) == kStoreVersion);
 
 Error newer(std::int64_t found, std::int64_t known) {
   return error(Errc::bad_file, "the ledger has schema version " + std::to_string(found) +
@@ -110,6 +147,9 @@ Error newer(std::int64_t found, std::int64_t known) {
 Result<> apply(const Connection& store, const Migration& step, std::int64_t unix_ns, std::string_view build_id) {
   if (auto done = store.run("BEGIN IMMEDIATE"); !done) return done;
   if (auto done = store.run(step.sql); !done) return done;
+  if (step.fill != nullptr) {
+    if (auto done = step.fill(store); !done) return done;
+  }
   auto record = store.prepare("INSERT INTO schema_versions VALUES (?1, ?2, ?3)");
   if (!record) return record.error();
   record->bind(1, step.version).bind(2, unix_ns).bind(3, build_id);
@@ -156,8 +196,8 @@ Result<> check_version(const Connection& store) {
   if (*application != kApplicationId) return error(Errc::bad_file, "the file is not a tokenworks ledger");
   const auto version = store.value("PRAGMA user_version");
   if (!version) return version.error();
-  if (*version > kSchemaVersion) return newer(*version, kSchemaVersion);
-  if (*version < kSchemaVersion) {
+  if (*version > kStoreVersion) return newer(*version, kStoreVersion);
+  if (*version < kStoreVersion) {
     return error(Errc::bad_file, "the ledger has the older schema version " + std::to_string(*version) +
                                      "; start the daemon once to migrate it");
   }

@@ -11,9 +11,12 @@ namespace tokenworks::ledger {
 
 inline constexpr std::int32_t kApplicationId = 0x54574c31;   // "TWL1": PRAGMA application_id of a ledger
 
+inline constexpr std::int32_t kStoreVersion = 2;     // PRAGMA user_version of today's file
+
 struct Migration {
   std::int32_t version;                              // the version the file has afterwards
   const char* sql;
+  Result<> (*fill)(const Connection&) = nullptr;     // after the SQL, in the same transaction: what SQL cannot compute
 };
 std::span<const Migration> migrations();
 

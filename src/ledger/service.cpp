@@ -158,6 +158,30 @@ Result<> Service::erase_annotations(const OrganizationId& organization, const Au
   });
 }
 
+Result<> Service::put_setting(const SettingRow& row, const AuditEvent& audit) {
+  return wait([row, audit](const Connection& store) -> Result<> {
+    if (auto done = write_setting(store, row); !done) return done;
+    return write_audit(store, audit);
+  });
+}
+
+Result<bool> Service::remove_setting(const std::string& kind, const OrganizationId& organization,
+                                     const std::string& id, const AuditEvent& audit) {
+  const auto there = std::make_shared<bool>(false);
+  const SettingRow row{kind, organization, id, {}};
+  const auto done = wait([row, audit, there](const Connection& store) -> Result<> {
+    const auto removed = delete_setting(store, row);
+    if (!removed) return removed.error();
+    *there = *removed;
+    return *removed ? write_audit(store, audit) : Result<>();
+  });
+  if (!done) return done.error();
+  return *there;
+}
+
+Result<std::vector<SettingRow>> Service::settings(const std::string& kind) {
+  return readers_.with([&](Reader& reader) { return reader.settings(kind); });
+}
 Result<std::vector<KeyRow>> Service::keys() {
   return readers_.with([](Reader& reader) { return reader.keys(); });
 }
@@ -172,6 +196,12 @@ Result<std::vector<UsageRow>> Service::usage(const UsageQuery& query) {
 }
 Result<std::vector<SpendRow>> Service::spend_since(std::int64_t from_unix_ns) {
   return readers_.with([=](Reader& reader) { return reader.spend_since(from_unix_ns); });
+}
+Result<std::vector<TagSpendRow>> Service::spend_by_tag(std::int64_t from_unix_ns) {
+  return readers_.with([=](Reader& reader) { return reader.spend_by_tag(from_unix_ns); });
+}
+Result<std::vector<Credit>> Service::credits(const OrganizationId& organization) {
+  return readers_.with([&](Reader& reader) { return reader.credits(organization); });
 }
 Result<std::vector<BalanceRow>> Service::balances() {
   return readers_.with([](Reader& reader) { return reader.balances(); });

@@ -51,9 +51,16 @@ class Service final : public Ledger {
   Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns) override;
   Result<> erase_annotations(const OrganizationId& organization, const AuditEvent& audit) override;
 
+  Result<> put_setting(const SettingRow& row, const AuditEvent& audit) override;
+  Result<bool> remove_setting(const std::string& kind, const OrganizationId& organization, const std::string& id,
+                              const AuditEvent& audit) override;
+  Result<std::vector<SettingRow>> settings(const std::string& kind) override;
+
   Result<std::vector<UsageRow>> usage(const UsageQuery& query) override;
   Result<std::vector<SpendRow>> spend_since(std::int64_t from_unix_ns) override;
+  Result<std::vector<TagSpendRow>> spend_by_tag(std::int64_t from_unix_ns) override;
   Result<std::vector<BalanceRow>> balances() override;
+  Result<std::vector<Credit>> credits(const OrganizationId& organization) override;
   Result<std::vector<Entry>> entries_of(const RequestId& request) override;
   Result<VerifyReport> verify() override;
   Result<> backup(const std::string& path) override;

@@ -7,6 +7,7 @@
 #include "ledger/entry_rows.hpp"
 #include "ledger/postings.hpp"
 #include "ledger/rollup.hpp"
+#include "ledger/verify_credits.hpp"
 
 namespace tokenworks::ledger {
 namespace {
@@ -31,6 +32,7 @@ class Verification {
   Result<> compare_accounts();
   Result<> compare_rollups();
   Result<> compare_holds();
+  Result<> compare_credits();
   void bad(std::string what) {
     if (!report_.first_bad) report_.first_bad = std::move(what);
   }
@@ -48,6 +50,7 @@ class Verification {
   std::unordered_map<RequestId, Hold> holds_;
   std::map<AccountKey, Totals> accounts_;
   std::unordered_map<CellKey, Cell, CellKeyHash> cells_;
+  CreditCheck credits_;
   Totals all_;
   std::string bytes_, why_;
   std::vector<Line> lines_;
@@ -56,7 +59,7 @@ class Verification {
 Result<VerifyReport> Verification::run() {
   for (const auto step :
        {&Verification::read_state, &Verification::read_series, &Verification::walk, &Verification::compare_holds,
-        &Verification::compare_accounts, &Verification::compare_rollups}) {
+        &Verification::compare_accounts, &Verification::compare_rollups, &Verification::compare_credits}) {
     if (auto done = (this->*step)(); !done) return done.error();
     if (report_.first_bad) break;
   }
@@ -154,6 +157,12 @@ Result<> Verification::check(const EntryRow& row, const std::string& writer_id, 
     bad_entry(writer_id, row.id, context.error().message);
     return {};
   }
+  const EntryView& v = row.view;
+  if (v.schema_version < 1 || v.schema_version > kSchemaVersion || v.tags.size() % sizeof(TagHash) != 0 ||
+      (v.schema_version == 1 && (v.expires != 0 || !v.tags.empty()))) {
+    bad_entry(writer_id, row.id, "fields its schema version does not have");
+    return {};
+  }
   bytes_.clear();
   append_entry(bytes_, writer_id, seq_of(row.id), row.view, (*context)->bytes);
   head = hasher_(head, bytes_);
@@ -227,12 +236,23 @@ void Verification::post(const EntryRow& row, std::int64_t series, std::int64_t o
                      t.debits += static_cast<Unsigned128>(debit);
                      t.credits += static_cast<Unsigned128>(credit);
                    });
-  if (!rolled || row.view.type != EntryType::settle) return;
+  if (!rolled) return;
+  RequestId request;
+  std::copy(row.view.request.begin(), row.view.request.end(), request.bytes.begin());   // follow_hold saw its length
+  credits_.follow(row.view, request, organization);
+  if (row.view.type != EntryType::settle) return;
   for (const std::int64_t level : kLevels) {
     const std::int64_t bucket = bucket_of(row.view.time, level);
     if (level == 60 && bucket < minute_from_) continue;
     if (!cells_[{level, bucket, series}].add({1, row.view.usage, row.view.amount})) bad("rollups: a sum overflows");
   }
+}
+
+Result<> Verification::compare_credits() {
+  const auto different = credits_.compare(store_);
+  if (!different) return different.error();
+  if (*different) bad(**different);
+  return {};
 }
 
 Result<> Verification::compare_holds() {

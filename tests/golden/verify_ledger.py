@@ -63,7 +63,8 @@ def byte_form(e, writer_id, seq, context):
         *(text(context[field]) for field in CONTEXT),
         i64(e["input"]), i64(e["cached_input"]), i64(e["output"]), i64(e["reasoning"]), i64(e["amount"]), i64(e["held"]),
         text(e["lines"]), text(e["finish_reason"]), u32(e["retry_count"]),
-        optional(e["token_commitment"]), optional(e["attestation_id"]), optional(e["receipt_id"])])
+        optional(e["token_commitment"]), optional(e["attestation_id"]), optional(e["receipt_id"]),
+        i64(e["expires"]) + u32(len(e["tags"])) + e["tags"] if e["schema_version"] == 2 else b""])
 
 
 def postings(e, lines):
@@ -91,6 +92,8 @@ class Checker:
         self.holds = {}                                  # request -> [held, series owner, entry id]
         self.accounts = defaultdict(lambda: [0, 0])      # (series, kind) -> debits, credits
         self.rollups = defaultdict(lambda: [0] * 6)      # (level, bucket, series) -> sums
+        self.paid = defaultdict(lambda: {"debt": 0, "rows": {}})   # own series -> operation: time, expires, amount, left
+        self.tags = defaultdict(lambda: [0, 0, 0])       # (bucket, own series, tag) -> requests, tokens, cost
         self.head = b"\0" * 32
 
     def run(self):
@@ -110,7 +113,7 @@ class Checker:
     def read(self):
         if self.db.execute("PRAGMA application_id").fetchone()[0] != 0x54574C31:
             raise Bad("not a ledger")
-        if self.db.execute("PRAGMA user_version").fetchone()[0] != 1:
+        if self.db.execute("PRAGMA user_version").fetchone()[0] != 2:
             raise Bad("a schema version this page does not describe")
         self.state = self.db.execute("SELECT * FROM state").fetchone()
         self.series = {row["id"]: row for row in self.db.execute("SELECT * FROM series")}
@@ -162,6 +165,8 @@ class Checker:
         owner = self.own[series]
         if e["type"] not in TYPES or owner is None:
             raise Bad("unknown type or organization")
+        if e["schema_version"] not in (1, 2) or (e["schema_version"] == 1 and (e["expires"] or e["tags"])):
+            raise Bad("fields its schema version does not have")
         kind, lines = TYPES[e["type"]], parse_lines(e["lines"])
         if sum(amount for _, amount in lines) != (e["amount"] if kind == "settle" else 0):
             raise Bad("the lines are not the amount")
@@ -174,7 +179,13 @@ class Checker:
                 totals = self.accounts[(owner if is_own else series, account)]
                 totals[0] += debit
                 totals[1] += credit
+        if rolled and kind in ("settle", "topup", "adjust"):
+            self.follow_credits(e, kind, owner)
         if rolled and kind == "settle":
+            for at in range(0, len(e["tags"]), 16):
+                sums = self.tags[(e["time"] // 10**9 // 900 * 900, owner, e["tags"][at:at + 16])]
+                for i, value in enumerate((1, e["input"] + e["output"], e["amount"])):
+                    sums[i] += value
             seconds = e["time"] // 10**9
             for level in (60, 3600, 86400):
                 bucket = seconds // level * level
@@ -183,6 +194,22 @@ class Checker:
                 sums = self.rollups[(level, bucket, series)]
                 for i, value in enumerate((1, e["input"], e["cached_input"], e["output"], e["reasoning"], e["amount"])):
                     sums[i] += value
+
+    def follow_credits(self, e, kind, owner):
+        account = self.paid[owner]
+        if kind != "settle" and e["amount"] > 0:
+            paid = min(account["debt"], e["amount"])
+            account["debt"] -= paid
+            account["rows"][bytes(e["request"])] = [e["time"], e["expires"], e["amount"], e["amount"] - paid]
+            return
+        left = e["amount"] if kind == "settle" else -e["amount"]
+        order = sorted(account["rows"], key=lambda o: (account["rows"][o][1] == 0, account["rows"][o][1], o))
+        for operation in order:
+            row = account["rows"][operation]
+            part = min(row[3], left)
+            row[3] -= part
+            left -= part
+        account["debt"] += left
 
     def follow(self, e, kind, owner):
         request, hold = bytes(e["request"]), self.holds.get(bytes(e["request"]))
@@ -215,6 +242,14 @@ class Checker:
                   for r in self.db.execute("SELECT * FROM rollups")}
         if stored != dict(self.rollups):
             raise Bad("rollups")
+        stored = {(r["series"], bytes(r["operation"])): [r["booked_unix_ns"], r["expires_unix_ns"], r["amount"], r["remaining"]]
+                  for r in self.db.execute("SELECT * FROM credits")}
+        if stored != {(owner, o): row for owner, a in self.paid.items() for o, row in a["rows"].items()}:
+            raise Bad("credits")
+        stored = {(r["bucket"], r["series"], r["tag"]): [r["requests"], r["tokens"], r["cost"]]
+                  for r in self.db.execute("SELECT * FROM tag_spend")}
+        if stored != dict(self.tags):
+            raise Bad("tag_spend")
 
 
 def main():

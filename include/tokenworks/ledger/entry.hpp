@@ -2,10 +2,12 @@
 // Entry: one durable, chained record of the books, with the final schema (DESIGN "Ledger and money"). It carries ids,
 // numbers and salted hashes only; names, tags and user strings sit in an erasable side table keyed by the request.
 // docs/ledger_format.md states the byte form and the chain rule; an independent checker is written from that page alone.
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tokenworks/base/crypto.hpp"
@@ -19,7 +21,14 @@ namespace tokenworks::ledger {
 enum class EntryType : std::uint8_t { hold = 1, extend, settle, release, expire, topup, adjust };
 const char* name(EntryType type);                    // "hold"
 
-inline constexpr std::int32_t kSchemaVersion = 1;
+inline constexpr std::int32_t kSchemaVersion = 2;    // of the byte form of new entries; older ones stay as they are
+
+// A tag ("team", "search"; "user", "u-17") without its text: HMAC-SHA256 under the server's secret, 16 bytes. The same tag
+// of two organizations gives two hashes. Spend by tag is kept under it, so it outlives the erasure of names.
+using TagHash = std::array<std::uint8_t, 16>;
+TagHash tag_hash(std::string_view server_secret, const OrganizationId& organization, std::string_view name,
+                 std::string_view value);
+inline constexpr std::size_t kTagHashesMax = 16;     // per entry
 
 // What an append gives; the ledger adds schema_version, writer_id, seq, prev_hash and hash. Amount: HOLD, EXTEND: what is
 // set aside (added); SETTLE: the charge, <= the sum of its holds; RELEASE, EXPIRE: what is given back, exactly all that is
@@ -47,6 +56,8 @@ struct Record {
   std::string build_id, region, jurisdiction, data_class;
   std::optional<std::string> token_commitment, attestation_id, receipt_id;   // nullable until a later issue
   std::int32_t retry_count = 0;                      // x-stainless-retry-count
+  std::int64_t expires_unix_ns = 0;                  // TOPUP above zero: when what is left of it is lost; 0: never
+  std::vector<TagHash> tag_hashes;                   // of the request, no tag twice, at most kTagHashesMax; SETTLE counts
 };
 
 struct Entry : Record {

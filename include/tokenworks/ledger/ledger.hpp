@@ -13,6 +13,7 @@
 
 #include "tokenworks/base/clock.hpp"
 #include "tokenworks/base/result.hpp"
+#include "tokenworks/ledger/credits.hpp"
 #include "tokenworks/ledger/entry.hpp"
 #include "tokenworks/ledger/rows.hpp"
 
@@ -84,13 +85,33 @@ class Ledger {
   virtual Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns) = 0;
   virtual Result<> erase_annotations(const OrganizationId& organization, const AuditEvent& audit) = 0;
 
+  // Settings: small objects set through the API. Insert or replace by (kind, organization, id); remove tells whether there
+  // was one (the audit row is written only then).
+  virtual Result<> put_setting(const SettingRow&, const AuditEvent&) { return no_store("settings"); }
+  virtual Result<bool> remove_setting(const std::string& /*kind*/, const OrganizationId&, const std::string& /*id*/,
+                                      const AuditEvent&) {
+    return no_store("settings").error();
+  }
+  virtual Result<std::vector<SettingRow>> settings(const std::string& /*kind*/) { return std::vector<SettingRow>{}; }
+
   // Reading, over connections of its own: sees what is committed, blocks no writer.
   virtual Result<std::vector<UsageRow>> usage(const UsageQuery& query) = 0;
   virtual Result<std::vector<SpendRow>> spend_since(std::int64_t from_unix_ns) = 0;  // settled, by org, project, key, model, hour
   virtual Result<std::vector<BalanceRow>> balances() = 0;                            // TOPUP + ADJUST - SETTLE per organization
+  // Settled spend per tag in quarters of an hour, from the one that holds `from_unix_ns` on.
+  virtual Result<std::vector<TagSpendRow>> spend_by_tag(std::int64_t /*from_unix_ns*/) {
+    return std::vector<TagSpendRow>{};
+  }
+  // Every credit of an organization, spent ones included, in the order in which they are spent.
+  virtual Result<std::vector<Credit>> credits(const OrganizationId&) { return std::vector<Credit>{}; }
   virtual Result<std::vector<Entry>> entries_of(const RequestId& request) = 0;
   virtual Result<VerifyReport> verify() = 0;
   virtual Result<> backup(const std::string& path) = 0;   // online, consistent, verified; refuses an existing file
+
+ private:
+  static Result<> no_store(const char* what) {
+    return error(Errc::internal, std::string("this ledger keeps no ") + what);
+  }
 };
 
 // Verification and usage without a daemon: opens read-only, recovers nothing.

@@ -1,5 +1,6 @@
 #pragma once
 // Plain rows the ledger stores beside its entries and returns from queries.
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "tokenworks/base/money.hpp"
 #include "tokenworks/base/ticket.hpp"
 #include "tokenworks/base/usage.hpp"
+#include "tokenworks/ledger/entry.hpp"
 
 namespace tokenworks::ledger {
 
@@ -25,6 +27,7 @@ struct KeyRow {
   std::int64_t expires_unix_ns = 0;                  // 0: never
   std::int64_t revoked_unix_ns = 0;                  // 0: not; works until then (rotation grace sets a future time)
   std::string rotated_from;                          // id of the key it replaces
+  std::string limits = {};                           // the key's own limits as JSON; "": none. Opaque to the ledger
 };
 
 struct AuditEvent {
@@ -55,6 +58,14 @@ struct IdempotencyRow {
   std::int64_t created_unix_ns = 0;
 };
 
+// A small object set through the API (a budget, ...): opaque JSON under (kind, organization, id).
+struct SettingRow {
+  std::string kind;                                  // "budget"
+  OrganizationId organization;                       // empty for the plant's own
+  std::string id;
+  std::string json;
+};
+
 struct UsageQuery {
   std::int64_t from_unix_ns = 0, to_unix_ns = INT64_MAX;
   std::string organization;                          // "": all
@@ -78,6 +89,13 @@ struct SpendRow {
   std::int64_t hour_unix_s = 0;
   Money amount;
   std::int64_t tokens = 0;
+};
+struct TagSpendRow {
+  OrganizationId organization;
+  TagHash tag{};
+  std::int64_t bucket_unix_s = 0;                    // quarters of an hour: they fit every time zone's days
+  Money amount;
+  std::int64_t tokens = 0;                           // input + output
 };
 struct BalanceRow {
   OrganizationId organization;

@@ -29,6 +29,7 @@ TEST(Admin, KeysComeBackWholeAndEachMutationLeavesItsAuditRow) {
   key.created_unix_ns = kNoon;
   key.expires_unix_ns = kNoon + 5;
   key.rotated_from = "zzzz0000";
+  key.limits = R"({"requests_per_minute":5})";
   ASSERT_TRUE(plant.ledger->put_key(key, event("key.create", "abcd1234")));
   key.revoked_unix_ns = kNoon + 1;
   key.models.clear();
@@ -48,12 +49,36 @@ TEST(Admin, KeysComeBackWholeAndEachMutationLeavesItsAuditRow) {
   EXPECT_EQ(k.expires_unix_ns, kNoon + 5);
   EXPECT_EQ(k.revoked_unix_ns, kNoon + 1);
   EXPECT_EQ(k.rotated_from, "zzzz0000");
+  EXPECT_EQ(k.limits, key.limits);
   const auto audit = plant.ledger->audit_events(10);
   ASSERT_TRUE(audit);
   ASSERT_EQ(audit->size(), 2u);
   EXPECT_EQ((*audit)[0].action, "key.revoke");
   EXPECT_EQ((*audit)[1].action, "key.create");
   EXPECT_EQ((*audit)[1].after_hash, std::string(64, 'e'));
+}
+
+TEST(Admin, SettingsAreReplacedRemovedAndListedByKindWithTheirAuditRows) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  ASSERT_TRUE(plant.ledger->put_setting({"budget", {"acme"}, "b1", R"({"amount":"1.00"})"}, event("budget.set", "b1")));
+  ASSERT_TRUE(plant.ledger->put_setting({"budget", {"acme"}, "b1", R"({"amount":"2.00"})"}, event("budget.set", "b1")));
+  ASSERT_TRUE(plant.ledger->put_setting({"budget", {"globex"}, "b1", "{}"}, event("budget.set", "b1")));
+  ASSERT_TRUE(plant.ledger->put_setting({"other", {"acme"}, "b1", "{}"}, event("other.set", "b1")));
+  const auto removed = plant.ledger->remove_setting("budget", {"globex"}, "b1", event("budget.remove", "b1"));
+  ASSERT_TRUE(removed);
+  EXPECT_TRUE(*removed);
+  const auto again = plant.ledger->remove_setting("budget", {"globex"}, "b1", event("budget.remove", "b1"));
+  ASSERT_TRUE(again);
+  EXPECT_FALSE(*again);
+  ASSERT_EQ(plant.open(), "");
+  const auto rows = plant.ledger->settings("budget");
+  ASSERT_TRUE(rows);
+  ASSERT_EQ(rows->size(), 1u);
+  EXPECT_EQ(rows->front().organization.value, "acme");
+  EXPECT_EQ(rows->front().id, "b1");
+  EXPECT_EQ(rows->front().json, R"({"amount":"2.00"})");
+  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 5u);   // the removal of nothing leaves none
 }
 
 TEST(Admin, APriceBookIsKeptOnceWithOneAuditRow) {

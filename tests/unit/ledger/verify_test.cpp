@@ -38,6 +38,7 @@ class Verify : public testing::Test {
         r.tier = static_cast<Tier>(random() % 3);
         r.currency = r.organization.value == "org3" ? "EUR" : "USD";
         r.actor = random() % 2 == 0 ? "agent:Zürich-🦊" : "service:default";
+        if (random() % 3 == 0) r.tag_hashes = {tag_hash("secret", r.organization, "team", std::to_string(random() % 5))};
         if (random() % 4 == 0) r.token_commitment = "5f5f", r.receipt_id = "";
         (void)ledger->append(r, {});
         const auto what = random() % 8;
@@ -53,6 +54,8 @@ class Verify : public testing::Test {
           Record m = money(request(++id), random() % 2 == 0 ? EntryType::topup : EntryType::adjust,
                            static_cast<std::int64_t>(random() % 9'000) - 3'000, r.organization.value);
           m.currency = r.currency;
+          if (m.type == EntryType::topup && m.amount.nano > 0 && random() % 2 == 0)
+            m.expires_unix_ns = m.unix_ns + 1 + static_cast<std::int64_t>(random() % 1'000'000'000'000);
           (void)ledger->append(m, {});
         }
         clock.advance_ns(static_cast<std::int64_t>(random() % 400'000'000'000));
@@ -137,6 +140,13 @@ TEST_F(Verify, EveryKindOfDamageIsFoundByBoth) {
       {"UPDATE rollups SET cost = cost + 1 WHERE level = 86400", false},
       {"DELETE FROM rollups WHERE level = 60", false},
       {"INSERT INTO rollups VALUES (3600, 3600, 1, 1, 1, 0, 1, 0, 5)", false},
+      {"UPDATE entries SET expires = expires + 1 WHERE id = (SELECT min(id) FROM entries WHERE expires <> 0)", true},
+      {"UPDATE entries SET tags = zeroblob(16) WHERE id = (SELECT min(id) FROM entries WHERE tags <> x'')", true},
+      {"UPDATE entries SET schema_version = 1 WHERE id = " + middle, true},
+      {"UPDATE credits SET remaining = remaining + 1 WHERE remaining < amount", false},
+      {"DELETE FROM credits WHERE remaining = 0", false},
+      {"UPDATE tag_spend SET cost = cost + 1", false},
+      {"DELETE FROM tag_spend", false},
       {"DELETE FROM open_holds", false},
       {"UPDATE open_holds SET held = held + 1", false}};
   for (const auto& [sql, names_entry] : damages) {
