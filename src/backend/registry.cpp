@@ -30,13 +30,17 @@ Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice) {
     return error(Errc::bad_config, "backend: cuda is not built into this binary; built in: cpu");
   if (choice.backend != "auto" && choice.backend != "cpu")
     return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda", choice.backend));
-  if (choice.compute != "default" && choice.compute != "exact")
-    return error(Errc::bad_config, fmt::format("compute: {} is unknown; default or exact", choice.compute));
+  const auto rounding = rounding_of(choice.compute);
+  if (choice.compute != "default" && choice.compute != "exact" && !rounding)
+    return error(Errc::bad_config, fmt::format("compute: {} is unknown; default or exact, and for an evaluation {}",
+                                               choice.compute, kRoundingNames));
   const auto path = choose_path();
   if (!path) return path.error();
   int threads = choice.threads;
   if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
   if (threads <= 0) threads = 1;
+  if (rounding)
+    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, *rounding, choice.compute, threads));
   return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, choice.compute == "exact", threads));
 }
 

@@ -141,6 +141,7 @@ class Backend {
 };
 
 // What `backend: auto|cpu|cuda` and `compute: default|exact` in the config select. `threads` <= 0: one per core.
+// For an evaluation `compute` may also name a rounding of activations over the exact path, "q8_1" for llama.cpp's.
 struct BackendChoice {
   std::string backend = "auto";
   std::string compute = "default";
