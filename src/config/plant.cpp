@@ -114,6 +114,7 @@ void read_plant(Fields& f, Plant& p) {
     g.duration("read_timeout", l.read_timeout_ns, 1'000'000);
     g.duration("idle_timeout", l.idle_timeout_ns, 1'000'000);
     g.duration("drain", l.drain_ns, 0);
+    g.duration("hold_expiry", l.hold_expiry_ns, 1'000'000'000);
     g.integer("connections", l.connections, 1, 1 << 20);
     g.integer("choices", l.choices, 1, 128);
     g.integer("stop_strings", l.stop_strings, 1, 1024);

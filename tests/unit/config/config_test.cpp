@@ -31,7 +31,7 @@ models:
 tiers: {priority: 1.75, standard: 1, batch: 0.5}
 )";
 const std::string kTenants = R"(plans:
-  starter: {models: ["*"], requests_per_minute: 60, budgets: [{amount: "5.00", per: month, warn_at: [50, 80]}]}
+  starter: {models: ["*"], requests_per_minute: 60, model_limits: {m: {tokens_per_day: 9}}, budgets: [{amount: "5.00", per: month, warn_at: [50, 80]}]}
 organizations:
   acme:
     plan: starter
