@@ -75,7 +75,7 @@ class Plant {
   const config::Config& config_;
   SystemClock clock_;
   std::unique_ptr<DataDirLock> lock_;
-  std::string cache_secret_, server_secret_;
+  std::string cache_secret_, server_secret_, tag_secret_;
   std::unique_ptr<telemetry::Metrics> metrics_;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::shared_ptr<const billing::PriceBook> prices_;
@@ -104,6 +104,7 @@ Result<> Plant::build() {
   if (!key) return key.error();
   cache_secret_ = key->derive("prefix-cache");
   server_secret_ = key->derive("side-table");
+  tag_secret_ = key->derive("tags");
   metrics_ = telemetry::Metrics::make({{"version", version()}, {"build_id", build_id()}});
   // The weights load while the books recover: start-up is as long as the longer of the two.
   auto books = std::async(std::launch::async, [this] { return open_books(); });
@@ -137,7 +138,7 @@ Result<> Plant::open_books() {
   const std::int64_t now = clock_.unix_ns();
   const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->hash()};
   if (auto put = ledger_->put_price_book({prices_->version(), prices_->hash(), prices_->text(), now}, start); !put) return put.error();
-  const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction};
+  const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction, tag_secret_};
   auto admission = gateway::Admission::make(clock_, *ledger_, labels, config_.tenants, prices_);
   if (!admission) return admission.error();
   admission_ = std::move(*admission);
@@ -315,6 +316,7 @@ int Plant::run() {
       exit_code = kDeviceLost;
       break;
     }
+    admission_->tick(config_.plant.limits.hold_expiry_ns);
     notify_supervisor("WATCHDOG=1");
   }
   shut_down();

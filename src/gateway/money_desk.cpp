@@ -95,7 +95,7 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
     if (!added) return added.error();
   }
   // The payer's own word for it, beside the books.
-  (void)ledger_.put_setting({"credit", record.organization, record.request.to_string(), order.id},
+  (void)ledger_.put_setting({"credit", record.organization, record.request.to_string(), "\"" + order.id + "\""},
                             {record.unix_ns, actor, "credit.name", organization + "/" + order.id, "", ""});
   return CreditBooked{record.request, booked, true, balance()};
 }
@@ -123,7 +123,7 @@ Result<CreditsView> MoneyDesk::credits(const config::Tenants& tenants, const std
     static_cast<ledger::Credit&>(credit) = row;
     credit.expired = ledger::expired(row, now);
     const auto name = std::ranges::find(*names, row.operation.to_string(), &ledger::SettingRow::id);
-    if (name != names->end()) credit.id = name->json;
+    if (name != names->end() && name->json.size() > 2) credit.id = name->json.substr(1, name->json.size() - 2);
   }
   return view;
 }

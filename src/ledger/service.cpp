@@ -78,6 +78,24 @@ Result<> Service::append(Record record, OnDurable durable) {
   return done;
 }
 
+Result<> Service::book(const Record& record, const AuditEvent& audit) {
+  const auto promise = std::make_shared<std::promise<Result<>>>();
+  auto done = promise->get_future();
+  if (queued_.fetch_add(1) >= static_cast<std::int64_t>(options_.queue_records)) {
+    --queued_;
+    return error(Errc::ledger_unavailable, "the ledger's queue is full: the store does not keep up or cannot sync");
+  }
+  auto pushed = push(RecordItem{record, [promise](const Result<>& result) { promise->set_value(result); }, clock_.steady_ns(), audit});
+  if (!pushed) {
+    --queued_;
+    return pushed;
+  }
+  if (done.wait_for(std::chrono::nanoseconds(tuning_.admin_patience_ns)) != std::future_status::ready) {
+    return error(Errc::ledger_unavailable, "the ledger did not commit in time; the entry may still be booked: ask again with the same id");
+  }
+  return done.get();
+}
+
 Result<> Service::annotate(Annotation annotation) {
   if (annotation.tags.empty()) return {};
   return push(TaskItem{[annotation = std::move(annotation)](const Connection& store) {

@@ -38,6 +38,7 @@ class Service final : public Ledger {
   void on_commit(std::function<void(std::int64_t, std::int64_t)> observer) override;
 
   Result<> append(Record record, OnDurable durable) override;
+  Result<> book(const Record& record, const AuditEvent& audit) override;
   Result<> annotate(Annotation annotation) override;
   void progress(Progress progress, OnDurable durable) override;
 

@@ -2,6 +2,7 @@
 // the last transaction got in, and go on.
 #include <algorithm>
 
+#include "ledger/admin.hpp"
 #include "ledger/journal.hpp"
 #include "ledger/service.hpp"
 #include "tokenworks/base/log.hpp"
@@ -115,6 +116,9 @@ Result<> Service::build(std::size_t count) {
     Item& item = pending_[next_ + i];
     if (auto* r = std::get_if<RecordItem>(&item)) {
       if (auto done = books_->apply(r->record, outcomes_[i]); !done) return done;
+      if (r->audit && outcomes_[i]) {
+        if (auto done = write_audit(books_->store(), *r->audit); !done) return done;
+      }
       const EntryType type = r->record.type;
       const bool ends = type == EntryType::settle || type == EntryType::release || type == EntryType::expire;
       if (ends && outcomes_[i] && running_.contains(r->record.request)) ended_.insert(r->record.request);

@@ -8,6 +8,7 @@
 
 #include "support/fake_ledger.hpp"
 #include "tokenworks/gateway/admission.hpp"
+#include "tokenworks/gateway/orders.hpp"
 
 namespace tokenworks::gateway {
 
