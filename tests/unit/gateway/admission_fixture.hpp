@@ -86,7 +86,7 @@ class AdmissionTest : public ::testing::Test {
   };
   // Both steps; the code of the refusal lands in `last_error`.
   std::optional<Admitted> admit(const Ask& ask, const tenancy::Principal& who = member()) {
-    auto entrance = admission->enter(who);
+    auto entrance = admission->enter(who, ask.model.value);
     if (!entrance) {
       last_error = entrance.error();
       return std::nullopt;

@@ -80,6 +80,7 @@ class AdmissionStorm : public AdmissionTest {
   std::int64_t latest_wall_ns_ = 0;
   std::array<Tenant, kOrganizations> plain_;
   std::array<std::deque<Flight>, kThreads> flights_;
+  std::array<std::vector<billing::BudgetState>, kOrganizations> seen_;
   std::atomic<bool> failed_{false};
   std::mutex broken_mutex_;
   std::vector<Hold> forgotten_;
@@ -158,18 +159,17 @@ inline void AdmissionStorm::configure(std::int64_t factor) {
   }
 }
 
-// The planted bug: looks at every budget, and acts on what it saw a moment later.
+// The planted bug: looks at every budget, and acts on what it saw a moment later (what the last round left).
 inline bool AdmissionStorm::looks_free(int organization, const Ask& wanted) const {
   if (bug_ != Bug::check_then_act) return true;
   const Tenant& t = plain_[static_cast<std::size_t>(organization)];
   const std::int64_t most = wanted.prompt_tokens * kInput + wanted.output_tokens * wanted.choices * kOutput;
   bool fits = true;
-  const auto standing = *admission->standing(name(organization));
-  for (std::size_t i = 0; t.kind == 1 && i < standing.budgets.size(); ++i) {
-    const billing::BudgetState& b = standing.budgets[i];
+  const auto& seen = seen_[static_cast<std::size_t>(organization)];
+  for (std::size_t i = 0; t.kind == 1 && i < seen.size(); ++i) {
+    const billing::BudgetState& b = seen[i];
     fits = fits && (i == 2 || b.spent.nano + b.held.nano + most <= b.spec.amount.nano);   // the third is soft
   }
-  std::this_thread::yield();
   return fits;
 }
 
@@ -288,6 +288,7 @@ inline void AdmissionStorm::between_rounds(std::mt19937_64& random) {
   for (int i = 0; i < kOrganizations; ++i) {
     const Tenant& t = plain_[static_cast<std::size_t>(i)];
     const auto s = *admission->standing(name(i));
+    seen_[static_cast<std::size_t>(i)] = s.budgets;
     promise(s.held.nano == ledger.open_nano(name(i)), name(i) + ": what is set aside is not what the books hold open");
     promise(s.running == t.inside.load(), name(i) + ": who is inside is not who came in and did not leave");
     if (s.balance) {
