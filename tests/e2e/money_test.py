@@ -12,6 +12,7 @@ TENANTS = """plans:
   open: {models: ["*"]}
   seven: {models: ["*"], tokens_per_minute: %d, reserve_output_tokens: 8}
   places: {models: ["*"], concurrent_requests: 7}
+  hourly: {models: ["*"], output_tokens_per_hour: 40, reserve_output_tokens: 16}
   tiny: {models: ["*"], input_tokens_per_minute: 3}
   many: {models: ["*"], requests_per_minute: 50, requests_per_day: 1000, output_tokens_per_hour: 5000, concurrent_requests: 9}
 organizations:
@@ -20,6 +21,7 @@ organizations:
   windows: {plan: seven}
   places: {plan: places}
   tiny: {plan: tiny}
+  hourly: {plan: hourly}
   many: {plan: many}
   owing: {plan: open, credit_line: "%s"}
   acme: {plan: open, budget: {amount: "100", per: month}, projects: {search: {}}}
@@ -154,6 +156,14 @@ def test_what_can_never_fit_is_not_to_be_retried(money):
         ask(money, money.key("tiny"))
     assert e.value.code == "rate_limit_exceeded" and e.value.response.headers["x-should-retry"] == "false"
     assert "retry-after" not in e.value.response.headers
+
+
+def test_an_answer_ends_where_its_hour_ends_and_costs_what_was_made(money):
+    answer = ask(money, money.key("hourly"), max_tokens=100)
+    assert answer.choices[0].finish_reason == "length" and answer.usage.completion_tokens == 40
+    nano = (answer.usage.prompt_tokens * 100_000 + 40 * 400_000 + 500) // 1000
+    cost = sum(decimal.Decimal(str(u["cost"])) for u in money.usage() if u["organization"] == "hourly")
+    assert cost == decimal.Decimal(nano).scaleb(-9)
 
 
 def test_every_limit_is_told_as_a_named_policy(money):

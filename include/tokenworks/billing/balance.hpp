@@ -5,7 +5,7 @@
 // A credit that expires while holds are open: what they stand on stays usable for them, the rest lapses at once, and what
 // they leave over lapses when the last of them ends. What lapses is booked as ADJUST entries by whoever owns this object.
 // So what is free never counts an expired unit, and the balance never falls below minus the credit line
-// (docs/decisions/0005-credits.md).
+// (docs/decisions/0008-credits.md).
 //
 // Pure: time is an argument. Not thread-safe: lives in Budgets, under an organization's mutex.
 #include <cstdint>
