@@ -150,4 +150,13 @@ struct BackendChoice {
 // bad_config when the choice is unknown or not built in; says what is. TOKENWORKS_CPU forces the CPU path.
 Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice);
 
+// What a card could do here, for `doctor`: asked of the driver, which need not be installed.
+struct GpuReport {
+  bool built_in = false;                             // this binary has the CUDA kernels
+  bool usable = false;                               // `backend: auto` takes the first card
+  std::string driver;                                // its CUDA version, or why there is none to use
+  std::vector<std::string> devices;                  // one line each
+};
+GpuReport gpu_report();
+
 }  // namespace tokenworks::backend
