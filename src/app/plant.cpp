@@ -279,7 +279,11 @@ telemetry::Scrape Plant::scrape() const {
   s.hold_amount = totals.hold_amount;
   s.currency = prices_->currency();
   s.ledger_entries = entries_;
-  s.ledger_failures = ledger_->health().failures;
+  const ledger::Health books = ledger_->health();
+  s.ledger_failures = books.failures;
+  s.ledger_queued = books.queued;
+  s.ledger_oldest_settle_ns = books.oldest_unacknowledged_settle_ns;
+  s.ledger_refused = books.refused;
   s.reload_ok = reload_ok_;
   s.reload_unix_s = reload_unix_s_;
   return s;

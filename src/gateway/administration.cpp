@@ -106,6 +106,11 @@ class AdministrationImpl final : public Administration {
     if (auto done = parts_.ledger.backup(path); !done) return done.error();
     return parts_.ledger.audit({parts_.clock.unix_ns(), actor, "ledger.backup", path, "", ""});
   }
+  Result<> erase_annotations(const std::string& organization, const std::string& actor) override {
+    if (organization.empty()) return error(Errc::invalid_request, "whose names are to be erased?", "organization");
+    return parts_.ledger.erase_annotations({organization},
+                                           {parts_.clock.unix_ns(), actor, "ledger.erase", organization, "", ""});
+  }
   Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) override { return parts_.ledger.entries_of(request); }
 
   Result<CreditBooked> add_credit(const std::string& organization, const CreditOrder& order, const std::string& actor) override {

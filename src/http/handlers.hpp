@@ -31,6 +31,7 @@ Answer audit_events(Exchange& exchange);
 Answer request_entries(Exchange& exchange);
 Answer verify_ledger(Exchange& exchange);
 Answer backup_ledger(Exchange& exchange);
+Answer erase_annotations(Exchange& exchange);
 // money.cpp
 Answer add_credit(Exchange& exchange);
 Answer list_credits(Exchange& exchange);

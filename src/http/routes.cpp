@@ -34,6 +34,7 @@ constexpr Route kAdmin[] = {
     {"GET", "/admin/v1/organizations/{}/budgets", Access::operator_, list_budgets},
     {"POST", "/admin/v1/organizations/{}/budgets", Access::operator_, set_budget, true},
     {"DELETE", "/admin/v1/organizations/{}/budgets/{}", Access::operator_, remove_budget},
+    {"POST", "/admin/v1/ledger/erase", Access::operator_, erase_annotations, true},
     {"GET", "/v1/organization/usage/completions", Access::operator_, usage_completions},
     {"GET", "/v1/organization/costs", Access::operator_, costs},
 };

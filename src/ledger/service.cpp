@@ -17,7 +17,7 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const LedgerOptions& options, const
 }
 
 Result<std::unique_ptr<Service>> Service::open(const LedgerOptions& options, const Tuning& tuning, const Clock& clock) {
-  const StoreOptions store{options.path, options.vfs, options.build_id, tuning.synchronous_off};
+  const StoreOptions store{options.path, options.vfs, options.build_id, tuning.planted};
   Recovery recovery;
   auto books = Books::open(store, clock, recovery);
   if (!books) return books.error();
@@ -31,7 +31,7 @@ Result<std::unique_ptr<Service>> Service::open(const LedgerOptions& options, con
 Service::Service(const LedgerOptions& options, const Tuning& tuning, const Clock& clock, std::unique_ptr<Books> books,
                  std::unique_ptr<Checkpointer> checkpointer, Recovery recovery)
     : options_(options), tuning_(tuning),
-      store_{options.path, options.vfs, options.build_id, tuning.synchronous_off}, clock_(clock),
+      store_{options.path, options.vfs, options.build_id, tuning.planted}, clock_(clock),
       recovery_(std::move(recovery)), readers_(options.path, options.vfs), checkpointer_(std::move(checkpointer)),
       books_(std::move(books)), writer_(books_->writer()) {
   last_flush_ns_ = next_journal_ns_ = clock_.steady_ns();

@@ -65,6 +65,8 @@ class Administration {
   virtual Result<std::vector<ledger::UsageRow>> usage(const ledger::UsageQuery& query) = 0;
   virtual Result<ledger::VerifyReport> verify() = 0;
   virtual Result<> backup(const std::string& path, const std::string& actor) = 0;
+  // Removes what clients of the organization sent as tags and user strings; entries and sums stay.
+  virtual Result<> erase_annotations(const std::string& organization, const std::string& actor) = 0;
   virtual Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) = 0;
 
   // Credits and budgets of an organization. A credit is booked once per id: the same order again changes nothing and says so;
