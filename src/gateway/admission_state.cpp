@@ -95,6 +95,7 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
     std::lock_guard lock(o.mutex);
     o.tier = p.plan->tier;
     o.weight = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.plan->weight, 1, 1 << 20));
+    o.reserved_tokens_per_second = p.plan->reserved_tokens_per_second;
     o.reserve_output_tokens = std::max<std::int64_t>(1, p.plan->reserve_output_tokens);
     o.prices = prices;
     o.limits.configure({p.plan->requests_per_minute, p.plan->tokens_per_minute, p.plan->concurrent_requests}, limits_of(*p.spec));
