@@ -1,5 +1,5 @@
 // "For a seed the output of a request is bit-identical whatever else is in the batch, at any thread count, chunking, cache
-// hit or preemption": a thousand random requests on the real CPU backend, each compared, tokens and the bits of their
+// hit or preemption" (and with drafts or without): a thousand random requests on the real CPU backend, each compared, tokens and the bits of their
 // log-probabilities, with what it gives alone on one thread. The weights are random (tests/golden/tiny_models.py), so
 // nothing is damped by a model that is sure of itself.
 #include <gtest/gtest.h>
@@ -60,6 +60,9 @@ Sequence random_sequence(std::mt19937_64& random, const std::vector<std::vector<
   if (random() % 4 == 0) s.sampling.repetition_penalty = 1.2f;
   if (random() % 4 == 0) s.sampling.frequency_penalty = 0.5f;
   if (random() % 5 == 0) s.bias.push_back({static_cast<TokenId>(random() % kWords), 3.0f});
+  if (random() % 3 == 0) {                           // of a few words only, it repeats itself: drafts are right at times
+    for (int i = 0; i < 3; ++i) s.bias.push_back({static_cast<TokenId>(i * 50 + static_cast<int>(random() % 50)), 60.0f});
+  }
   return s;
 }
 
@@ -100,7 +103,7 @@ void compare(Job& job, Collector& expected) {
 }
 
 struct Met {
-  std::int64_t preemptions = 0, hits = 0, cancelled = 0;
+  std::int64_t preemptions = 0, hits = 0, cancelled = 0, drafts = 0, drafts_kept = 0;
 };
 
 void round(const Weights& weights, std::uint64_t seed, std::size_t requests, std::int32_t threads, Met& met) {
@@ -122,6 +125,8 @@ void round(const Weights& weights, std::uint64_t seed, std::size_t requests, std
   EngineOptions options;
   options.cache_secret = "secret";
   options.prefix_cache = random() % 4 != 0;
+  options.speculation = random() % 2 == 0;
+  const std::size_t in_flight = options.speculation ? 2 : 30;   // drafts are for the few
   options.step_target_ns = 2'000'000 + static_cast<std::int64_t>(random() % 60'000'000);
   const std::size_t blocks = 14 + random() % 20;
   auto engine = make_engine(load(weights, threads, {.context_tokens = kContext, .kv_cache_bytes = blocks * weights.block_bytes,
@@ -141,7 +146,7 @@ void round(const Weights& weights, std::uint64_t seed, std::size_t requests, std
       jobs[target].cancelled = true;
       engine->cancel(request_id(target));
     }
-    for (; n - oldest > 30; ++oldest) jobs[oldest].collector->wait();
+    for (; n - oldest > in_flight; ++oldest) jobs[oldest].collector->wait();
   }
   for (std::size_t n = 0; n < jobs.size(); ++n) {
     SCOPED_TRACE("request " + std::to_string(n));
@@ -153,6 +158,8 @@ void round(const Weights& weights, std::uint64_t seed, std::size_t requests, std
   const EngineStatus status = engine->status();
   met.preemptions += status.preemptions;
   met.hits += status.prefix_hit_tokens;
+  met.drafts += status.draft_tokens;
+  met.drafts_kept += status.draft_tokens_kept;
 }
 
 TEST(Reproducible, AThousandInterleavedRequestsGiveTheBitsTheyGiveAlone) {
@@ -166,11 +173,15 @@ TEST(Reproducible, AThousandInterleavedRequestsGiveTheBitsTheyGiveAlone) {
     if (HasFailure()) return;
     compared += each;
   }
-  std::printf("reproducible: %zu requests, %lld preemptions, %lld prompt tokens from the cache, %lld cancelled\n", compared,
-              static_cast<long long>(met.preemptions), static_cast<long long>(met.hits), static_cast<long long>(met.cancelled));
+  std::printf("reproducible: %zu requests, %lld preemptions, %lld prompt tokens from the cache, %lld cancelled, %lld drafts "
+              "of which %lld kept\n", compared,
+              static_cast<long long>(met.preemptions), static_cast<long long>(met.hits), static_cast<long long>(met.cancelled),
+              static_cast<long long>(met.drafts), static_cast<long long>(met.drafts_kept));
   EXPECT_GT(met.preemptions, 20);                    // what the run went through: a test of calm seas proves little
   EXPECT_GT(met.hits, 1000);
   EXPECT_GT(met.cancelled, 10);
+  EXPECT_GT(met.drafts_kept, 100);
+  EXPECT_GT(met.drafts, met.drafts_kept);
 }
 
 }  // namespace
