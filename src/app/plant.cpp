@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -158,7 +159,7 @@ Result<> Plant::load_models() {
     auto on_step = [this, id = spec.id](const engine::StepReport& step) {
       metrics_->step(id, static_cast<double>(step.duration_ns) * 1e-9, step.prefill_tokens, step.decode_tokens, step.sequences);
     };
-    auto model = load_model(spec, config_.plant.limits.queue_requests, cache_secret_, clock_, std::move(on_step));
+    auto model = load_model(spec, config_.plant.limits, cache_secret_, clock_, std::move(on_step));
     if (!model) return model.error();
     models_.push_back(std::move(*model));
   }
@@ -315,6 +316,7 @@ int Plant::run() {
       notify_supervisor("READY=1");
     }
     if (signal == SIGTERM || signal == SIGINT) break;
+    for (const auto& m : models_) m->engine->watch();
     if (device_lost()) {
       log::error("device_lost", {{"action", "exit for restart"}});
       exit_code = kDeviceLost;
@@ -341,7 +343,11 @@ void Plant::shut_down() {
     fast = signal == SIGTERM || signal == SIGINT;
   }
   // What still runs ends as cancelled, and its coroutine settles what was generated.
-  for (const auto& m : models_) m->engine->stop();
+  bool hung = false;
+  for (const auto& m : models_) {
+    hung = hung || m->engine->status().hung;
+    if (!m->engine->status().hung) m->engine->stop();   // a step that does not return cannot be waited for
+  }
   const std::int64_t settled_by = clock_.steady_ns() + 5 * kSecond;
   while (server_->requests_in_flight() > 0 && clock_.steady_ns() < settled_by) {
     const timespec patience{0, 10'000'000};
@@ -357,6 +363,7 @@ void Plant::shut_down() {
   admission_.reset();
   ledger_.reset();                                   // commits what is queued
   log::info("stopped");
+  if (hung) std::_Exit(kDeviceLost);                 // its thread still uses what the destructors would take away
 }
 
 }  // namespace

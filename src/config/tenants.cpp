@@ -70,6 +70,7 @@ void read_plan(const std::string& name, Fields& f, Tenants& t) {
   f.word("tier", tier, {"priority", "standard", "batch"});
   p.tier = tier == "priority" ? Tier::priority : tier == "batch" ? Tier::batch : Tier::standard;
   f.integer("weight", p.weight, 1, 1000);
+  f.integer("reserved_tokens_per_second", p.reserved_tokens_per_second, 0, 1'000'000'000);
   read_limits(f, p);
   f.named("model_limits", [&](const std::string& model, Fields& g) { read_limits(g, p.model_limits[model]); });
   f.integer("reserve_output_tokens", p.reserve_output_tokens, 1, 1 << 24);

@@ -78,6 +78,7 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   record.price_hash = o.prices->hash();
   record.currency = o.prices->currency();
   weight = o.weight;
+  reserved_tokens_per_second = o.reserved_tokens_per_second;
   reserve = o.reserve_output_tokens;
   hash_tags(ask);
   purpose = o.budgets.claim(short_project(who.project.value), ask.model.value, who.key.value, tags);
@@ -343,7 +344,8 @@ Hold::~Hold() = default;
 Ticket Hold::take_ticket() {
   assert(inside_->open && inside_->tickets < inside_->choices);
   ++inside_->tickets;
-  return Admission::ticket(inside_->record.request, inside_->tenant, inside_->weight, inside_->record.tier, inside_->granted());
+  return Admission::ticket(inside_->record.request, inside_->tenant, inside_->weight, inside_->record.tier, inside_->granted(),
+                           inside_->reserved_tokens_per_second);
 }
 Tier Hold::tier() const { return inside_->record.tier; }
 std::int64_t Hold::granted_output() const { return inside_->granted(); }

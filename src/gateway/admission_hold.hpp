@@ -41,6 +41,7 @@ struct Hold::Inside {
   billing::Rates rates;                              // frozen at admission
   RateState rate_headers;
   std::uint32_t tenant = 0, weight = 1;
+  std::int64_t reserved_tokens_per_second = 0;
   std::int64_t prompt = 0, output = 0, choices = 1;  // as asked; output per choice
   std::int64_t reserve = 1;                          // the chunk in which token windows are taken, per choice
   std::int64_t paid_output = 0, window_output = 0;   // per choice

@@ -99,6 +99,7 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
     std::lock_guard lock(o.mutex);
     o.tier = p.plan->tier;
     o.weight = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.plan->weight, 1, 1 << 20));
+    o.reserved_tokens_per_second = p.plan->reserved_tokens_per_second;
     o.reserve_output_tokens = std::max<std::int64_t>(1, p.plan->reserve_output_tokens);
     o.prices = prices;
     o.limits.configure(*p.plan, limits_of(*p.spec), p.plan->model_limits);

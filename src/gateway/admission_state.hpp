@@ -29,6 +29,7 @@ struct Organization {
   bool configured = false;                           // false: gone from the configuration, while holds may still be open
   Tier tier = Tier::standard;
   std::uint32_t weight = 1;
+  std::int64_t reserved_tokens_per_second = 0;
   std::int64_t reserve_output_tokens = 512;
   std::shared_ptr<const billing::PriceBook> prices;
   tenancy::Limits limits;

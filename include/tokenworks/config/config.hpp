@@ -22,7 +22,7 @@ struct Where {                                       // of the line that set a v
 struct ModelSpec {
   std::string id, path;                              // path absolute after load
   std::vector<std::string> aliases;
-  std::string backend = "auto", compute = "default";
+  std::string backend = "auto", compute = "default", speculation = "off";
   std::int64_t context_tokens = 8192;
   std::int64_t kv_cache_bytes = std::int64_t{512} << 20;
   std::int64_t max_sequences = 64;
@@ -47,7 +47,7 @@ struct Plant {                                       // tokenworks.yaml
   bool progress_step = false;
   std::int64_t progress_ns = 100'000'000;
   struct Limits {
-    std::int64_t body_bytes = 10 << 20, header_bytes = 64 << 10, queue_requests = 1024;
+    std::int64_t body_bytes = 10 << 20, header_bytes = 64 << 10, queue_requests = 1024, queue_per_tenant = 256;
     std::int64_t write_timeout_ns = 30'000'000'000, read_timeout_ns = 60'000'000'000, idle_timeout_ns = 120'000'000'000;
     std::int64_t drain_ns = 30'000'000'000, connections = 16384;
     std::int64_t hold_expiry_ns = 3'600'000'000'000; // a hold without any progress for this long has lost its owner
@@ -105,6 +105,7 @@ struct PlanSpec : LimitSpec {
   std::vector<std::string> models{"*"};              // ids or "*"
   Tier tier = Tier::standard;
   std::int64_t weight = 1;
+  std::int64_t reserved_tokens_per_second = 0;       // bought throughput, per model: served before others
   std::map<std::string, LimitSpec> model_limits;     // by model id: of the whole organization for this model
   std::int64_t reserve_output_tokens = 512;
   std::vector<BudgetSpec> budgets;

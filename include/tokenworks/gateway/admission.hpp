@@ -148,8 +148,9 @@ class Admission {
 
  private:
   friend class Hold;
-  static Ticket ticket(const RequestId& request, std::uint32_t tenant, std::uint32_t weight, Tier tier, std::int64_t output_tokens) {
-    return Ticket(request, tenant, weight, tier, output_tokens);
+  static Ticket ticket(const RequestId& request, std::uint32_t tenant, std::uint32_t weight, Tier tier, std::int64_t output_tokens,
+                       std::int64_t reserved_tokens_per_second) {
+    return Ticket(request, tenant, weight, tier, output_tokens, reserved_tokens_per_second);
   }
 
   explicit Admission(std::shared_ptr<AdmissionState> state);
