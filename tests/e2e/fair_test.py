@@ -71,7 +71,7 @@ def test_two_tenants_that_flood_share_by_weight_and_the_metrics_say_so(plant):
               for name in ("acme", "beta")]
     time.sleep(3)
     since, seen = time.monotonic(), []
-    while time.monotonic() < since + 300 and min(f.tokens(since) for f in floods) < 24 * 40:   # counts, not seconds, end it
+    while time.monotonic() < since + 300 and min(f.tokens(since) for f in floods) < 24 * 160:   # counts, not seconds, end it
         seen.append(plant.metrics())
         time.sleep(0.25)
     acme, beta = (f.tokens(since) for f in floods)
