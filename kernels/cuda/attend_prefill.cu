@@ -52,7 +52,7 @@ __device__ __forceinline__ void store_rows(const AttendArgs& a, const Warp<T, kD
 }
 
 template <class T, int kDim>
-__global__ void __launch_bounds__(kThreads) attend_prefill_kernel(AttendTiledArgs args) {
+__global__ void __launch_bounds__(kThreads, 2) attend_prefill_kernel(AttendTiledArgs args) {
   const AttendArgs& a = args.attend;
   auto& s = shared<Shared<T, kDim>>();
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32), g = lane / 4, t = lane % 4;
