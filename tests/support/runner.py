@@ -60,6 +60,13 @@ def goldens():
         print(f"reference expectations: {script.stem} in {time.monotonic() - began:.0f} s", flush=True)
 
 
+def readable(output):
+    """What a failed program said, without the log lines of the code under test when they would bury it."""
+    if len(output) > 12000:
+        output = "\n".join(line for line in output.splitlines() if not line.startswith('{"time"'))
+    return output[-12000:]
+
+
 class Tally:
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
@@ -120,7 +127,7 @@ def google_tests(binary, options, env, tally):
     ok = len(tally.failed) == failed_before
     print(f"{'ok  ' if ok else 'FAIL'} {name}: {tally.passed - passed_before} passed in {time.monotonic() - began:.1f} s", flush=True)
     if not ok:
-        print(output[-12000:], flush=True)
+        print(readable(output), flush=True)
 
 
 def python_tests(options, env, tally):
@@ -154,7 +161,7 @@ def python_tests(options, env, tally):
     ok = len(tally.failed) == failed_before
     print(f"{'ok  ' if ok else 'FAIL'} e2e: {tally.passed - passed_before} passed in {time.monotonic() - began:.1f} s", flush=True)
     if not ok:
-        print(done.stdout[-12000:], flush=True)
+        print(done.stdout[-30000:], flush=True)
 
 
 def main():
