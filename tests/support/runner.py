@@ -1,5 +1,5 @@
 """Builds the tests, computes reference expectations, runs everything, counts. Called by tests/run."""
-import argparse, hashlib, json, os, pathlib, re, subprocess, sys, tempfile, time
+import argparse, hashlib, json, os, pathlib, re, resource, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as xml
 
 import cuda_resources
@@ -165,6 +165,8 @@ def python_tests(options, env, tally):
 
 
 def main():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)   # 1,024 for a user who logs in: too few for hundreds of connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65536, hard))
     parser = argparse.ArgumentParser()
     parser.add_argument("--sanitize", default="")
     parser.add_argument("--filter", default="")
