@@ -175,7 +175,9 @@ def scenario(disk_type):
         assert report["ok"] and report["open_holds"] == 0, report
         for client in cut:
             client.join(PATIENCE)
-            assert [e["type"] for e in plant.entries(client.request_id)] == ["hold", "settle"]
+            # Settled from its last progress; released when the disk failed before the first one. Ended once either way.
+            types = [e["type"] for e in plant.entries(client.request_id)]
+            assert types in (["hold", "settle"], ["hold", "release"]), types
         assert ask(plant, plant.key())[0] == 200
     finally:
         plant.close() if plant.process is None else plant.kill()
