@@ -22,8 +22,9 @@ namespace tokenworks::ledger {
 struct Tuning {
   Planted planted;                                   // faults the simulation must find
   bool background_checkpoints = true;
-  int checkpoint_pages = 16384;                      // 64 MiB of log
+  int checkpoint_pages = 32768;                      // 128 MiB of log
   std::int64_t rollups_every_ns = 200'000'000;       // a part of accounts and rollups is written at most this often
+  std::size_t rollup_rows = 32;                      // of accounts and rollups that a commit writes beside its entries
   std::int64_t close_patience_ns = 5'000'000'000;    // how long closing tries to commit on a store that fails
   std::int64_t admin_patience_ns = 10'000'000'000;   // how long an administrative call waits
 };
