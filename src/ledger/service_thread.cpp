@@ -11,6 +11,7 @@ namespace tokenworks::ledger {
 namespace {
 
 constexpr std::size_t kBatch = 16384;                // items per transaction
+constexpr std::int64_t kBusy = 4;                    // entries in a commit from which on the next one waits for company
 constexpr std::int64_t kIdleFlushNs = 1'000'000'000; // rollups of a store that fell silent
 constexpr std::int64_t kFirstBackoffNs = 10'000'000, kLastBackoffNs = 1'000'000'000;
 constexpr std::chrono::milliseconds kPoll{20};       // how soon a stepped clock is noticed
@@ -26,6 +27,7 @@ void tell(OnDurable& durable, const Result<>& result) {
 void Service::run() {
   std::chrono::steady_clock::time_point closing{};
   for (;;) {
+    gather();
     const std::size_t before = pending_.size();
     const std::int64_t oldest = inbox_.wait_drain(pending_, patience());
     if (oldest != 0 && pending_settle_ns_.load() == 0) pending_settle_ns_ = oldest;
@@ -47,6 +49,13 @@ void Service::run() {
   }
   checkpointer_.reset();
   books_.reset();
+}
+
+// On a fast disk commits could follow each other so closely that each carries a handful of entries and writes the same pages
+// to the log again: fifty times the bytes, and a checkpoint every third of a second. A slow disk needs no such pause.
+void Service::gather() const {
+  if (attempted_entries_ < kBusy || failing_) return;
+  std::this_thread::sleep_until(attempted_at_ + std::chrono::microseconds(tuning_.gather_us));
 }
 
 std::chrono::nanoseconds Service::patience() const {
@@ -102,6 +111,7 @@ void Service::attempt() {
     sqlite3_wal_checkpoint_v2(books_->store().raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   }
   const std::int64_t begun = clock_.steady_ns();
+  attempted_at_ = std::chrono::steady_clock::now();
   const std::size_t count = std::min(kBatch, pending_.size() - next_);
   attempted_commit_ = books_->commits() + 1;
   if (tuning_.planted.acknowledge_early) {

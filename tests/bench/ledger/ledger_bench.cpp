@@ -1,8 +1,9 @@
 // The ledger's speed on this disk, beside the disk's own: entries/s while the store grows, the latency of a settle at a
 // steady rate, usage queries, verification, recovery after kill -9, bytes per request. Prints one JSON object.
 //   bench_ledger [--rows 2000000] [--rate 10000] [--seconds 10] [--organizations 1000] [--folder .] [--no-verify]
-//                [--settings 32/16384,32/65536] [--rounds 1]   settle latency with several settings (rows of rollups a commit
-// writes / pages of log that start a checkpoint), alternating, the disk probed beside each
+//                [--settings 32/16384/0,32/32768/1000] [--rounds 1]   settle latency with several settings, alternating, the
+// disk probed beside each: rows of rollups a commit writes / pages of log that start a checkpoint / gather_us; --warm 3: seconds
+// before the measurement, in which the log grows to its full length (later it is written over and over)
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ namespace {
 constexpr std::int64_t kMonthNs = 30ll * 86400 * 1'000'000'000;
 
 struct Settings {
-  std::int64_t rows = 2'000'000, rate = 10'000, seconds = 10, organizations = 1000, rounds = 1;
+  std::int64_t rows = 2'000'000, rate = 10'000, seconds = 10, organizations = 1000, rounds = 1, warm = 3;
   std::vector<Tuning> settings = {Tuning{}};
   std::string folder = ".";
   bool verify = true;
@@ -40,13 +41,16 @@ struct Settings {
 
 const SystemClock kClock;
 
-// "32/16384,256/65536"
+// "32/16384/0,256/32768/1000"
 std::vector<Tuning> settings_of(const std::string& text) {
   std::vector<Tuning> all;
   for (std::size_t at = 0; at < text.size(); at = std::min(text.size(), text.find(',', at)) + 1) {
+    long long rows = 0, pages = 0, gather = 0;
+    if (std::sscanf(text.c_str() + at, "%lld/%lld/%lld", &rows, &pages, &gather) != 3) std::abort();
     Tuning one;
-    one.rollup_rows = static_cast<std::size_t>(std::atoll(text.c_str() + at));
-    one.checkpoint_pages = std::atoi(text.c_str() + std::min(text.size(), text.find('/', at) + 1));
+    one.rollup_rows = static_cast<std::size_t>(rows);
+    one.checkpoint_pages = static_cast<int>(pages);
+    one.gather_us = gather;
     all.push_back(one);
   }
   return all;
@@ -204,17 +208,21 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
   if (!opened) std::abort();
   Service& ledger = **opened;
   std::mutex mutex;
+  std::atomic<bool> measured{false};
   ledger.on_commit([&](std::int64_t ns, std::int64_t) {
+    if (!measured) return;
     std::lock_guard lock(mutex);
     into.commits.push_back(ns / 1000);
   });
   std::vector<Record> templates;
   for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
-  const std::int64_t total = s.rate * s.seconds, lag = s.rate / 10;
+  const std::int64_t total = s.rate * (s.warm + s.seconds), lag = s.rate / 10;
   const std::int64_t begun = now_us();
+  std::int64_t measured_from = begun;
   for (std::int64_t i = 0; i < total + lag; ++i) {
     while (now_us() - begun < i * 1'000'000 / s.rate) std::this_thread::sleep_for(std::chrono::microseconds(200));
     const std::int64_t unix_ns = kClock.unix_ns();
+    if (i == s.rate * s.warm) measured = true, measured_from = now_us();
     if (i < total) {
       Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
       r.unix_ns = unix_ns;
@@ -231,13 +239,14 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
       const std::int64_t asked = now_us();
       (void)ledger.append(std::move(r), [&, asked](const Result<>& done) {
         if (!done) std::abort();
+        if (!measured) return;
         std::lock_guard lock(mutex);
         into.took.push_back(now_us() - asked);
       });
     }
   }
   while (ledger.health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  into.wall += now_us() - begun;
+  into.wall += now_us() - measured_from;
 }
 
 // Every setting in turn, `rounds` times, so that a disturbance of the machine meets all of them.
@@ -249,9 +258,10 @@ void settle_latencies(const Settings& s, const std::string& path) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     Latency& one = all[i];
     const auto per_s = [&](std::size_t n) { return static_cast<long long>(static_cast<std::int64_t>(n) * 1'000'000 / one.wall); };
-    std::printf("  \"settle_%zu_%d\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
+    std::printf("  \"settle_%zu_%d_%lld\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
                 "    \"commit\": %s,\n    \"disk_sync_growing\": %s,\n    \"disk_sync_over\": %s,\n",
-                s.settings[i].rollup_rows, s.settings[i].checkpoint_pages, per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
+                s.settings[i].rollup_rows, s.settings[i].checkpoint_pages,
+                static_cast<long long>(s.settings[i].gather_us), per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
                 percentiles(one.commits).c_str(), percentiles(one.growing).c_str(), percentiles(one.over).c_str());
     const auto p99 = [](const std::vector<std::int64_t>& sorted) { return sorted[sorted.size() * 99 / 100]; };
     const std::int64_t limit = 2 * std::min(p99(one.growing), p99(one.over)) + 5000;   // by the faster of the two
@@ -346,6 +356,7 @@ int main(int argc, char** argv) {
     else if (flag == "--rate") s.rate = std::atoll(value);
     else if (flag == "--seconds") s.seconds = std::atoll(value);
     else if (flag == "--organizations") s.organizations = std::atoll(value);
+    else if (flag == "--warm") s.warm = std::atoll(value);
     else if (flag == "--rounds") s.rounds = std::atoll(value);
     else if (flag == "--settings") s.settings = settings_of(value);
     else if (flag == "--folder") s.folder = value;
