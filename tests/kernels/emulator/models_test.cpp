@@ -9,6 +9,7 @@
 #include "harness.hpp"
 #include "model/golden.hpp"
 #include "model/steps.hpp"
+#include "tokenworks/model/tensor_parallel.hpp"
 
 namespace tokenworks::model {
 namespace {
@@ -230,6 +231,50 @@ TEST(EmulatorSteps, ASteadyDecodeStepAllocatesNothingAndBringsBackOnlyIds) {
   EXPECT_EQ(after.bytes_to_host - before.bytes_to_host, kSteps * 3 * 4);
   EXPECT_EQ(after.copies_to_device - before.copies_to_device, kSteps * 2);   // the step's rows, what to sample
   EXPECT_GT(std::set<TokenId>(drawn.begin(), drawn.end()).size(), 3u);
+}
+
+// Two and four cards, each with its part of the model: the logits of one card within bf16's tolerance.
+TEST(EmulatorSteps, SeveralCardsGiveTheLogitsOfOne) {
+  for (const auto& [arch, ranks] : {std::pair{"llama", 2}, {"qwen2_yarn", 4}}) {
+    const auto file = formats::ModelFile::open(model_path(arch));
+    ASSERT_TRUE(file);
+    std::vector<std::unique_ptr<backend::Backend>> backends;
+    for (int r = 0; r < ranks; ++r) backends.push_back(std::make_unique<CudaBackend>(std::make_unique<EmulatedDevice>(), CudaOptions{}));
+    const auto many = load_tensor_parallel(*file, std::move(backends), kOptions);
+    ASSERT_TRUE(many) << many.error().message;
+    const auto one = load_on_emulator(model_path(arch), {});
+    ASSERT_TRUE(one.runner);
+    const std::vector<TokenId> tokens{5, 9, 100, 7, 8, 20, 30, 41, 50, 60, 71, 3};
+    const auto expected = logits_of(*one.runner, tokens), found = logits_of(**many, tokens);
+    ASSERT_TRUE(expected && found) << (found ? "" : found.error().message);
+    const Found f = compare(*found, *expected, static_cast<std::size_t>(one.runner->info().vocab), kCut);
+    EXPECT_LE(f.rms, kCut * f.scale) << arch;
+    EXPECT_EQ(f.agreed, f.decided);
+    EXPECT_GT(f.decided, 0);
+  }
+}
+
+// A rank that loses its card ends the step for all ranks, with the card's own words; nobody hangs.
+TEST(EmulatorSteps, ALostCardOfSeveralIsEngineFailed) {
+  const auto file = formats::ModelFile::open(model_path("llama"));
+  ASSERT_TRUE(file);
+  std::vector<std::unique_ptr<backend::Backend>> backends;
+  std::vector<EmulatedDevice*> devices;
+  for (int r = 0; r < 2; ++r) {
+    auto device = std::make_unique<EmulatedDevice>();
+    devices.push_back(device.get());
+    backends.push_back(std::make_unique<CudaBackend>(std::move(device), CudaOptions{}));
+  }
+  const auto many = load_tensor_parallel(*file, std::move(backends), kOptions);
+  ASSERT_TRUE(many) << many.error().message;
+  const std::vector<TokenId> tokens{5, 9, 100};
+  ASSERT_TRUE(logits_of(**many, tokens));
+  devices[1]->lose("fallen off the bus");
+  for (int i = 0; i < 2; ++i) {
+    const auto found = logits_of(**many, tokens);
+    ASSERT_FALSE(found);
+    EXPECT_EQ(found.error().code, Errc::engine_failed);
+  }
 }
 
 // A card that falls off the bus: the step says so, everything after it says the same, and nothing crashes.
