@@ -135,8 +135,8 @@ Result<> Plant::open_books() {
   if (!prices) return prices.error();
   prices_ = *prices;
   const std::int64_t now = clock_.unix_ns();
-  const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->hash()};
-  if (auto put = ledger_->put_price_book({prices_->version(), prices_->hash(), prices_->text(), now}, start); !put) return put.error();
+  const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
+  if (auto put = gateway::keep_prices(*ledger_, *prices_, now, start); !put) return put.error();
   const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction};
   auto admission = gateway::Admission::make(clock_, *ledger_, labels, config_.tenants, prices_);
   if (!admission) return admission.error();

@@ -18,8 +18,9 @@ Error no_money(billing::Budgets::Shortage&& shortage) {
   return error(Errc::insufficient_quota, std::move(m));
 }
 
-void tell(const std::vector<billing::BudgetEvent>& events) {
+void tell(const AdmissionState& state, const std::vector<billing::BudgetEvent>& events) {
   for (const billing::BudgetEvent& e : events) {
+    if (EventSink* sink = state.events.load(std::memory_order_acquire)) sink->budget(e);
     log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
                                    {"amount", to_string(e.amount)}, {"spent", to_string(e.spent)}, {"period_start", e.period_start_s}});
   }
@@ -64,19 +65,20 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   if (record.tier < o.tier) {                        // the enum descends: priority is 0
     return error(Errc::invalid_request, "This service tier is above the plan's", "service_tier");
   }
-  const billing::Rates* found = o.prices->find(ask.model.value, record.tier);
-  if (found == nullptr) {
-    return error(Errc::model_not_found, "The model " + ask.model.value + " has no price in the price book " + o.prices->version());
+  record.unix_ns = taken_ns = state->clock.unix_ns();
+  const billing::PriceBook::Version& version = o.prices->in_force(taken_ns);
+  const auto found = o.prices->find({ask.model.value, record.tier, o.plan, o.name, prompt, taken_ns});
+  if (!found) {
+    return error(Errc::model_not_found, "The model " + ask.model.value + " has no price in the price book " + version.version);
   }
   rates = *found;
-  record.price_version = o.prices->version();
-  record.price_hash = o.prices->hash();
+  record.price_version = version.version;
+  record.price_hash = version.hash;
   record.currency = o.prices->currency();
   weight = o.weight;
   reserve = o.reserve_output_tokens;
   purpose = o.budgets.purpose(short_project(who.project.value), ask.model.value);
   const std::int64_t now_ms = state->clock.steady_ms();
-  record.unix_ns = taken_ns = state->clock.unix_ns();
 
   Result<> taken = take_windows(now_ms);
   if (taken) {
@@ -260,7 +262,7 @@ Result<billing::Charge> Hold::Inside::end(const Usage& reported, const std::stri
   }
   // `currency()` and `tier()` are asked after the end: the record keeps them.
   state->send(record, std::move(durable));
-  tell(events);
+  tell(*state, events);
   return std::move(*charge);
 }
 

@@ -93,6 +93,7 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
   Result<> recovered = recover(fresh);
   const auto configure = [&](Organization& o, const Plan& p) {
     std::lock_guard lock(o.mutex);
+    o.plan = p.plan->name;
     o.tier = p.plan->tier;
     o.weight = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.plan->weight, 1, 1 << 20));
     o.reserve_output_tokens = std::max<std::int64_t>(1, p.plan->reserve_output_tokens);

@@ -26,6 +26,7 @@ struct Organization {
   const std::string name;
   mutable std::mutex mutex;                          // guards everything below
   bool configured = false;                           // false: gone from the configuration, while holds may still be open
+  std::string plan;
   Tier tier = Tier::standard;
   std::uint32_t weight = 1;
   std::int64_t reserve_output_tokens = 512;
@@ -60,6 +61,7 @@ class AdmissionState {
   ledger::Ledger& ledger() { return ledger_; }
 
   const Clock& clock;
+  std::atomic<EventSink*> events{nullptr};           // outlives the state, or is taken away before
 
  private:
   using Table = std::unordered_map<std::string_view, Organization*>;

@@ -55,6 +55,8 @@ struct AdministrationParts {
   std::function<void(const config::Config&)> applied;            // metrics, log
   std::function<void(bool ok)> reloaded;                         // every reload's end
 };
+// Puts every version of the book into the ledger, where it stays for ever; what is there already is left alone.
+Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event);
 std::unique_ptr<Administration> make_administration(AdministrationParts parts);
 
 }  // namespace tokenworks::gateway

@@ -28,7 +28,7 @@ int each_line(const std::string& name, const Check& check) {
 
 TEST(Rating, ChargesAndLinesAreThoseOfExactFractions) {
   const int lines = each_line("rate.csv", [](const std::vector<std::int64_t>& f) {
-    const auto charge = rate({f[0], f[1], f[2]}, {.input = f[3], .cached_input = f[4], .output = f[5]});
+    const auto charge = rate(Rates::of(f[0], f[1], f[2]), Usage{.input = f[3], .cached_input = f[4], .output = f[5]});
     if (f[6] < 0) {
       EXPECT_FALSE(charge);
       return;
@@ -44,7 +44,7 @@ TEST(Rating, ChargesAndLinesAreThoseOfExactFractions) {
 
 TEST(Rating, TheWorstCaseIsTheDearestCornerAndNotMore) {
   const int lines = each_line("worst.csv", [](const std::vector<std::int64_t>& f) {
-    const auto worst = worst_case({f[0], f[1], f[2]}, f[3], f[4]);
+    const auto worst = worst_case(Rates::of(f[0], f[1], f[2]), f[3], f[4]);
     ASSERT_EQ(worst.has_value(), f[5] >= 0);
     if (worst) {
       EXPECT_EQ(worst->nano, f[5]);
@@ -55,7 +55,7 @@ TEST(Rating, TheWorstCaseIsTheDearestCornerAndNotMore) {
 
 TEST(Rating, AnAffordableOutputFitsAndOneTokenMoreDoesNot) {
   const int lines = each_line("afford.csv", [](const std::vector<std::int64_t>& f) {
-    EXPECT_EQ(affordable_output({f[0], f[1], f[2]}, f[3], f[4], Money{f[5]}), f[6]);
+    EXPECT_EQ(affordable_output(Rates::of(f[0], f[1], f[2]), f[3], f[4], Money{f[5]}), f[6]);
   });
   EXPECT_GT(lines, 9'000);
 }
