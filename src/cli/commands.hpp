@@ -15,6 +15,7 @@ using Action = std::function<int()>;
 void add_serve(CLI::App& app, Action& action);       // serve, check
 void add_keys(CLI::App& app, Action& action);
 void add_usage(CLI::App& app, Action& action);
+void add_price(CLI::App& app, Action& action);
 void add_ledger(CLI::App& app, Action& action);
 void add_models(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);

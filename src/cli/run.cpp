@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
   add_serve(app, action);
   add_keys(app, action);
   add_usage(app, action);
+  add_price(app, action);
   add_ledger(app, action);
   add_models(app, action);
   add_chat(app, action);

@@ -43,7 +43,8 @@ bool names_a_price(const PriceList& prices) {
   return false;
 }
 
-void read_bands(Fields& f, std::vector<PriceBand>& bands) {
+// `documented`: the generic path of a band in the reference.
+void read_bands(Fields& f, std::vector<PriceBand>& bands, const std::string& documented) {
   f.list(
       "bands",
       [&](Fields& g) {
@@ -57,7 +58,7 @@ void read_bands(Fields& f, std::vector<PriceBand>& bands) {
         }
         bands.push_back(std::move(band));
       },
-      "models.<name>.bands[]");
+      documented);
 }
 
 // The minutes of a local week the span holds.
@@ -83,7 +84,7 @@ void read_time(Fields& f, ModelPrices& model) {
     time.multiplier_micro = micro;
   }
   read_list(f, time, false);
-  read_bands(f, time.bands);
+  read_bands(f, time.bands, "models.<name>.times[].bands[]");
   const bool prices = names_a_price(time);
   const auto mistake = [&](const std::string& what) { f.document().mistake(f.line(), f.path() + " " + what); };
   if (!time.multiplier_micro && !prices && time.bands.empty()) {
@@ -114,7 +115,7 @@ void read_models(Fields& f, PricesByModel& into) {
       [&](const std::string& model, Fields& g) {
         ModelPrices prices;
         read_list(g, prices, true);
-        read_bands(g, prices.bands);
+        read_bands(g, prices.bands, "models.<name>.bands[]");
         g.list("times", [&](Fields& h) { read_time(h, prices); }, "models.<name>.times[]");
         into[model] = std::move(prices);
       },
