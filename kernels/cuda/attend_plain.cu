@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(kThreads) attend_plain_kernel(AttendArgs a) {
   }
   const SequenceRows sequence = a.sequences[number];
   const std::int32_t position = sequence.context - sequence.rows + row - sequence.row;
-  const std::int32_t from = a.shape.window > 0 && position - a.shape.window + 1 > 0 ? position - a.shape.window + 1 : 0;
+  const std::int32_t seen_from = position - a.shape.window + (TW_PLANT(22) ? 0 : 1);
+  const std::int32_t from = a.shape.window > 0 && seen_from > 0 ? seen_from : 0;
   const std::int32_t kv_head = head / (a.shape.q_heads / a.shape.kv_heads);
   const float* q = a.qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(a.shape.row_stride()) +
                    static_cast<std::size_t>(head) * static_cast<std::size_t>(dim);
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) attend_plain_kernel(AttendArgs a) {
     for (int i = 0; i < kDims; ++i) o[i] *= keep;
     const std::int32_t n = position - first + 1 < 32 ? position - first + 1 : 32;
     for (std::int32_t j = 0; j < n; ++j) {
-      const float w = __shfl_sync(kAllLanes, weight, j);
+      const float w = __shfl_sync(kAllLanes, weight, TW_PLANT(18) ? j + 1 : j);
       const T* v = at(first + j, true);
 #pragma unroll
       for (int i = 0; i < kDims; ++i)

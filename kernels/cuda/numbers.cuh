@@ -103,11 +103,11 @@ __device__ __forceinline__ std::uint32_t pack2(float low, float high) {
 }
 
 __device__ __forceinline__ float warp_sum(float v) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_xor_sync(kAllLanes, v, lanes);
+  for (int lanes = TW_PLANT(16) ? 8 : 16; lanes > 0; lanes /= 2) v += __shfl_xor_sync(kAllLanes, v, lanes);
   return v;
 }
 __device__ __forceinline__ float warp_max(float v) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) v = fmaxf(v, __shfl_xor_sync(kAllLanes, v, lanes));
+  for (int lanes = 16; lanes > 0; lanes /= 2) v = fmaxf(v, __shfl_xor_sync(TW_PLANT(15) ? 0xFFFFu : kAllLanes, v, lanes));
   return v;
 }
 
@@ -120,7 +120,7 @@ __device__ __forceinline__ float block_reduce(float v, float* scratch) {
   v = kMax ? warp_max(v) : warp_sum(v);
   __syncthreads();
   if (lane == 0) scratch[warp] = v;
-  if (!TW_PLANT(1)) __syncthreads();
+  if (TW_PLANT(17) ? warp == 0 : !TW_PLANT(1)) __syncthreads();
   v = lane < warps ? scratch[lane] : (kMax ? -__builtin_inff() : 0.0f);
   return kMax ? warp_max(v) : warp_sum(v);
 }

@@ -81,7 +81,7 @@ struct HeadShape {
   float scale = 0;                                   // of scores
   std::int32_t window = 0;                           // 0: none
   float soft_cap = 0;                                // 0: none
-  std::int32_t row_stride() const { return (q_heads + 2 * kv_heads) * head_dim; }
+  constexpr std::int32_t row_stride() const { return (q_heads + 2 * kv_heads) * head_dim; }
 };
 
 struct RopeArgs {                                    // in place: head norms and rotation of q; k and v go to the cache

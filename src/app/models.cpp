@@ -11,7 +11,7 @@
 
 namespace tokenworks::app {
 
-Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, std::int64_t queue_requests,
+Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, const config::Plant::Limits& limits,
                                                          const std::string& cache_secret, const Clock& clock,
                                                          std::function<void(const engine::StepReport&)> on_step) {
   const std::int64_t began = clock.steady_ns();
@@ -63,7 +63,9 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   if (::stat(spec.path.c_str(), &status) == 0) model->card.created_unix_s = status.st_mtime;
 
   engine::EngineOptions engine_options;
-  engine_options.inbox = static_cast<std::size_t>(queue_requests);
+  engine_options.inbox = static_cast<std::size_t>(limits.queue_requests);
+  engine_options.queue_per_tenant = limits.queue_per_tenant;
+  engine_options.speculation = spec.speculation == "ngram";
   engine_options.step_target_ns = spec.step_target_ns;
   engine_options.cache_secret = cache_secret;
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));

@@ -11,7 +11,7 @@
 namespace tokenworks::app {
 
 // The error names the model, the file and the reason.
-Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, std::int64_t queue_requests,
+Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, const config::Plant::Limits& limits,
                                                          const std::string& cache_secret, const Clock& clock,
                                                          std::function<void(const engine::StepReport&)> on_step);
 

@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -75,7 +76,7 @@ class Plant {
   const config::Config& config_;
   SystemClock clock_;
   std::unique_ptr<DataDirLock> lock_;
-  std::string cache_secret_, server_secret_;
+  std::string cache_secret_, server_secret_, tag_secret_;
   std::unique_ptr<telemetry::Metrics> metrics_;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::shared_ptr<const billing::PriceBook> prices_;
@@ -104,6 +105,7 @@ Result<> Plant::build() {
   if (!key) return key.error();
   cache_secret_ = key->derive("prefix-cache");
   server_secret_ = key->derive("side-table");
+  tag_secret_ = key->derive("tags");
   metrics_ = telemetry::Metrics::make({{"version", version()}, {"build_id", build_id()}});
   // The weights load while the books recover: start-up is as long as the longer of the two.
   auto books = std::async(std::launch::async, [this] { return open_books(); });
@@ -137,7 +139,7 @@ Result<> Plant::open_books() {
   const std::int64_t now = clock_.unix_ns();
   const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
   if (auto put = gateway::keep_prices(*ledger_, *prices_, now, start); !put) return put.error();
-  const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction};
+  const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction, tag_secret_};
   auto admission = gateway::Admission::make(clock_, *ledger_, labels, config_.tenants, prices_);
   if (!admission) return admission.error();
   admission_ = std::move(*admission);
@@ -157,7 +159,7 @@ Result<> Plant::load_models() {
     auto on_step = [this, id = spec.id](const engine::StepReport& step) {
       metrics_->step(id, static_cast<double>(step.duration_ns) * 1e-9, step.prefill_tokens, step.decode_tokens, step.sequences);
     };
-    auto model = load_model(spec, config_.plant.limits.queue_requests, cache_secret_, clock_, std::move(on_step));
+    auto model = load_model(spec, config_.plant.limits, cache_secret_, clock_, std::move(on_step));
     if (!model) return model.error();
     models_.push_back(std::move(*model));
   }
@@ -278,7 +280,11 @@ telemetry::Scrape Plant::scrape() const {
   s.hold_amount = totals.hold_amount;
   s.currency = prices_->currency();
   s.ledger_entries = entries_;
-  s.ledger_failures = ledger_->health().failures;
+  const ledger::Health books = ledger_->health();
+  s.ledger_failures = books.failures;
+  s.ledger_queued = books.queued;
+  s.ledger_oldest_settle_ns = books.oldest_unacknowledged_settle_ns;
+  s.ledger_refused = books.refused;
   s.reload_ok = reload_ok_;
   s.reload_unix_s = reload_unix_s_;
   return s;
@@ -310,11 +316,13 @@ int Plant::run() {
       notify_supervisor("READY=1");
     }
     if (signal == SIGTERM || signal == SIGINT) break;
+    for (const auto& m : models_) m->engine->watch();
     if (device_lost()) {
       log::error("device_lost", {{"action", "exit for restart"}});
       exit_code = kDeviceLost;
       break;
     }
+    admission_->tick(config_.plant.limits.hold_expiry_ns);
     notify_supervisor("WATCHDOG=1");
   }
   shut_down();
@@ -335,7 +343,11 @@ void Plant::shut_down() {
     fast = signal == SIGTERM || signal == SIGINT;
   }
   // What still runs ends as cancelled, and its coroutine settles what was generated.
-  for (const auto& m : models_) m->engine->stop();
+  bool hung = false;
+  for (const auto& m : models_) {
+    hung = hung || m->engine->status().hung;
+    if (!m->engine->status().hung) m->engine->stop();   // a step that does not return cannot be waited for
+  }
   const std::int64_t settled_by = clock_.steady_ns() + 5 * kSecond;
   while (server_->requests_in_flight() > 0 && clock_.steady_ns() < settled_by) {
     const timespec patience{0, 10'000'000};
@@ -351,6 +363,7 @@ void Plant::shut_down() {
   admission_.reset();
   ledger_.reset();                                   // commits what is queued
   log::info("stopped");
+  if (hung) std::_Exit(kDeviceLost);                 // its thread still uses what the destructors would take away
 }
 
 }  // namespace

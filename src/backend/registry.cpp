@@ -6,6 +6,11 @@
 #include <thread>
 
 #include "backend/cpu/cpu_backend.hpp"
+#include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/driver.hpp"
+#if defined(TOKENWORKS_WITH_CUDA)
+#include "backend/cuda/native/native_device.hpp"
+#endif
 
 namespace tokenworks::backend {
 namespace {
@@ -23,20 +28,77 @@ Result<kernels::CpuPath> choose_path() {
   return error(Errc::bad_config, fmt::format("TOKENWORKS_CPU={}: no such path; portable, avx2 or avx512", wanted));
 }
 
+#if defined(TOKENWORKS_WITH_CUDA)
+// The first card; null with the reason in `why` when none can be used.
+std::unique_ptr<Backend> make_cuda(std::string& why) {
+  if (const cuda::Driver driver = cuda::probe_driver(); !driver.usable()) {
+    why = driver.problem;
+    return nullptr;
+  } else if (driver.devices[0].major < 8) {
+    why = fmt::format("{} has compute capability {}.{}; 8.0 is needed", driver.devices[0].name, driver.devices[0].major,
+                      driver.devices[0].minor);
+    return nullptr;
+  }
+  auto device = cuda::make_native_device(0);
+  if (!device) {
+    why = device.error().message;
+    return nullptr;
+  }
+  return std::make_unique<cuda::CudaBackend>(std::move(*device), cuda::CudaOptions{});
+}
+constexpr const char* kBuiltIn = "cpu, cuda";
+#else
+std::unique_ptr<Backend> make_cuda(std::string& why) {
+  why = "this binary was built without nvcc";
+  return nullptr;
+}
+constexpr const char* kBuiltIn = "cpu";
+#endif
+
 }  // namespace
 
+// The reason why nothing runs on a card here; empty when models can. For `doctor` and the log.
+GpuReport gpu_report() {
+  GpuReport report;
+  report.built_in = std::string_view(kBuiltIn) != "cpu";
+  const cuda::Driver driver = cuda::probe_driver();
+  report.driver = driver.problem.empty() ? fmt::format("CUDA {}.{}", driver.version / 1000, driver.version % 1000 / 10)
+                                         : driver.problem;
+  for (std::size_t i = 0; i < driver.devices.size(); ++i) {
+    const cuda::DriverDevice& d = driver.devices[i];
+    std::string peers;
+    for (const int p : d.peers) peers += fmt::format("{}{}", peers.empty() ? "" : ", ", p);
+    report.devices.push_back(fmt::format("{}: {}, {} MiB, sm_{}{}, {} multiprocessors, peers: {}", i, d.name,
+                                         d.memory_bytes >> 20, d.major, d.minor, d.multiprocessors,
+                                         peers.empty() ? "none" : peers));
+  }
+  report.usable = report.built_in && driver.usable() && driver.devices[0].major >= 8;
+  return report;
+}
+
 Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice) {
-  if (choice.backend == "cuda")
-    return error(Errc::bad_config, "backend: cuda is not built into this binary; built in: cpu");
+  if (choice.backend == "cuda" || (choice.backend == "auto" && choice.compute == "default" && gpu_report().usable)) {
+    if (choice.compute != "default")
+      return error(Errc::bad_config, fmt::format("compute: {} is not one of backend cuda; default is", choice.compute));
+    std::string why;
+    if (auto made = make_cuda(why)) return made;
+    if (choice.backend == "cuda")
+      return error(Errc::bad_config, fmt::format("backend: cuda cannot be had: {}; built in: {}; backend: auto or cpu runs on "
+                                                 "the processor", why, kBuiltIn));
+  }
   if (choice.backend != "auto" && choice.backend != "cpu")
     return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda", choice.backend));
-  if (choice.compute != "default" && choice.compute != "exact")
-    return error(Errc::bad_config, fmt::format("compute: {} is unknown; default or exact", choice.compute));
+  const auto rounding = rounding_of(choice.compute);
+  if (choice.compute != "default" && choice.compute != "exact" && !rounding)
+    return error(Errc::bad_config, fmt::format("compute: {} is unknown; default or exact, and for an evaluation {}",
+                                               choice.compute, kRoundingNames));
   const auto path = choose_path();
   if (!path) return path.error();
   int threads = choice.threads;
   if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
   if (threads <= 0) threads = 1;
+  if (rounding)
+    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, *rounding, choice.compute, threads));
   return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, choice.compute == "exact", threads));
 }
 

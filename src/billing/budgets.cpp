@@ -8,7 +8,7 @@ namespace {
 
 __extension__ typedef __int128 Wide;
 
-constexpr std::size_t kHoursKept = 33 * 24;          // longer than any month in any zone
+constexpr std::size_t kHoursKept = 33 * 24 * 4;      // buckets: longer than any month in any zone, also in quarters of an hour
 constexpr std::size_t kPeriodsKept = 32;           // as far as a clock may be set back without harm
 constexpr std::int64_t kNanoPerSecond = 1'000'000'000;
 
@@ -30,7 +30,7 @@ const char* name(config::BudgetSpec::Per per) {
 }
 
 bool same(const config::BudgetSpec& a, const config::BudgetSpec& b) {
-  return a.per == b.per && a.timezone == b.timezone && a.model == b.model && a.tag == b.tag;
+  return a.per == b.per && a.timezone == b.timezone && a.model == b.model && a.tag == b.tag && a.key == b.key;
 }
 
 // The highest threshold that `spent` has reached, 0 for none.
@@ -58,7 +58,9 @@ Result<> Budgets::check(const std::vector<ScopedSpec>& specs) {
     for (const std::int64_t percent : spec.warn_at) {
       if (percent <= 0 || percent > 1000) mistake("warn_at " + std::to_string(percent) + " is not a percentage from 1 to 1000");
     }
-    if (!spec.tag.empty()) mistake("budgets by tag are not kept yet, since the books cannot recover them; leave out tag");
+    if (!spec.tag.empty() && (!spec.model.empty() || !spec.key.empty() || !scoped.project.empty())) {
+      mistake("a budget of a tag counts the whole organization's spend with it; leave out model, key and project");
+    }
     if (auto zone = TimeZone::find(spec.timezone); !zone) mistake(zone.error().message);
   }
   if (!mistakes.empty()) return error(Errc::bad_config, mistakes);
@@ -70,7 +72,11 @@ Result<> Budgets::configure(const std::vector<ScopedSpec>& specs, std::int64_t u
   std::vector<Budget> old;
   old.swap(budgets_);
   for (const ScopedSpec& scoped : specs) {
-    Budget budget{scoped.project, scoped.spec, *TimeZone::find(scoped.spec.timezone), {}, {}, 0, INT64_MIN};
+    Budget budget;
+    budget.project = scoped.project;
+    budget.spec = scoped.spec;
+    budget.zone = *TimeZone::find(scoped.spec.timezone);
+    budget.known = !special(budget);
     const auto known = std::ranges::find_if(
         old, [&](const Budget& b) { return b.project == budget.project && same(b.spec, budget.spec) && !b.periods.empty(); });
     if (known != old.end()) {
@@ -82,35 +88,58 @@ Result<> Budgets::configure(const std::vector<ScopedSpec>& specs, std::int64_t u
       known->periods.clear();                        // two equal budgets: the second starts from the hours
       budget.running = known->running;
       budget.newest_s = known->newest_s;
+      budget.own = known->own;
+      budget.known = known->known;
     }
     budgets_.push_back(std::move(budget));
   }
-  for (Use& use : uses_) {
-    use.budgets.clear();
+  for (Line& line : lines_) {
+    line.budgets.clear();
     for (std::uint32_t i = 0; i < budgets_.size(); ++i) {
-      if (!counts(budgets_[i], use)) continue;
-      use.budgets.push_back(i);
-      budgets_[i].held = plus(budgets_[i].held, use.held);
+      if (!special(budgets_[i]) && counts(budgets_[i], line)) line.budgets.push_back(i);
     }
+  }
+  for (Use& use : uses_) {
+    if (!use.live) continue;
+    attach(use);
+    each(use, [&](Budget& budget) { budget.held = plus(budget.held, use.held); });
   }
   for (Budget& budget : budgets_) running(budget, unix_ns / kNanoPerSecond);
   return {};
 }
 
+bool Budgets::counts(const Budget& budget, const Line& line) const {
+  return (budget.project.empty() || budget.project == line.project) &&
+         (budget.spec.model.empty() || budget.spec.model == line.model);
+}
+
 bool Budgets::counts(const Budget& budget, const Use& use) const {
-  return (budget.project.empty() || budget.project == use.project) &&
-         (budget.spec.model.empty() || budget.spec.model == use.model);
+  return counts(budget, lines_[use.line]) && (budget.spec.key.empty() || budget.spec.key == use.key) &&
+         (budget.spec.tag.empty() || std::ranges::find(use.tags, budget.spec.tag) != use.tags.end());
+}
+
+void Budgets::attach(Use& use) {
+  use.special.clear();
+  for (std::uint32_t i = 0; i < budgets_.size(); ++i) {
+    if (special(budgets_[i]) && counts(budgets_[i], use)) use.special.push_back(i);
+  }
 }
 
 Money Budgets::spent_in(const Budget& budget, const Period& period) const {
   Money sum;
-  for (const Use& use : uses_) {
-    if (!counts(budget, use)) continue;
-    if (period.start_s == INT64_MIN) sum = plus(sum, use.before);
-    for (const auto& [hour, amount] : use.hours) {
-      // An hour in which the period starts counts whole: rather refused early than overspent (see correct()).
-      if (period.start_s == INT64_MIN || (hour >= hour_of(period.start_s) && hour < period.end_s)) sum = plus(sum, amount);
+  const auto add = [&](const Spending& spending, std::int64_t bucket) {
+    if (period.start_s == INT64_MIN) sum = plus(sum, spending.before);
+    for (const auto& [from, amount] : spending.hours) {
+      // A bucket in which the period starts counts whole: rather refused early than overspent (see correct()).
+      if (period.start_s == INT64_MIN || (from + bucket > period.start_s && from < period.end_s)) sum = plus(sum, amount);
     }
+  };
+  if (special(budget)) {
+    add(budget.own, bucket_s(budget));
+    return sum;
+  }
+  for (const Line& line : lines_) {
+    if (counts(budget, line)) add(line.spent, 3600);
   }
   return sum;
 }
@@ -153,7 +182,7 @@ Money Budgets::free(Budget& budget, std::int64_t unix_s) {
   return saturated(least);
 }
 
-void Budgets::add_hour(Use& use, std::int64_t hour, Money amount) {
+void Budgets::add_hour(Spending& use, std::int64_t hour, Money amount) {
   if (amount.nano == 0) return;
   if (hour == INT64_MIN) {
     use.before = plus(use.before, amount);
@@ -176,7 +205,7 @@ void Budgets::add_hour(Use& use, std::int64_t hour, Money amount) {
 }
 
 void Budgets::recover(std::string_view project, std::string_view model, std::int64_t hour_unix_s, Money amount) {
-  add_hour(uses_[purpose(project, model)], hour_unix_s == INT64_MIN ? INT64_MIN : hour_of(hour_unix_s), amount);
+  add_hour(lines_[line(project, model)].spent, hour_unix_s == INT64_MIN ? INT64_MIN : hour_of(hour_unix_s), amount);
 }
 
 std::vector<std::int64_t> Budgets::uneven_starts() const {
@@ -192,10 +221,11 @@ std::vector<std::int64_t> Budgets::uneven_starts() const {
   return starts;
 }
 
-void Budgets::correct(std::int64_t period_start_s, std::string_view project, std::string_view model, Money before_start) {
-  const Use use{std::string(project), std::string(model), {}, {}, {}, {}};
+void Budgets::correct(std::int64_t period_start_s, std::string_view project, std::string_view model, std::string_view key,
+                      Money before_start) {
+  const Line line{std::string(project), std::string(model), {}, {}, {}};
   for (Budget& budget : budgets_) {
-    if (!counts(budget, use)) continue;
+    if (!budget.spec.tag.empty() || !counts(budget, line) || (!budget.spec.key.empty() && budget.spec.key != key)) continue;
     for (Spent& spent : budget.periods) {
       if (spent.period.start_s != period_start_s) continue;
       spent.amount = saturated(Wide{spent.amount.nano} - before_start.nano);
@@ -204,70 +234,137 @@ void Budgets::correct(std::int64_t period_start_s, std::string_view project, std
   }
 }
 
-void Budgets::set_balance(Money balance) {
-  prepaid_ = true;
-  balance_ = balance;
+std::vector<Budgets::Unknown> Budgets::without_history() const {
+  std::vector<Unknown> unknown;
+  for (std::size_t i = 0; i < budgets_.size(); ++i) {
+    const Budget& b = budgets_[i];
+    if (b.known) continue;
+    const std::int64_t from = b.running < b.periods.size() ? b.periods[b.running].period.start_s : INT64_MIN;
+    unknown.push_back({i, b.project, b.spec.model, b.spec.key, b.spec.tag, from});
+  }
+  return unknown;
 }
 
-Budgets::Purpose Budgets::purpose(std::string_view project, std::string_view model) {
-  if (const auto it = purposes_.find(std::pair{project, model}); it != purposes_.end()) return it->second;
-  const auto id = static_cast<Purpose>(uses_.size());
-  Use& use = uses_.emplace_back();
-  use.project = project;
-  use.model = model;
-  for (std::uint32_t i = 0; i < budgets_.size(); ++i) {
-    if (counts(budgets_[i], use)) use.budgets.push_back(i);
+void Budgets::forget_history(std::size_t budget) {
+  Budget& b = budgets_.at(budget);
+  b.own = {};
+  for (Spent& spent : b.periods) spent.amount = {};
+}
+
+void Budgets::add_history(std::size_t budget, std::int64_t bucket_unix_s, Money amount) {
+  Budget& b = budgets_.at(budget);
+  add_hour(b.own, bucket_unix_s, amount);
+  const std::int64_t bucket = bucket_s(b);
+  for (Spent& spent : b.periods) {
+    const Period& p = spent.period;
+    const bool within = bucket_unix_s != INT64_MIN && bucket_unix_s + bucket > p.start_s && bucket_unix_s < p.end_s;
+    if (p.start_s == INT64_MIN || within) spent.amount = plus(spent.amount, amount);
   }
-  purposes_.emplace(std::pair{use.project, use.model}, id);
+}
+
+void Budgets::history_known(std::size_t budget) {
+  Budget& b = budgets_.at(budget);
+  b.known = true;
+  for (Spent& spent : b.periods) spent.warned = std::max(spent.warned, reached(b.spec, spent.amount));
+}
+
+std::uint32_t Budgets::line(std::string_view project, std::string_view model) {
+  if (const auto it = line_of_.find(std::pair{project, model}); it != line_of_.end()) return it->second;
+  const auto id = static_cast<std::uint32_t>(lines_.size());
+  Line& line = lines_.emplace_back();
+  line.project = project;
+  line.model = model;
+  for (std::uint32_t i = 0; i < budgets_.size(); ++i) {
+    if (!special(budgets_[i]) && counts(budgets_[i], line)) line.budgets.push_back(i);
+  }
+  line_of_.emplace(std::pair{line.project, line.model}, id);
   return id;
 }
 
-std::optional<Budgets::Shortage> Budgets::hold(Purpose purpose, Money amount, std::int64_t unix_ns, std::int64_t taken_ns) {
-  assert(amount.nano >= 0 && purpose < uses_.size());
+Budgets::Purpose Budgets::purpose(std::string_view project, std::string_view model) {
+  const std::uint32_t at = line(project, model);
+  if (!lines_[at].purpose) lines_[at].purpose = claim(project, model, {}, {});
+  return *lines_[at].purpose;
+}
+
+Budgets::Purpose Budgets::claim(std::string_view project, std::string_view model, std::string_view key, std::vector<std::string> tags) {
+  const std::uint32_t at = line(project, model);
+  Purpose id = 0;
+  if (unused_.empty()) {
+    id = static_cast<Purpose>(uses_.size());
+    uses_.emplace_back();
+  } else {
+    id = unused_.back();
+    unused_.pop_back();
+  }
+  Use& use = uses_[id];
+  use.line = at;
+  use.live = true;
+  use.key = key;
+  use.tags = std::move(tags);
+  attach(use);
+  return id;
+}
+
+void Budgets::drop(Purpose purpose) {
+  Use& use = uses_[purpose];
+  assert(use.live && use.held.nano == 0);
+  use.live = false;
+  unused_.push_back(purpose);
+}
+
+bool Budgets::names_tag(std::string_view tag) const {
+  return std::ranges::any_of(budgets_, [tag](const Budget& b) { return !b.spec.tag.empty() && b.spec.tag == tag; });
+}
+
+std::optional<Budgets::Shortage> Budgets::hold(Purpose purpose, Money amount, std::int64_t unix_ns, std::int64_t taken_ns,
+                                               Balance::Epoch epoch) {
+  assert(amount.nano >= 0 && purpose < uses_.size() && uses_[purpose].live);
   Use& use = uses_[purpose];
   const std::int64_t at_s = std::max(unix_ns, taken_ns) / kNanoPerSecond, taken_s = taken_ns / kNanoPerSecond;
   if (amount.nano > 0) {
-    bool fits = !prepaid_ || Wide{amount.nano} + held_.nano <= balance_.nano;
-    for (std::size_t i = 0; fits && i < use.budgets.size(); ++i) {
-      Budget& budget = budgets_[use.budgets[i]];
-      fits = !budget.spec.hard || amount <= free(budget, at_s);
-    }
+    bool fits = !balance_.limited() || amount <= balance_.free();
+    each(use, [&](Budget& budget) { fits = fits && (!budget.spec.hard || amount <= free(budget, at_s)); });
     if (!fits) return shortage(use, amount, at_s);
     // All holds together stay countable, so that no sum below can overflow.
-    if (Wide{amount.nano} + held_.nano > INT64_MAX) return Shortage{Money{0}, false, "more is set aside than money can be counted"};
+    if (Wide{amount.nano} + held().nano > INT64_MAX) return Shortage{Money{0}, false, "more is set aside than money can be counted"};
   }
   use.held.nano += amount.nano;
-  held_.nano += amount.nano;
-  for (const std::uint32_t i : use.budgets) {
-    budgets_[i].held.nano += amount.nano;
-    running(budgets_[i], at_s);
-    if (Spent* taken = find(budgets_[i], taken_s)) taken->taken.nano += amount.nano;
-  }
+  balance_.hold(amount, epoch);
+  each(use, [&](Budget& budget) {
+    budget.held.nano += amount.nano;
+    running(budget, at_s);
+    if (Spent* taken = find(budget, taken_s)) taken->taken.nano += amount.nano;
+  });
   return std::nullopt;
 }
 
-void Budgets::reduce(Purpose purpose, Money amount, std::int64_t taken_ns) {
+void Budgets::reduce(Purpose purpose, Money amount, std::int64_t taken_ns, Balance::Epoch epoch) {
+  release(purpose, amount, taken_ns);
+  balance_.end(amount, Money{0}, epoch);
+}
+
+void Budgets::release(Purpose purpose, Money amount, std::int64_t taken_ns) {
   Use& use = uses_[purpose];
-  assert(amount.nano >= 0 && amount <= use.held && amount <= held_);
+  assert(amount.nano >= 0 && amount <= use.held && amount <= held());
   use.held.nano -= amount.nano;
-  held_.nano -= amount.nano;
-  for (const std::uint32_t i : use.budgets) {
-    Budget& budget = budgets_[i];
+  each(use, [&](Budget& budget) {
     budget.held.nano -= amount.nano;
     // A budget that came later by a reload did not see the taking: then rather too little is known as taken in a period.
     if (Spent* taken = find(budget, taken_ns / kNanoPerSecond)) taken->taken.nano -= std::min(taken->taken.nano, amount.nano);
-  }
+  });
 }
 
-std::vector<BudgetEvent> Budgets::settle(Purpose purpose, Money held, Money charge, std::int64_t unix_ns, std::int64_t taken_ns) {
+std::vector<BudgetEvent> Budgets::settle(Purpose purpose, Money held, Money charge, std::int64_t unix_ns, std::int64_t taken_ns,
+                                         Balance::Epoch epoch) {
   assert(charge.nano >= 0 && charge <= held && unix_ns >= taken_ns);
-  reduce(purpose, held, taken_ns);
+  release(purpose, held, taken_ns);
+  balance_.end(held, charge, epoch);
   std::vector<BudgetEvent> events;
   if (charge.nano == 0) return events;
   Use& use = uses_[purpose];
   const std::int64_t now_s = unix_ns / kNanoPerSecond;
-  for (const std::uint32_t i : use.budgets) {
-    Budget& budget = budgets_[i];
+  each(use, [&](Budget& budget) {
     Spent& spent = running(budget, now_s);
     spent.amount = plus(spent.amount, charge);
     const std::int64_t now_reached = reached(budget.spec, spent.amount);
@@ -276,9 +373,10 @@ std::vector<BudgetEvent> Budgets::settle(Purpose purpose, Money held, Money char
       events.push_back({organization_, label(budget), percent, spent.period.start_s, budget.spec.amount, spent.amount});
     }
     spent.warned = std::max(spent.warned, now_reached);
-  }
-  add_hour(use, hour_of(now_s), charge);
-  balance_ = saturated(Wide{balance_.nano} - charge.nano);
+    const std::int64_t bucket = bucket_s(budget);
+    if (special(budget)) add_hour(budget.own, now_s - ((now_s % bucket) + bucket) % bucket, charge);
+  });
+  add_hour(lines_[use.line].spent, hour_of(now_s), charge);
   return events;
 }
 
@@ -286,6 +384,8 @@ std::string Budgets::label(const Budget& budget) const {
   std::string text = budget.project.empty() ? "organization " + organization_ : "project " + organization_ + "/" + budget.project;
   text += ", " + to_string(budget.spec.amount) + " " + currency_ + " " + name(budget.spec.per);
   if (!budget.spec.model.empty()) text += " for model " + budget.spec.model;
+  if (!budget.spec.key.empty()) text += " for key " + budget.spec.key;
+  if (!budget.spec.tag.empty()) text += " for tag " + budget.spec.tag;
   return text;
 }
 
@@ -299,20 +399,23 @@ Budgets::Shortage Budgets::shortage(const Use& use, Money amount, std::int64_t u
     s.message = say() + ", " + to_string(held) + " is set aside for running requests, and this one may cost up to " +
                 to_string(amount) + " " + currency_;
   };
-  for (const std::uint32_t i : use.budgets) {
-    Budget& budget = budgets_[i];
-    if (!budget.spec.hard) continue;
+  each(use, [&](Budget& budget) {
+    if (!budget.spec.hard) return;
     consider(free(budget, unix_s), budget.held, [&] {
       const Spent& spent = running(budget, unix_s);
       std::string text = "the budget (" + label(budget) + ") does not cover this request: " + to_string(spent.amount) + " is spent";
       if (spent.period.end_s != INT64_MAX) text += " until it renews at " + budget.zone->format(spent.period.end_s);
       return text;
     });
-  }
-  if (prepaid_) {
-    consider(saturated(Wide{balance_.nano} - held_.nano), held_, [&] {
-      return "the prepaid balance of organization " + organization_ + " does not cover this request: " + to_string(balance_) +
-             " is left";
+  });
+  if (balance_.limited()) {
+    consider(balance_.free(), held(), [&] {
+      if (!balance_.credit_line()) {
+        return "the prepaid balance of organization " + organization_ + " does not cover this request: " + to_string(balance_.balance()) +
+               " is left";
+      }
+      return "the credit line of organization " + organization_ + ", " + to_string(*balance_.credit_line()) + " " + currency_ +
+             ", does not cover this request: " + to_string(Money{std::max<std::int64_t>(0, -balance_.balance().nano)}) + " is unpaid";
     });
   }
   return s;

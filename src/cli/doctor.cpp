@@ -39,13 +39,16 @@ std::string fsync_time(const std::string& folder) {
 int doctor() {
   row("build", app::build_id());
   row("cores", std::to_string(std::thread::hardware_concurrency()));
-  auto backend = backend::make_backend({});
+  auto backend = backend::make_backend({.backend = "cpu"});
   row("cpu backend", backend ? (*backend)->info().path + " on " + (*backend)->info().device : backend.error().message);
-  if (access("/dev/nvidiactl", F_OK) == 0) {
-    row("gpu", "an NVIDIA device is here, but this build has no CUDA backend: models run on the CPU");
-  } else {
-    row("gpu", "none found: models run on the CPU");
-  }
+  const backend::GpuReport gpu = backend::gpu_report();
+  row("cuda backend", gpu.built_in ? "built in: sm_80, sm_90a, sm_100" : "not in this binary, which was built without nvcc");
+  row("gpu driver", gpu.driver);
+  for (const std::string& device : gpu.devices) row("gpu", device);
+  row("backend: auto", gpu.usable ? "models run on GPU 0"
+                                  : std::string("models run on the CPU, because ") +
+                                        (gpu.built_in ? gpu.devices.empty() ? gpu.driver : "no card here is sm_80 or later"
+                                                      : "the CUDA backend is not built in"));
   std::ifstream memory("/proc/meminfo");
   for (std::string line; std::getline(memory, line);) {
     if (line.starts_with("MemAvailable:")) row("memory available", line.substr(line.find_first_of("0123456789")));

@@ -14,12 +14,12 @@ namespace tokenworks::cli {
 namespace {
 
 struct Flags {
-  std::string model, text;
+  std::string model, text, scheme = "default";
   std::int64_t tokens = 3072, window = 512, threads = 0;
   bool no_reference = false, json = false;
 } flags;
 
-Result<std::unique_ptr<model::Runner>> load(const std::shared_ptr<const formats::ModelFile>& file, const char* compute) {
+Result<std::unique_ptr<model::Runner>> load(const std::shared_ptr<const formats::ModelFile>& file, const std::string& compute) {
   backend::BackendChoice choice;
   choice.compute = compute;
   choice.threads = static_cast<std::int32_t>(flags.threads);
@@ -42,7 +42,7 @@ int eval() {
   text << in.rdbuf();
   std::vector<TokenId> ids = (*tokenizer)->encode(text.str());
   if (static_cast<std::int64_t>(ids.size()) > flags.tokens) ids.resize(static_cast<std::size_t>(flags.tokens));
-  auto runner = load(*file, "default");
+  auto runner = load(*file, flags.scheme);
   if (!runner) return fail(runner.error());
   std::unique_ptr<model::Runner> reference;
   if (!flags.no_reference) {
@@ -62,10 +62,12 @@ int eval() {
   auto e = model::evaluate(**runner, reference.get(), ids, options);
   if (!e) return fail(e.error());
   if (flags.json) {
-    std::printf("{\"tokens\": %lld, \"perplexity\": %.6g, \"reference_perplexity\": %.6g, \"change_percent\": %.4g, \"change_error_percent\": "
-                "%.4g, \"mean_kl\": %.6g, \"largest_kl\": %.6g, \"top1_agreement\": %.6g, \"largest_logit_difference\": %.6g}\n",
-                static_cast<long long>(e->predicted), e->perplexity, e->reference_perplexity, e->perplexity_change_percent,
-                e->change_error_percent, e->mean_kl, e->largest_kl, e->top1_agreement, e->largest_logit_difference);
+    std::printf("{\"scheme\": \"%s\", \"tokens\": %lld, \"perplexity\": %.6g, \"reference_perplexity\": %.6g, \"change_percent\": %.4g, "
+                "\"change_error_percent\": %.4g, \"mean_kl\": %.6g, \"largest_kl\": %.6g, \"top1_agreement\": %.6g, "
+                "\"largest_logit_difference\": %.6g, \"seconds\": %.4g}\n",
+                flags.scheme.c_str(), static_cast<long long>(e->predicted), e->perplexity, e->reference_perplexity,
+                e->perplexity_change_percent, e->change_error_percent, e->mean_kl, e->largest_kl, e->top1_agreement,
+                e->largest_logit_difference, e->seconds);
     return app::kOk;
   }
   std::printf("tokens predicted          %lld\nperplexity                %.4f\n", static_cast<long long>(e->predicted), e->perplexity);
@@ -87,6 +89,8 @@ void add_eval(CLI::App& app, Action& action) {
   sub->add_option("--text", flags.text, "A text file")->required();
   sub->add_option("--tokens", flags.tokens, "At most this many tokens of it")->check(CLI::Range(2, 100'000'000));
   sub->add_option("--window", flags.window, "Tokens of one window")->check(CLI::Range(2, 1 << 20));
+  sub->add_option("--scheme", flags.scheme, "The arithmetic under test: default, exact, or a rounding of activations over the exact path: q8_1 "
+                                            "(llama.cpp's), int8-gN, int8-row, int16-row");
   sub->add_option("--threads", flags.threads, "Compute threads; 0: one per core");
   sub->add_flag("--no-reference", flags.no_reference, "Perplexity only");
   sub->add_flag("--json", flags.json, "Print JSON");

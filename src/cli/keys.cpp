@@ -1,8 +1,11 @@
+#include <algorithm>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 #include "control.hpp"
+#include "offline.hpp"
 #include "tokenworks/gateway/administration.hpp"
 #include "tokenworks/http/admin_json.hpp"
 
@@ -12,34 +15,8 @@ namespace {
 struct Flags {
   std::string config, organization, project = "default", role = "member", principal, expires, models, id, grace = "24h";
   bool json = false;
+  std::map<std::string, std::string> limits;
 } flags;
-
-// The same Administration as the daemon's, over a store this process has to itself.
-class Offline {
- public:
-  static Result<std::unique_ptr<Offline>> open(const config::Config& config, Control& control) {
-    auto ledger = control.ledger();
-    if (!ledger) return ledger.error();
-    auto prices = billing::PriceBook::make(config.prices);
-    if (!prices) return prices.error();
-    auto made = std::make_unique<Offline>();
-    auto admission = gateway::Admission::make(made->clock_, **ledger, {app::build_id(), config.plant.region, config.plant.jurisdiction},
-                                              config.tenants, *prices);
-    if (!admission) return admission.error();
-    made->admission_ = std::move(*admission);
-    made->administration_ = gateway::make_administration(
-        {made->clock_, **ledger, *made->admission_, made->directory_, config, made->tenant_numbers_, {}, {}, {}});
-    return made;
-  }
-  gateway::Administration& administration() { return *administration_; }
-
- private:
-  SystemClock clock_;
-  std::unique_ptr<gateway::Admission> admission_;
-  Snapshot<tenancy::Directory> directory_;
-  std::map<std::string, std::uint32_t> tenant_numbers_;
-  std::unique_ptr<gateway::Administration> administration_;
-};
 
 void print_key(const nlohmann::ordered_json& row) {
   const auto text = [&](const char* key) { return row.contains(key) && row[key].is_string() ? row[key].get<std::string>() : "-"; };
@@ -89,7 +66,16 @@ std::string order_json() {
       from = to + 1;
     }
   }
-  return j.dump();
+  std::string text = j.dump();
+  // Whole numbers go as they were typed: what is none is refused with the limit's name, not here.
+  std::string limits;
+  for (const auto& [name, value] : flags.limits) {
+    if (value.empty()) continue;
+    const bool digits = value.find_first_not_of("0123456789") == std::string::npos && (value.size() == 1 || value[0] != '0') && value.size() < 19;
+    limits += (limits.empty() ? "\"" : ",\"") + name + "\":" + (digits ? value : nlohmann::json(value).dump());
+  }
+  if (!limits.empty()) text.insert(text.size() - 1, std::string(text.size() > 2 ? "," : "") + "\"limits\":{" + limits + "}");
+  return text;
 }
 
 enum class Verb { create, list, rotate, revoke };
@@ -168,6 +154,11 @@ void add_keys(CLI::App& app, Action& action) {
   create->add_option("--principal", flags.principal, "user:NAME, service:NAME or agent:NAME");
   create->add_option("--expires", flags.expires, "30d, 12h, or 2026-12-31T00:00:00Z");
   create->add_option("--models", flags.models, "Only these models, separated by commas");
+  for (const config::LimitName& limit : config::kLimitNames) {
+    std::string flag = std::string("--") + limit.name;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    create->add_option(flag, flags.limits[limit.name], "Narrows what organization and project have")->group("Limits of the key");
+  }
   CLI::App* list = add("list", "Show keys, never their secrets", Verb::list);
   list->add_option("--organization", flags.organization, "Only of this organization");
   CLI::App* rotate = add("rotate", "A new key with the same rights; the old one works for the grace time", Verb::rotate);

@@ -1,5 +1,7 @@
 #include "tokenworks/ledger/ledger.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <cstdio>
 #include <filesystem>
 
@@ -11,7 +13,7 @@ namespace tokenworks::cli {
 namespace {
 
 struct Flags {
-  std::string config, path, request;
+  std::string config, path, request, organization;
   bool json = false, replace = false;
 } flags;
 
@@ -50,6 +52,22 @@ int restore(const config::Config& c) {
   return app::kOk;
 }
 
+int erase(const config::Config& c) {
+  auto control = Control::open(c);
+  if (!control) return fail(control.error());
+  if (control->daemon()) {
+    const std::string body = nlohmann::json{{"organization", flags.organization}}.dump();
+    if (auto answer = control->call("POST", "/admin/v1/ledger/erase", body); !answer) return fail(answer.error());
+  } else {
+    auto ledger = control->ledger();
+    if (!ledger) return fail(ledger.error());
+    const ledger::AuditEvent audit{SystemClock{}.unix_ns(), "local", "ledger.erase", flags.organization, "", ""};
+    if (auto done = (*ledger)->erase_annotations({flags.organization}, audit); !done) return fail(done.error());
+  }
+  std::printf("the names and tags of %s are erased; its entries and sums stay\n", flags.organization.c_str());
+  return app::kOk;
+}
+
 int show(const config::Config& c) {
   const auto request = RequestId::parse(flags.request);
   if (!request) {
@@ -77,7 +95,7 @@ int show(const config::Config& c) {
 }  // namespace
 
 void add_ledger(CLI::App& app, Action& action) {
-  CLI::App* group = app.add_subcommand("ledger", "The books: verify, backup, restore, show");
+  CLI::App* group = app.add_subcommand("ledger", "The books: verify, backup, restore, erase, show");
   group->require_subcommand(1);
   const auto add = [&](const char* name, const char* what, int (*act)(const config::Config&)) {
     CLI::App* sub = group->add_subcommand(name, what);
@@ -96,6 +114,8 @@ void add_ledger(CLI::App& app, Action& action) {
   CLI::App* back = add("restore", "Put a verified backup in place; the daemon must be stopped", restore);
   back->add_option("path", flags.path, "The backup")->required();
   back->add_flag("--replace", flags.replace, "Overwrite the store that is there");
+  add("erase", "Erase what clients of an organization sent as tags and user strings; entries stay", erase)
+      ->add_option("--organization", flags.organization, "Whose")->required();
   CLI::App* entries = add("show", "Every entry of one request, as JSON", show);
   entries->add_option("request", flags.request, "req_...")->required();
   entries->add_flag("--json", flags.json, "Print JSON (always so)");

@@ -36,6 +36,7 @@ int run(int argc, char** argv) {
   Action action;
   add_serve(app, action);
   add_keys(app, action);
+  add_money(app, action);
   add_usage(app, action);
   add_price(app, action);
   add_ledger(app, action);

@@ -124,6 +124,7 @@ void cross_check(const Config& c, std::vector<std::string>& mistakes) {
   for (const PlanSpec& p : c.tenants.plans) {
     check_models(p.where, "plan '" + p.name + "'", p.models);
     check_budgets(p.budgets);
+    for (const auto& [model, limits] : p.model_limits) check_models(p.where, "plan '" + p.name + "': model_limits", {model});
   }
   for (const OrganizationSpec& o : c.tenants.organizations) {
     if (!o.plan.empty() && std::find(plans.begin(), plans.end(), o.plan) == plans.end()) {

@@ -36,6 +36,7 @@ void read_model(Fields& f, Plant& plant) {
   f.texts("aliases", m.aliases);
   f.word("backend", m.backend, {"auto", "cpu", "cuda"});
   f.word("compute", m.compute, {"default", "exact"});
+  f.word("speculation", m.speculation, {"ngram", "off"});
   f.integer("context_tokens", m.context_tokens, 16, 1 << 24);
   f.size("kv_cache", m.kv_cache_bytes, 1 << 20);
   f.integer("max_sequences", m.max_sequences, 1, 4096);
@@ -110,10 +111,12 @@ void read_plant(Fields& f, Plant& p) {
     g.size("body", l.body_bytes, 1 << 10);
     g.size("header", l.header_bytes, 1 << 10);
     g.integer("queue_requests", l.queue_requests, 1, 1 << 20);
+    g.integer("queue_per_tenant", l.queue_per_tenant, 1, 1 << 20);
     g.duration("write_timeout", l.write_timeout_ns, 1'000'000);
     g.duration("read_timeout", l.read_timeout_ns, 1'000'000);
     g.duration("idle_timeout", l.idle_timeout_ns, 1'000'000);
     g.duration("drain", l.drain_ns, 0);
+    g.duration("hold_expiry", l.hold_expiry_ns, 1'000'000'000);
     g.integer("connections", l.connections, 1, 1 << 20);
     g.integer("choices", l.choices, 1, 128);
     g.integer("stop_strings", l.stop_strings, 1, 1024);

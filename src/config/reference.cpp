@@ -23,6 +23,7 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "models[].aliases", "list", "", "further names"},
         {kPlant, "models[].backend", "auto, cpu, cuda", "auto", "where it runs"},
         {kPlant, "models[].compute", "default, exact", "default", "exact: fp32 arithmetic, slower"},
+        {kPlant, "models[].speculation", "ngram, off", "off", "ngram: drafts tokens from the request's own text; same output, fewer steps"},
         {kPlant, "models[].context_tokens", "16 to 16777216", "8192", "longest prompt and output together"},
         {kPlant, "models[].kv_cache", "size", "512MiB", "memory for keys and values"},
         {kPlant, "models[].max_sequences", "1 to 4096", "64", "sequences that run at once"},
@@ -37,10 +38,12 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "limits.body", "size", "10MiB", "longest request body, after inflation"},
         {kPlant, "limits.header", "size", "64KiB", "longest request head"},
         {kPlant, "limits.queue_requests", "number", "1024", "requests waiting for an engine; more are answered 503"},
+        {kPlant, "limits.queue_per_tenant", "number", "256", "of these, of one organization in one tier; more are answered 429"},
         {kPlant, "limits.write_timeout", "duration", "30s", "a socket without any progress for this long is closed"},
         {kPlant, "limits.read_timeout", "duration", "60s", "time for a whole request to arrive"},
         {kPlant, "limits.idle_timeout", "duration", "120s", "an idle keep-alive connection is closed"},
         {kPlant, "limits.drain", "duration", "30s", "time for running answers at shutdown"},
+        {kPlant, "limits.hold_expiry", "duration", "1h", "a hold whose request shows no sign of life for this long is ended"},
         {kPlant, "limits.connections", "number", "16384", "open connections; more are refused"},
         {kPlant, "limits.choices", "1 to 128", "16", "largest n"},
         {kPlant, "limits.stop_strings", "number", "16", "longest list of stop strings"},
@@ -62,12 +65,11 @@ const std::vector<KeyDoc>& reference() {
         {kTenants, "plans.<name>.models", "list", "*", "models that may be used; * is all"},
         {kTenants, "plans.<name>.tier", "priority, standard, batch", "standard", "tier of its requests"},
         {kTenants, "plans.<name>.weight", "1 to 1000", "1", "fair share against other tenants"},
-        {kTenants, "plans.<name>.requests_per_minute", "number", "none", "in any 60 seconds"},
-        {kTenants, "plans.<name>.tokens_per_minute", "number", "none", "prompt and output tokens in any 60 seconds"},
-        {kTenants, "plans.<name>.concurrent_requests", "number", "none", "requests at once"},
+        {kTenants, "plans.<name>.reserved_tokens_per_second", "number", "0", "throughput an organization has bought per model: computed before others' work"},
         {kTenants, "plans.<name>.reserve_output_tokens", "number", "512", "output tokens a token window reserves at first"},
         {kTenants, "organizations.<name>.plan", "text", "required", "name of a plan"},
         {kTenants, "organizations.<name>.currency", "ISO 4217 code", "the price book's", "must be the price book's in this version"},
+        {kTenants, "organizations.<name>.credit_line", "decimal, nine places", "none", "unpaid spending may not exceed it; without top-ups and without this, it is not limited"},
         {kTenants, "organizations.<name>.residency", "list", "anywhere", "jurisdictions its data may be processed in"},
         {kTenants, "organizations.<name>.retention", "none, standard", "none", "none: nothing of a request's content outlives it"},
         {kTenants, "organizations.<name>.access[].models", "list", "*", "models the rule is about"},
@@ -76,9 +78,6 @@ const std::vector<KeyDoc>& reference() {
         {kTenants, "organizations.<name>.access[].to", "HH:MM", "24:00", "until this local time; before from: past midnight"},
         {kTenants, "organizations.<name>.access[].timezone", "zone name", "UTC", "of from and to"},
         {kTenants, "organizations.<name>.projects.<name>.models", "list", "the plan's", "narrows the models"},
-        {kTenants, "organizations.<name>.projects.<name>.requests_per_minute", "number", "none", "narrows the plan"},
-        {kTenants, "organizations.<name>.projects.<name>.tokens_per_minute", "number", "none", "narrows the plan"},
-        {kTenants, "organizations.<name>.projects.<name>.concurrent_requests", "number", "none", "narrows the plan"},
         {kTenants, "organizations.<name>.projects.<name>.cost_centre", "text", "", "for reports"},
         {kTenants, "organizations.<name>.projects.<name>.data_class", "text", "the model's first", "class of its data"},
     };
@@ -106,6 +105,22 @@ const std::vector<KeyDoc>& reference() {
       t.push_back({kPrices, p + "embedding", kSix, otherwise("as input"), "per million prompt tokens of an embedding"});
       t.push_back({kPrices, p + "per_request", "decimal, twelve places", otherwise("0"), "per request that used anything"});
     }
+    const auto limit_meaning = [](const std::string& name) -> std::string {
+      if (name == "concurrent_requests") return "requests at once";
+      const std::size_t per = name.find("_per_");
+      std::string unit = name.substr(0, per);
+      if (unit == "tokens") unit = "prompt and output tokens";
+      if (unit == "input_tokens") unit = "prompt tokens";
+      if (unit == "output_tokens") unit = "output tokens";
+      const std::string span = name.substr(per + 5);
+      return unit + " in any " + (span == "minute" ? "60 seconds" : span == "hour" ? "60 minutes" : "24 hours");
+    };
+    for (const LimitName& limit : kLimitNames) {
+      const std::string what = limit_meaning(limit.name), key = limit.name;
+      t.push_back({kTenants, "plans.<name>." + key, "number", "none", what});
+      t.push_back({kTenants, "plans.<name>.model_limits.<name>." + key, "number", "none", what + ", of this model"});
+      t.push_back({kTenants, "organizations.<name>.projects.<name>." + key, "number", "none", what + "; narrows the plan"});
+    }
     // The same budget may stand in three places, in its long form and in its short one.
     for (const std::string owner : {"plans.<name>.", "organizations.<name>.", "organizations.<name>.projects.<name>."}) {
       for (const std::string form : {"budgets[].", "budget."}) {
@@ -116,7 +131,8 @@ const std::vector<KeyDoc>& reference() {
         t.push_back({kTenants, p + "warn_at", "list of percentages", "", "when to warn"});
         t.push_back({kTenants, p + "timezone", "zone name", "UTC", "where days begin"});
         t.push_back({kTenants, p + "model", "text", "any", "only this model's spend"});
-        t.push_back({kTenants, p + "tag", "text", "any", "only spend with this tag"});
+        t.push_back({kTenants, p + "tag", "text", "any", "only spend with this tag: name=value of a request's metadata"});
+        t.push_back({kTenants, p + "key", "id of a key", "any", "only this key's spend"});
       }
     }
     return t;

@@ -6,7 +6,7 @@
 namespace tokenworks::config {
 namespace {
 
-constexpr std::int64_t kMost = std::int64_t{1} << 50;
+constexpr std::int64_t kMostMoney = std::int64_t{1} << 60;   // what the books can count
 
 bool good_name(const std::string& name) {
   return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
@@ -27,6 +27,12 @@ void read_budget_fields(Fields& f, BudgetSpec& b) {
   read_zone(f, b.timezone);
   f.text("model", b.model);
   f.text("tag", b.tag);
+  f.text("key", b.key);
+  const std::size_t equals = b.tag.find('=');
+  if (!b.tag.empty() && (equals == 0 || equals == std::string::npos || equals + 1 == b.tag.size() || b.tag.size() > 600)) {
+    f.mistake("tag", "is '" + b.tag + "'; a name and its value such as team=search are needed");
+  }
+  if (b.amount.nano > kMostMoney) f.mistake("amount", "is more than a budget can be, " + to_string(Money{kMostMoney}));
 }
 
 // `budgets: [...]` and its shorthand `budget: {...}`.
@@ -41,11 +47,8 @@ void read_budgets(Fields& f, std::vector<BudgetSpec>& into) {
   if (f.has("budget") || f.document().asked != nullptr) f.mapping("budget", read);
 }
 
-template <class Spec>
-void read_limits(Fields& f, Spec& spec) {
-  f.integer("requests_per_minute", spec.requests_per_minute, 0, kMost);
-  f.integer("tokens_per_minute", spec.tokens_per_minute, 0, kMost);
-  f.integer("concurrent_requests", spec.concurrent_requests, 0, kMost);
+void read_limits(Fields& f, LimitSpec& spec) {
+  for (const LimitName& limit : kLimitNames) f.integer(limit.name, spec.*limit.field, 0, kLimitMax);
 }
 
 void read_plan(const std::string& name, Fields& f, Tenants& t) {
@@ -57,7 +60,9 @@ void read_plan(const std::string& name, Fields& f, Tenants& t) {
   f.word("tier", tier, {"priority", "standard", "batch"});
   p.tier = tier == "priority" ? Tier::priority : tier == "batch" ? Tier::batch : Tier::standard;
   f.integer("weight", p.weight, 1, 1000);
+  f.integer("reserved_tokens_per_second", p.reserved_tokens_per_second, 0, 1'000'000'000);
   read_limits(f, p);
+  f.named("model_limits", [&](const std::string& model, Fields& g) { read_limits(g, p.model_limits[model]); });
   f.integer("reserve_output_tokens", p.reserve_output_tokens, 1, 1 << 24);
   read_budgets(f, p.budgets);
   t.plans.push_back(std::move(p));
@@ -81,6 +86,14 @@ void read_organization(const std::string& name, Fields& f, Tenants& t) {
   f.text("currency", o.currency);
   f.texts("residency", o.residency);
   f.word("retention", o.retention, {"none", "standard"});
+  std::string line;
+  f.text("credit_line", line);
+  if (!line.empty()) {
+    Money most;
+    f.decimal("credit_line", most.nano, 9);
+    if (most.nano > kMostMoney) f.mistake("credit_line", "is more than can be owed, " + to_string(Money{kMostMoney}));
+    o.credit_line = most;
+  }
   f.list("access", [&](Fields& g) { o.access.push_back(read_access(g)); });
   read_budgets(f, o.budgets);
   f.named("projects", [&](const std::string& project, Fields& g) {

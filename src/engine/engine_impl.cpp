@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <numeric>
 #include <utility>
 
 #include "tokenworks/base/log.hpp"
@@ -35,6 +36,7 @@ EngineImpl::EngineImpl(std::unique_ptr<model::Runner> runner, const EngineOption
       on_step_(std::move(on_step)),
       scheduler_options_(scheduler_options(runner_->info(), options)),
       inbox_(kInboxMessages),
+      book_(options_.queue_per_tenant),
       scheduler_(std::make_unique<scheduler::Scheduler>(scheduler_options_)) {
   status_.kv_blocks_free = runner_->info().kv_blocks;
   thread_ = std::thread([this] { loop(); });
@@ -74,21 +76,41 @@ Result<> EngineImpl::submit(Ticket ticket, Sequence sequence, std::shared_ptr<To
   if (stopping_) return error(Errc::server_draining, "the server is shutting down; try another one");
   if (failed_) return error(Errc::engine_failed, "the engine has failed and is being restarted");
   if (auto ok = check(ticket, sequence); !ok) return ok.error();
+  if (abandoned_) {
+    Error e = error(Errc::server_is_overloaded, "the engine has not finished a step for long; try again later");
+    e.retry_after_ms = 1000;
+    return e;
+  }
   const bool full = waiting_.fetch_add(1) >= static_cast<std::int64_t>(options_.inbox);
   if (full || stopping_) {
     waiting_.fetch_sub(1);
     if (!full) return error(Errc::server_draining, "the server is shutting down; try another one");
     Error e = error(Errc::server_is_overloaded,
                     std::to_string(options_.inbox) + " requests are waiting for this model already; try again later");
-    e.retry_after_ms = std::max<std::int64_t>(1000, status().predicted_wait_ns / 1'000'000);
+    e.retry_after_ms = std::max<std::int64_t>(1000, status().predicted_wait_ns / static_cast<std::int64_t>(options_.inbox) / 1'000'000);
     return e;
+  }
+  const std::int64_t now = clock_.steady_ns();
+  auto request = std::make_unique<Request>(std::move(ticket), std::move(sequence), std::move(stream));
+  if (auto entered = book_.enter(request->entry, now); !entered) {
+    waiting_.fetch_sub(1);
+    return entered.error();
+  }
+  {
+    std::lock_guard lock(streams_mutex_);
+    streams_.emplace(request->stream, request->sequence.choices);
   }
   {
     std::lock_guard lock(status_mutex_);
-    if (idle_) idle_ = false, progress_ns_ = clock_.steady_ns();
+    if (idle_) idle_ = false, progress_ns_ = now;
   }
-  if (!inbox_.push(std::make_unique<Request>(std::move(ticket), std::move(sequence), std::move(stream)))) {
+  const auto kept = request->stream;
+  const QueueEntry entry = request->entry;
+  if (!inbox_.push(std::move(request))) {
     waiting_.fetch_sub(1);
+    book_.ended(entry, 0, now, QueueBook::End::other);
+    std::lock_guard lock(streams_mutex_);
+    streams_.erase(kept);
     return error(Errc::server_draining, "the server is shutting down; try another one");
   }
   return {};
@@ -107,8 +129,27 @@ EngineStatus EngineImpl::status() const {
   status.waiting = std::max(status.waiting, waiting_.load());
   status.last_step_age_ns = idle_ ? 0 : std::max<std::int64_t>(0, clock_.steady_ns() - progress_ns_);
   status.failed = failed_;
+  status.hung = hung_;
   status.healthy = !status.failed && status.last_step_age_ns <= options_.stuck_after_ns;
   return status;
+}
+
+void EngineImpl::watch() {
+  const std::int64_t age = status().last_step_age_ns;
+  if (age <= options_.fail_after_ns || failed_) return;
+  if (!abandoned_.exchange(true)) {
+    std::vector<std::pair<std::shared_ptr<TokenStream>, std::uint32_t>> all;
+    {
+      std::lock_guard lock(streams_mutex_);
+      all.assign(streams_.begin(), streams_.end());
+    }
+    log::error("step_stuck", {{"seconds", age / 1'000'000'000}, {"requests", static_cast<std::int64_t>(all.size())}});
+    for (auto& [stream, choices] : all) stream->end_rest(choices, Finish::failed);
+  }
+  if (age > options_.lost_after_ns) {
+    hung_ = true;
+    failed_ = true;
+  }
 }
 
 void EngineImpl::stop() {
@@ -131,6 +172,7 @@ void EngineImpl::loop() {
         fail(std::string("the step threw: ") + e.what());
       }
     }
+    if (abandoned_ && !failed_) start_anew();
     publish();                                       // first: who is woken finds a status that knows it
     flush();
   }
@@ -179,12 +221,20 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
   const auto prompt = std::make_shared<scheduler::Prompt>(std::move(s.prompt));
   s.prompt = {};
   r.choices.resize(s.choices);
+  if (r.stream->ended(s.choices)) {                  // by the watchdog, while it lay in the inbox
+    leave_waiting(r);
+    touch(r);
+    refused_.push_back(std::move(owned));
+    return;
+  }
   for (std::uint32_t i = 0; i < s.choices; ++i) {
     Choice& c = r.choices[i];
     c.request = &r;
     c.number = i;
     if (!s.constraints.empty()) c.constraint = s.constraints[i].get();
     if (r.penalties) c.seen.start(prompt->tokens(), r.penalties_from_prompt);
+    // Penalties and masks depend on the token before; those rows are drawn one by one.
+    if (options_.speculation && !r.penalties && c.constraint == nullptr) c.drafter.start(prompt->tokens());
   }
   if (failed_ || !requests_.try_emplace(id, std::move(owned)).second) {
     if (!failed_) log::error("request_id_in_use", {{"request_id", id.to_string()}});
@@ -200,6 +250,7 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
     spec.tenant = r.ticket.tenant();
     spec.weight = r.ticket.weight();
     spec.tier = r.ticket.tier();
+    spec.reserved_tokens_per_second = r.ticket.reserved_tokens_per_second();
     spec.max_tokens = s.max_tokens;
     spec.deadline_ns = s.deadline_ns;
     spec.leader = c.number == 0 ? scheduler::kNoHandle : r.choices[0].handle;
@@ -241,6 +292,7 @@ void EngineImpl::on(const Extend& message) {
 void EngineImpl::end_choice(Choice& choice, Finish finish) {
   scheduler_->cancel(choice.handle);
   choice.request->stream->push({.choice = choice.number, .finish = finish});
+  choice.request->end = QueueBook::End::other;
   end_told(choice);
 }
 
@@ -267,15 +319,34 @@ void EngineImpl::end_all(Finish finish) {
 void EngineImpl::fail(const std::string& why) {
   failed_ = true;
   log::error("engine_failed", {{"reason", why}, {"sequences", static_cast<std::int64_t>(requests_.size())}});
-  // A plan may be open; the scheduler is asked nothing any more.
+  drop_all();
+}
+
+// A plan may be open; the scheduler is asked nothing any more.
+void EngineImpl::drop_all() {
   for (auto& [id, request] : requests_) {
     for (Choice& c : request->choices) {
       if (c.handle == scheduler::kNoHandle) continue;
       request->stream->push({.choice = c.number, .finish = Finish::failed});
+      request->end = QueueBook::End::other;
       end_told(c);
     }
   }
   scheduler_ = std::make_unique<scheduler::Scheduler>(scheduler_options_);
+}
+
+// The step came back after all, too late for everybody in it. What stands in the cache belongs to nobody now.
+void EngineImpl::start_anew() {
+  log::warn("step_returned", {{"requests", static_cast<std::int64_t>(requests_.size())}});
+  drop_all();
+  std::vector<std::int32_t> blocks(static_cast<std::size_t>(info().kv_blocks));
+  std::iota(blocks.begin(), blocks.end(), 0);
+  runner_->zero_blocks(blocks);
+  {
+    std::lock_guard lock(status_mutex_);
+    progress_ns_ = clock_.steady_ns();
+  }
+  abandoned_ = false;
 }
 
 void EngineImpl::touch(Request& request) {
@@ -297,6 +368,16 @@ void EngineImpl::flush() {
     request->stream->flush();
   }
   touched_.clear();
+  {
+    std::lock_guard lock(streams_mutex_);
+    const std::int64_t now = clock_.steady_ns();
+    const auto gone = [&](const Request& request) {
+      streams_.erase(request.stream);
+      book_.ended(request.entry, request.began_ns, now, request.end);
+    };
+    for (const RequestId& id : ended_) gone(*requests_.at(id));
+    for (const auto& request : refused_) gone(*request);
+  }
   for (const RequestId& id : ended_) requests_.erase(id);
   ended_.clear();
   refused_.clear();
@@ -305,6 +386,7 @@ void EngineImpl::flush() {
 void EngineImpl::publish() {
   const scheduler::Stats stats = scheduler_->stats();
   const std::int64_t predicted = scheduler_->predicted_wait_ns();
+  book_.publish(scheduler_->forecast());
   std::lock_guard lock(status_mutex_);
   waiting_.fetch_sub(std::exchange(left_waiting_, 0));   // with the rest: at every moment a request is counted somewhere
   status_.running = stats.running;
@@ -318,6 +400,9 @@ void EngineImpl::publish() {
   status_.prefix_hit_tokens = stats.prefix_hit_tokens;
   status_.prefill_tokens = stats.prefill_tokens;
   status_.decode_tokens = stats.decode_tokens;
+  status_.reserved_tokens = stats.reserved_tokens;
+  status_.draft_tokens = stats.draft_tokens;
+  status_.draft_tokens_kept = stats.draft_tokens_kept;
   status_.predicted_wait_ns = predicted;
   status_.fairness_gap_units = stats.fairness_gap_units;
   status_.fairness_bound_units = stats.fairness_bound_units;

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/queue_book.hpp"
 #include "engine/request.hpp"
 #include "tokenworks/base/mailbox.hpp"
 #include "tokenworks/engine/engine.hpp"
@@ -28,6 +29,7 @@ class EngineImpl final : public Engine {
   void cancel(const RequestId& request, std::uint32_t choice) override;
   void extend(const RequestId& request, std::int64_t output_tokens, bool final) override;
   EngineStatus status() const override;
+  void watch() override;
   void stop() override;
 
  private:
@@ -42,6 +44,12 @@ class EngineImpl final : public Engine {
   };
   using Message = std::variant<std::unique_ptr<Request>, Cancel, Extend>;
 
+  struct Drawn {                                     // the sampled rows of a choice: [first, first + 1 + drafts)
+    Choice* choice;
+    std::size_t first;
+    std::int32_t drafts, draft_row;                  // where the drafts stand in the plan's rows
+  };
+
   Result<> check(const Ticket& ticket, const Sequence& sequence) const;
 
   // Engine thread: the loop (engine_impl.cpp).
@@ -54,6 +62,8 @@ class EngineImpl final : public Engine {
   void end_told(Choice& choice);                     // the scheduler and the stream know already
   void end_all(Finish finish);
   void fail(const std::string& why);
+  void start_anew();                                 // after the watchdog ended every stream
+  void drop_all();                                   // every request ends as failed, the scheduler starts empty
   void touch(Request& request);
   void leave_waiting(Request& request);
   void flush();
@@ -63,7 +73,9 @@ class EngineImpl final : public Engine {
   bool step();                                       // false: nothing to run
   void expire(const std::vector<scheduler::Handle>& handles);
   void build(const scheduler::StepPlan& plan);
-  scheduler::Outcome take(Choice& choice, backend::Sampled& sampled);
+  void propose();                                    // drafts for what decodes
+  scheduler::Outcome take(const Drawn& drawn, std::span<const TokenId> drafts);
+  scheduler::Outcome take_one(Choice& choice, backend::Sampled& sampled);
   Finish finish_after(const Choice& choice, TokenId token) const;
 
   std::unique_ptr<model::Runner> runner_;
@@ -75,6 +87,11 @@ class EngineImpl final : public Engine {
   Mailbox<Message> inbox_;
   std::atomic<std::int64_t> waiting_{0};             // requests between submit and their first rows
   std::atomic<bool> failed_{false}, stopping_{false};
+  std::atomic<bool> abandoned_{false};               // the watchdog ended every stream; the engine thread has to follow
+  std::atomic<bool> hung_{false};
+  QueueBook book_;
+  std::mutex streams_mutex_;                         // all that is in the engine, for the watchdog: stream and its choices
+  std::unordered_map<std::shared_ptr<TokenStream>, std::uint32_t> streams_;
   mutable std::mutex status_mutex_;
   EngineStatus status_;
   std::int64_t progress_ns_ = 0;                     // last finished step, or when work came after none was there
@@ -88,12 +105,12 @@ class EngineImpl final : public Engine {
   std::vector<Choice*> by_handle_;
   std::vector<RequestId> ended_;
   std::vector<std::unique_ptr<Request>> refused_;    // told `failed` at once
-  std::vector<std::shared_ptr<TokenStream>> touched_streams_;
   std::vector<Request*> touched_;
   std::vector<backend::SequenceRows> sequence_rows_;
   std::vector<std::int32_t> sample_rows_;
   std::vector<backend::SampleRow> sampling_;
-  std::vector<Choice*> sampling_choices_;
+  std::vector<Drawn> drawn_;
+  std::vector<TokenId> further_;                     // tokens beyond the first of each drawn choice, in order
   std::vector<backend::Sampled> sampled_;
   std::vector<scheduler::Outcome> outcomes_;
   std::int64_t tokens_generated_ = 0, left_waiting_ = 0;

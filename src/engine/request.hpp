@@ -6,6 +6,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/drafter.hpp"
+#include "engine/queue_book.hpp"
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/scheduler/scheduler.hpp"
 
@@ -45,6 +47,7 @@ struct Choice {
   std::int64_t produced = 0;
   bool paused = false;                               // at the ticket's limit
   SeenTokens seen;
+  Drafter drafter;                                   // on() only where speculation is wanted and exact
   Constraint* constraint = nullptr;
 };
 
@@ -53,6 +56,8 @@ struct Request {
       : ticket(std::move(t)), sequence(std::move(s)), stream(std::move(out)), limit(ticket.output_tokens()) {
     const auto& p = sequence.sampling;
     penalties_from_prompt = p.repetition_penalty != 1.0f;
+    entry = {ticket.tenant(), ticket.weight(), ticket.tier(), ticket.reserved_tokens_per_second(), sequence.choices,
+             static_cast<std::int64_t>(sequence.prompt.size()), sequence.max_tokens, sequence.deadline_ns};
     penalties = penalties_from_prompt || p.presence_penalty != 0.0f || p.frequency_penalty != 0.0f;
   }
 
@@ -63,6 +68,9 @@ struct Request {
   std::int64_t limit;                                // output tokens per choice that are paid for
   bool final_limit = false;
   bool penalties = false, penalties_from_prompt = false;
+  QueueEntry entry;                                  // as the book counts it
+  std::int64_t began_ns = 0;                         // its first rows; 0: none yet
+  QueueBook::End end = QueueBook::End::complete;     // the worst of its choices
   bool waits = true;                                 // counts against the inbox: no rows of it ran yet
   bool touched = false;                              // its stream is to be flushed after the step
   std::uint32_t alive = 0;                           // choices that have not ended

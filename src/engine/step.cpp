@@ -8,7 +8,12 @@ namespace tokenworks::engine {
 
 using scheduler::Outcome;
 
+namespace {
+constexpr std::size_t kDraftingMax = 4;              // requests
+}
+
 bool EngineImpl::step() {
+  propose();
   const scheduler::StepPlan& plan = scheduler_->plan(clock_.steady_ns());
   expire(plan.expired);
   if (!plan.zero.empty()) runner_->zero_blocks(plan.zero);
@@ -29,7 +34,12 @@ bool EngineImpl::step() {
     return false;
   }
   outcomes_.clear();
-  for (std::size_t i = 0; i < sampled_.size(); ++i) outcomes_.push_back(take(*sampling_choices_[i], sampled_[i]));
+  further_.clear();
+  further_.reserve(sampled_.size());                 // the outcomes point into it
+  for (const Drawn& drawn : drawn_) {
+    const auto drafts = std::span(plan.tokens).subspan(static_cast<std::size_t>(drawn.draft_row), static_cast<std::size_t>(drawn.drafts));
+    outcomes_.push_back(take(drawn, drafts));
+  }
   const StepReport report{ended - began, plan.prefill_tokens, plan.decode_tokens,
                           static_cast<std::int32_t>(plan.items.size())};
   scheduler_->commit(outcomes_, ended, ended - began);
@@ -45,39 +55,75 @@ void EngineImpl::expire(const std::vector<scheduler::Handle>& handles) {
   for (const scheduler::Handle h : handles) {
     Choice& c = *by_handle_[h];
     c.request->stream->push({.choice = c.number, .finish = Finish::deadline});
+    c.request->end = QueueBook::End::late;
     end_told(c);
   }
 }
 
 void EngineImpl::build(const scheduler::StepPlan& plan) {
+  const std::int64_t now = clock_.steady_ns();
   sequence_rows_.clear();
   sample_rows_.clear();
   sampling_.clear();
-  sampling_choices_.clear();
+  drawn_.clear();
   for (const scheduler::PlannedRows& item : plan.items) {
     sequence_rows_.push_back({item.row, item.count, item.first + item.count, item.table});
     Choice& c = *by_handle_[item.handle];
     Request& r = *c.request;
     leave_waiting(r);
+    if (r.began_ns == 0) book_.began(r.entry, r.began_ns = now);
     if (item.started && c.number == 0) r.stream->set_cached(item.cached);
     if (!item.samples) continue;
+    drawn_.push_back({&c, sample_rows_.size(), item.drafts, item.row + item.count - item.drafts});
     backend::SampleRow row;
     row.params = &r.sequence.sampling;
     row.choice = c.number;
-    row.position = c.produced;
     row.bias = r.sequence.bias;
     row.seen = c.seen.counts();
     row.mask = c.constraint != nullptr ? c.constraint->mask() : nullptr;
-    sample_rows_.push_back(item.row + item.count - 1);
-    sampling_.push_back(row);
-    sampling_choices_.push_back(&c);
+    for (std::int32_t i = 0; i <= item.drafts; ++i) {
+      row.position = c.produced + i;                 // the draw is a function of it: a kept token is the one drawn without drafts
+      sample_rows_.push_back(item.row + item.count - 1 - item.drafts + i);
+      sampling_.push_back(row);
+    }
   }
   sampled_.clear();
   sampled_.resize(sample_rows_.size());
 }
 
+// Only while few decode: the scheduler tries no drafts beside more, and the book-keeping is saved as well.
+void EngineImpl::propose() {
+  if (!options_.speculation || requests_.size() > kDraftingMax) return;
+  for (auto& [id, request] : requests_) {
+    for (Choice& c : request->choices) {
+      if (c.handle == scheduler::kNoHandle || !c.drafter.on() || c.produced == 0 || c.paused) continue;
+      const std::int64_t left = std::min(request->limit, request->sequence.max_tokens) - c.produced;
+      scheduler_->propose(c.handle, c.drafter.propose(left - 1));
+    }
+  }
+}
+
+// Sample and match: the token drawn at each row is what the sequence says; it goes on to the next row as long as the draft
+// standing there is what was drawn.
+Outcome EngineImpl::take(const Drawn& drawn, std::span<const TokenId> drafts) {
+  Choice& choice = *drawn.choice;
+  Outcome outcome = take_one(choice, sampled_[drawn.first]);
+  const std::size_t begin = further_.size();
+  TokenId last = outcome.token;
+  for (std::size_t i = 0; i < drafts.size() && outcome.then == Outcome::Then::goes_on && drafts[i] == last; ++i) {
+    const Outcome next = take_one(choice, sampled_[drawn.first + i + 1]);
+    outcome.then = next.then;
+    if (next.then == Outcome::Then::ends_poisoned) break;
+    last = next.token;
+    further_.push_back(last);
+  }
+  outcome.further = std::span(further_).subspan(begin);
+  choice.drafter.learn(drawn.drafts, static_cast<std::int32_t>(outcome.further.size()));
+  return outcome;
+}
+
 // Hands a sampled token to its stream and says how the choice goes on.
-Outcome EngineImpl::take(Choice& choice, backend::Sampled& sampled) {
+Outcome EngineImpl::take_one(Choice& choice, backend::Sampled& sampled) {
   Request& r = *choice.request;
   touch(r);
   if (sampled.token < 0 || sampled.token >= info().vocab) {    // NaN, or a mask that allows nothing: this sequence only
@@ -88,6 +134,7 @@ Outcome EngineImpl::take(Choice& choice, backend::Sampled& sampled) {
   ++choice.produced;
   ++tokens_generated_;
   if (r.penalties) choice.seen.add(sampled.token);
+  if (choice.drafter.on()) choice.drafter.add(sampled.token);
   TokenEvent event;
   event.choice = choice.number;
   event.token = sampled.token;

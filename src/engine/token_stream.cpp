@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iterator>
 
 #include "tokenworks/engine/engine.hpp"
@@ -41,8 +42,21 @@ void TokenStream::detach() {
 
 void TokenStream::push(TokenEvent&& event) {
   std::lock_guard lock(mutex_);
+  if (ended_.size() <= event.choice) ended_.resize(event.choice + 1);
+  if (ended_[event.choice]) return;
+  ended_[event.choice] = event.finish != Finish::running;
   events_.push_back(std::move(event));
   pending_ = true;
+}
+
+void TokenStream::end_rest(std::uint32_t choices, Finish finish) {
+  for (std::uint32_t i = 0; i < choices; ++i) push({.choice = i, .finish = finish});
+  flush();
+}
+
+bool TokenStream::ended(std::uint32_t choices) const {
+  std::lock_guard lock(mutex_);
+  return ended_.size() >= choices && std::find(ended_.begin(), ended_.end(), false) == ended_.end();
 }
 
 // The wake runs under the mutex: once detach() returned, none is under way either.

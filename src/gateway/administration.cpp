@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <mutex>
 
+#include "money_desk.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::gateway {
 namespace {
@@ -13,7 +15,7 @@ namespace {
 std::string state_hash(const ledger::KeyRow& row) {
   std::string text = row.id.value + '\n' + row.organization.value + '\n' + row.project.value + '\n' + row.role + '\n' +
                      row.principal + '\n' + std::to_string(row.created_unix_ns) + '\n' + std::to_string(row.expires_unix_ns) +
-                     '\n' + std::to_string(row.revoked_unix_ns) + '\n' + row.rotated_from;
+                     '\n' + std::to_string(row.revoked_unix_ns) + '\n' + row.rotated_from + (row.limits.empty() ? "" : '\n' + row.limits);
   for (const std::string& model : row.models) text += '\n' + model;
   return hex(sha256(text));
 }
@@ -28,7 +30,8 @@ std::string state_hash(const config::Config& c, const billing::PriceBook& prices
 
 class AdministrationImpl final : public Administration {
  public:
-  explicit AdministrationImpl(AdministrationParts parts) : parts_(std::move(parts)), tenants_(parts_.config.tenants) {}
+  explicit AdministrationImpl(AdministrationParts parts)
+      : parts_(std::move(parts)), money_(parts_.clock, parts_.ledger, parts_.admission), tenants_(parts_.config.tenants) {}
 
   Result<KeyIssued> create_key(const tenancy::KeyOrder& order, const std::string& actor) override {
     std::lock_guard lock(mutex_);
@@ -60,6 +63,7 @@ class AdministrationImpl final : public Administration {
     order.role = old->role;
     order.principal = old->principal;
     order.models = old->models;
+    if (auto limits = tenancy::parse_limits(old->limits)) order.limits = *limits;
     order.expires_unix_ns = old->expires_unix_ns;
     auto made = tenancy::make_key(order, tenants_, model_ids(), now);
     if (!made) return made.error();
@@ -103,7 +107,37 @@ class AdministrationImpl final : public Administration {
     if (auto done = parts_.ledger.backup(path); !done) return done.error();
     return parts_.ledger.audit({parts_.clock.unix_ns(), actor, "ledger.backup", path, "", ""});
   }
+  Result<> erase_annotations(const std::string& organization, const std::string& actor) override {
+    if (organization.empty()) return error(Errc::invalid_request, "whose names are to be erased?", "organization");
+    return parts_.ledger.erase_annotations({organization},
+                                           {parts_.clock.unix_ns(), actor, "ledger.erase", organization, "", ""});
+  }
   Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) override { return parts_.ledger.entries_of(request); }
+
+  Result<CreditBooked> add_credit(const std::string& organization, const CreditOrder& order, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    return money_.add_credit(tenants_, organization, order, actor);
+  }
+  Result<CreditsView> credits(const std::string& organization) override {
+    std::lock_guard lock(mutex_);
+    return money_.credits(tenants_, organization);
+  }
+  Result<CreditsView> expire_credits(const std::string& organization, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    return money_.expire(tenants_, organization, actor);
+  }
+  Result<std::vector<BudgetView>> budgets(const std::string& organization) override {
+    std::lock_guard lock(mutex_);
+    return money_.budgets(tenants_, organization);
+  }
+  Result<BudgetView> set_budget(const std::string& organization, const BudgetOrder& order, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    return money_.set_budget(tenants_, model_ids(), organization, order, actor);
+  }
+  Result<> remove_budget(const std::string& organization, const std::string& id, const std::string& actor) override {
+    std::lock_guard lock(mutex_);
+    return money_.remove_budget(tenants_, organization, id, actor);
+  }
 
  private:
   std::vector<std::string> model_ids() const {
@@ -165,6 +199,7 @@ class AdministrationImpl final : public Administration {
   }
 
   AdministrationParts parts_;
+  MoneyDesk money_;
   std::mutex mutex_;                                 // one mutation at a time; readers of the snapshot never wait for it
   config::Tenants tenants_;                          // in force
   std::string state_;

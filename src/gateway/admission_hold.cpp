@@ -28,8 +28,9 @@ void tell(const AdmissionState& state, const std::vector<billing::BudgetEvent>& 
 
 }  // namespace
 
-Hold::Inside::Inside(const Place& place, const tenancy::Principal& who, const Ask& ask)
-    : state(place.state), organization(place.organization), path(place.path), tenant(who.tenant), prompt(ask.prompt_tokens), output(ask.output_tokens), choices(ask.choices) {
+Hold::Inside::Inside(const std::shared_ptr<Place>& of, const tenancy::Principal& who, const Ask& ask)
+    : state(of->state), organization(of->organization), path(of->path), tenant(who.tenant), prompt(ask.prompt_tokens),
+      output(ask.output_tokens), choices(ask.choices), place(of) {
   record.request = ask.request;
   record.organization = who.organization;
   record.project = who.project;
@@ -43,10 +44,14 @@ Hold::Inside::Inside(const Place& place, const tenancy::Principal& who, const As
   record.jurisdiction = state->labels.jurisdiction;
   record.data_class = ask.data_class;
   record.retry_count = ask.retry_count;
+  for (const auto& [name, value] : ask.tags) tags.push_back(name + "=" + value);
 }
 
 Hold::Inside::~Inside() {
-  if (!open) return;
+  {
+    std::lock_guard lock(organization.mutex);
+    if (!open) return;
+  }
   // The coroutine is gone: what it last counted is what was used; without any output nothing is owed.
   [[maybe_unused]] const auto ended = end(last.output > 0 ? last : Usage{}, "cancelled", {});
 }
@@ -76,20 +81,29 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   record.price_hash = version.hash;
   record.currency = o.prices->currency();
   weight = o.weight;
+  reserved_tokens_per_second = o.reserved_tokens_per_second;
   reserve = o.reserve_output_tokens;
-  purpose = o.budgets.purpose(short_project(who.project.value), ask.model.value);
+  hash_tags(ask);
+  purpose = o.budgets.claim(short_project(who.project.value), ask.model.value, who.key.value, tags);
+  const auto lapses = o.budgets.balance().expire(state->clock.unix_ns());
+  epoch = o.budgets.balance().epoch();
   const std::int64_t now_ms = state->clock.steady_ms();
 
   Result<> taken = take_windows(now_ms);
   if (taken) {
     taken = take_money(record.unix_ns);
-    if (!taken) return_windows(0);
+    if (!taken) return_windows({});
   }
-  rate_headers = entrance_rates = rate_state(o.limits.state(path, now_ms));
-  if (!taken) return taken.error();
-  ++o.holds_open;
-  open = true;
+  const tenancy::Limits::State limits = o.limits.state(path, now_ms);
+  if (taken) {
+    enlist();
+  } else {
+    o.budgets.drop(purpose);
+  }
   lock.unlock();
+  state->book(o, lapses);
+  rate_headers = entrance_rates = rate_state(limits);
+  if (!taken) return taken.error();
 
   ledger::Record hold = record;
   hold.type = ledger::EntryType::hold;
@@ -100,20 +114,47 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
 
 void Hold::Inside::undo() {
   std::lock_guard lock(organization.mutex);
-  organization.budgets.reduce(purpose, held, taken_ns);
-  return_windows(0);
+  organization.budgets.reduce(purpose, held, taken_ns, epoch);
+  return_windows({});
+  delist();
+}
+
+void Hold::Inside::enlist() {
+  ++organization.holds_open;
+  open = true;
+  heard_ns = state->clock.steady_ns();
+  after = organization.first_open;
+  if (after != nullptr) after->before = this;
+  organization.first_open = this;
+}
+
+void Hold::Inside::delist() {
   --organization.holds_open;
   open = false;
+  (before != nullptr ? before->after : organization.first_open) = after;
+  if (after != nullptr) after->before = before;
+  organization.budgets.drop(purpose);
+}
+
+// Spend is kept by tag in the books; those that a budget counts come first, since an entry carries only so many.
+void Hold::Inside::hash_tags(const Ask& ask) {
+  record.tag_hashes.clear();
+  for (const bool counted : {true, false}) {
+    for (const auto& [name, value] : ask.tags) {
+      if (organization.budgets.names_tag(name + "=" + value) != counted) continue;
+      const auto hash = ledger::tag_hash(state->labels.tag_secret, record.organization, name, value);
+      if (record.tag_hashes.size() < ledger::kTagHashesMax) record.tag_hashes.push_back(hash);
+    }
+  }
 }
 
 Result<> Hold::Inside::take_windows(std::int64_t now_ms) {
   tenancy::Limits& limits = organization.limits;
   // A limit smaller than prompt and chunk still serves: with as small a chunk as fits it at all.
-  const std::int64_t most = (limits.most_tokens(path) - prompt) / choices;
+  const std::int64_t most = limits.most_output(path, prompt) / choices;
   window_output = std::min({output, reserve, std::max<std::int64_t>(most, 1)});
-  const std::int64_t units = prompt + window_output * choices;
   tenancy::Limits::TokensTaken taken;
-  if (auto refusal = limits.take_tokens(path, units, now_ms, taken)) return refused(*refusal, units);
+  if (auto refusal = limits.take_tokens(path, {prompt, window_output * choices}, now_ms, taken)) return refused(*refusal);
   windows.push_back(taken);
   return {};
 }
@@ -137,20 +178,26 @@ Result<> Hold::Inside::take_money(std::int64_t unix_ns) {
 }
 
 Result<std::int64_t> Hold::Inside::extend() {
-  if (!open) return error(Errc::internal, "a hold was extended after its end");
   if (granted() >= output) return granted();
   const Money before = held;
   const std::int64_t paid_before = paid_output;
   std::int64_t unix_ns = 0;
   Result<> taken;
+  tenancy::Limits::State limits;
+  std::vector<billing::Balance::Lapse> lapses;
   {
     std::lock_guard lock(organization.mutex);
+    if (!open) return error(Errc::internal, "a hold was extended after its end");
+    heard_ns = state->clock.steady_ns();
     const std::int64_t now_ms = state->clock.steady_ms();
     unix_ns = std::max(state->clock.unix_ns(), taken_ns);
+    lapses = organization.budgets.balance().expire(state->clock.unix_ns());
     if (paid_output <= window_output && paid_output < output) taken = extend_money(unix_ns);
     if (taken && window_output < output && window_output < paid_output) taken = extend_windows(now_ms);
-    rate_headers = rate_state(organization.limits.state(path, now_ms));
+    limits = organization.limits.state(path, now_ms);
   }
+  rate_headers = rate_state(limits);
+  state->book(organization, lapses);
   if (held > before) {
     ledger::Record more = record;
     more.type = ledger::EntryType::extend;
@@ -159,7 +206,7 @@ Result<std::int64_t> Hold::Inside::extend() {
     more.usage = {.output = (paid_output - paid_before) * choices};
     if (auto queued = state->ledger().append(std::move(more), {}); !queued) {
       std::lock_guard lock(organization.mutex);
-      organization.budgets.reduce(purpose, Money{held.nano - before.nano}, taken_ns);
+      if (open) organization.budgets.reduce(purpose, Money{held.nano - before.nano}, taken_ns, epoch);
       held = before;
       paid_output = paid_before;
       return queued.error();
@@ -174,12 +221,12 @@ Result<> Hold::Inside::extend_money(std::int64_t unix_ns) {
   std::int64_t wanted = std::min(output, paid_output + kMoneyChunk);
   auto whole = billing::worst_case(rates, prompt, wanted * choices);
   if (!whole) return whole.error();
-  if (auto shortage = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns, taken_ns)) {
+  if (auto shortage = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns, taken_ns, epoch)) {
     const auto available = add(held, shortage->available);
     wanted = available ? billing::affordable_output(rates, prompt, wanted * choices, *available) / choices : 0;
     if (wanted <= paid_output) return no_money(std::move(*shortage));
     whole = billing::worst_case(rates, prompt, wanted * choices);
-    if (auto still = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns, taken_ns)) return no_money(std::move(*still));
+    if (auto still = budgets.hold(purpose, Money{whole->nano - held.nano}, unix_ns, taken_ns, epoch)) return no_money(std::move(*still));
   }
   held = *whole;
   paid_output = wanted;
@@ -188,23 +235,28 @@ Result<> Hold::Inside::extend_money(std::int64_t unix_ns) {
 
 Result<> Hold::Inside::extend_windows(std::int64_t now_ms) {
   tenancy::Limits& limits = organization.limits;
-  const std::int64_t room = limits.free_tokens(path, now_ms) / choices;
+  const std::int64_t room = limits.free_output(path, now_ms) / choices;
   // As much of a chunk as there is room for; without any room the answer names when there will be some.
   const std::int64_t step = std::clamp<std::int64_t>(room, 1, std::min(reserve, output - window_output));
   tenancy::Limits::TokensTaken taken;
-  if (auto refusal = limits.take_tokens(path, step * choices, now_ms, taken)) return refused(*refusal, step * choices);
+  if (auto refusal = limits.take_tokens(path, {0, step * choices}, now_ms, taken)) return refused(*refusal);
   windows.push_back(taken);
   window_output += step;
   return {};
 }
 
-void Hold::Inside::return_windows(std::int64_t used) {
-  std::int64_t unused = -used;
-  for (const auto& taken : windows) unused += taken.units;
-  for (auto taken = windows.rbegin(); taken != windows.rend() && unused > 0; ++taken) {
-    const std::int64_t part = std::min(unused, taken->units);
+// The newest chunk goes back first: what was used stays where it was taken first.
+void Hold::Inside::return_windows(const Usage& used) {
+  tenancy::Limits::Tokens unused{-used.input, -used.output};
+  for (const auto& taken : windows) {
+    unused.input += taken.input;
+    unused.output += taken.output;
+  }
+  for (auto taken = windows.rbegin(); taken != windows.rend(); ++taken) {
+    const tenancy::Limits::Tokens part{std::clamp<std::int64_t>(unused.input, 0, taken->input), std::clamp<std::int64_t>(unused.output, 0, taken->output)};
     organization.limits.give_back(path, *taken, part);
-    unused -= part;
+    unused.input -= part.input;
+    unused.output -= part.output;
   }
   windows.clear();
 }
@@ -222,48 +274,68 @@ Usage Hold::Inside::within(const Usage& usage) const {
   return u;
 }
 
-void Hold::Inside::progress(const Usage& usage, ledger::OnDurable durable) {
-  if (!open) return;
-  last = within(usage);
-  const auto charge = billing::rate(rates, last);
+void Hold::Inside::progress(const Usage& reported, ledger::OnDurable durable) {
+  const Usage usage = within(reported);
+  {
+    std::lock_guard lock(organization.mutex);
+    if (!open) return;
+    last = usage;
+    heard_ns = state->clock.steady_ns();
+  }
+  const auto charge = billing::rate(rates, usage);
   assert(charge);                                    // below the worst case, which could be counted
-  ledger::Progress progress{record.request, last, charge->total, {}};
+  ledger::Progress progress{record.request, usage, charge->total, {}};
   progress.lines.reserve(charge->lines.size());
   for (const billing::ChargeLine& line : charge->lines) progress.lines.emplace_back(line.token_class, line.amount);
   state->ledger().progress(std::move(progress), std::move(durable));
 }
 
-Result<billing::Charge> Hold::Inside::end(const Usage& reported, const std::string& finish_reason, ledger::OnDurable durable) {
-  if (!open) return error(Errc::internal, "a hold was ended twice");
-  open = false;
-  const Usage usage = within(reported);
-  auto charge = billing::rate(rates, usage);
-  assert(charge && charge->total <= held);
-  std::vector<billing::BudgetEvent> events;
+Result<billing::Charge> Hold::Inside::end(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable) {
+  Ended ended;
+  tenancy::Limits::State limits;
   {
     std::lock_guard lock(organization.mutex);
-    // The entry's time is the one its charge is budgeted under, so that the books and the budgets agree on periods; it is
-    // not before the hold's, whatever became of the clock.
-    record.unix_ns = std::max(state->clock.unix_ns(), taken_ns);
-    events = organization.budgets.settle(purpose, held, charge->total, record.unix_ns, taken_ns);
-    return_windows(usage.input + usage.output);
-    --organization.holds_open;
-    rate_headers = rate_state(organization.limits.state(path, state->clock.steady_ms()));
+    if (!open) return error(Errc::internal, "a hold was ended twice");
+    ended = finish(within(usage), finish_reason, ledger::EntryType::release);
+    limits = organization.limits.state(path, state->clock.steady_ms());
   }
+  rate_headers = rate_state(limits);
+  state->send(std::move(ended.record), std::move(durable));
+  state->book(organization, ended.lapses);
+  tell(*state, ended.events);
+  return std::move(ended.charge);
+}
+
+Hold::Inside::Ended Hold::Inside::vanish() {
+  if (const auto entered = place.lock()) entered->leave();
+  return finish(last.output > 0 ? last : Usage{}, "expired", ledger::EntryType::expire);
+}
+
+Hold::Inside::Ended Hold::Inside::finish(const Usage& usage, const std::string& finish_reason, ledger::EntryType without_usage) {
+  auto charge = billing::rate(rates, usage);
+  assert(charge && charge->total <= held);
+  Ended ended;
+  // The entry's time is the one its charge is budgeted under, so that the books and the budgets agree on periods; it is
+  // not before the hold's, whatever became of the clock.
+  record.unix_ns = std::max(state->clock.unix_ns(), taken_ns);
+  ended.events = organization.budgets.settle(purpose, held, charge->total, record.unix_ns, taken_ns, epoch);
+  ended.lapses = organization.budgets.balance().expire(record.unix_ns);
+  return_windows(usage);
+  delist();
   record.finish_reason = finish_reason;
+  ended.record = record;                             // `currency()` and `tier()` are asked after the end: it keeps them
   if (usage == Usage{}) {
-    record.type = ledger::EntryType::release;
-    record.amount = held;
+    ended.record.type = without_usage;
+    ended.record.amount = held;
+    ended.record.tag_hashes.clear();
   } else {
-    record.type = ledger::EntryType::settle;
-    record.amount = charge->total;
-    record.usage = usage;
-    for (const billing::ChargeLine& line : charge->lines) record.lines.emplace_back(line.token_class, line.amount);
+    ended.record.type = ledger::EntryType::settle;
+    ended.record.amount = charge->total;
+    ended.record.usage = usage;
+    for (const billing::ChargeLine& line : charge->lines) ended.record.lines.emplace_back(line.token_class, line.amount);
   }
-  // `currency()` and `tier()` are asked after the end: the record keeps them.
-  state->send(record, std::move(durable));
-  tell(*state, events);
-  return std::move(*charge);
+  ended.charge = std::move(*charge);
+  return ended;
 }
 
 Hold::Hold(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
@@ -274,7 +346,8 @@ Hold::~Hold() = default;
 Ticket Hold::take_ticket() {
   assert(inside_->open && inside_->tickets < inside_->choices);
   ++inside_->tickets;
-  return Admission::ticket(inside_->record.request, inside_->tenant, inside_->weight, inside_->record.tier, inside_->granted());
+  return Admission::ticket(inside_->record.request, inside_->tenant, inside_->weight, inside_->record.tier, inside_->granted(),
+                           inside_->reserved_tokens_per_second);
 }
 Tier Hold::tier() const { return inside_->record.tier; }
 std::int64_t Hold::granted_output() const { return inside_->granted(); }

@@ -1,9 +1,12 @@
 #include "admission_state.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
+#include "admission_hold.hpp"
+#include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 
 namespace tokenworks::gateway {
@@ -12,25 +15,12 @@ namespace {
 constexpr std::int64_t kMilli = 1'000'000, kSecond = 1'000'000'000;
 constexpr std::int64_t kOldestSettle = 2 * kSecond;  // DESIGN "Ledger and money"
 constexpr std::int64_t kLookEvery = 10 * kMilli;     // how often the ledger is asked how it is
-constexpr std::int64_t kHistory = std::int64_t{33} * 24 * 3600;   // seconds of spending recovered by the hour: a month and more
 
 using Specs = std::vector<billing::Budgets::ScopedSpec>;
 
-Specs budgets_of(const config::PlanSpec& plan, const config::OrganizationSpec& organization) {
-  Specs specs;
-  for (const config::BudgetSpec& spec : plan.budgets) specs.push_back({"", spec});
-  for (const config::BudgetSpec& spec : organization.budgets) specs.push_back({"", spec});
-  for (const config::ProjectSpec& project : organization.projects) {
-    for (const config::BudgetSpec& spec : project.budgets) specs.push_back({project.name, spec});
-  }
-  return specs;
-}
-
 std::map<std::string, tenancy::LimitSpec> limits_of(const config::OrganizationSpec& organization) {
   std::map<std::string, tenancy::LimitSpec> limits;
-  for (const config::ProjectSpec& p : organization.projects) {
-    limits[p.name] = {p.requests_per_minute, p.tokens_per_minute, p.concurrent_requests};
-  }
+  for (const config::ProjectSpec& p : organization.projects) limits[p.name] = p;
   return limits;
 }
 
@@ -51,6 +41,16 @@ Organization* AdmissionState::find(std::string_view name) const {
 
 Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices) {
   std::lock_guard reload(reload_);
+  return apply_locked(tenants, prices);
+}
+
+Result<> AdmissionState::refresh() {
+  std::lock_guard reload(reload_);
+  const config::Tenants tenants = tenants_;
+  return apply_locked(tenants, prices_);
+}
+
+Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices) {
   struct Plan {
     const config::OrganizationSpec* spec;
     const config::PlanSpec* plan;
@@ -62,6 +62,10 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
   if (!currency_.empty() && currency_ != prices->currency()) {
     mistake("the price book's currency changed from " + currency_ + " to " + prices->currency() + "; the books are kept in " + currency_);
   }
+  const auto settings = ledger_.settings("budget");
+  if (!settings) return settings.error();
+  const auto keys = ledger_.keys();
+  if (!keys) return keys.error();
   for (const config::OrganizationSpec& o : tenants.organizations) {
     const std::string where = o.where.file + ":" + std::to_string(o.where.line) + ": organization " + o.name + " ";
     const auto plan = std::ranges::find(tenants.plans, o.plan, &config::PlanSpec::name);
@@ -72,7 +76,7 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
     if (!o.currency.empty() && o.currency != prices->currency()) {
       mistake(where + "pays in " + o.currency + " but the price book is in " + prices->currency());
     }
-    plans.push_back({&o, &*plan, budgets_of(*plan, o)});
+    plans.push_back({&o, &*plan, budgets_of(*plan, o, *settings)});
     if (auto checked = billing::Budgets::check(plans.back().budgets); !checked) mistake(checked.error().message);
   }
   if (!mistakes.empty()) return error(Errc::bad_config, mistakes);
@@ -96,9 +100,15 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
     o.plan = p.plan->name;
     o.tier = p.plan->tier;
     o.weight = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.plan->weight, 1, 1 << 20));
+    o.reserved_tokens_per_second = p.plan->reserved_tokens_per_second;
     o.reserve_output_tokens = std::max<std::int64_t>(1, p.plan->reserve_output_tokens);
     o.prices = prices;
-    o.limits.configure({p.plan->requests_per_minute, p.plan->tokens_per_minute, p.plan->concurrent_requests}, limits_of(*p.spec));
+    o.limits.configure(*p.plan, limits_of(*p.spec), p.plan->model_limits);
+    for (const ledger::KeyRow& key : *keys) {
+      if (key.organization.value != o.name || (key.limits.empty() && !o.limits.knows_key(key.id.value))) continue;
+      if (const auto limits = tenancy::parse_limits(key.limits)) o.limits.narrow_key(key.id.value, *limits);
+    }
+    o.budgets.balance().set_credit_line(p.spec->credit_line);
     if (auto done = o.budgets.configure(p.budgets, unix_ns); !done) return done;   // checked above
     o.configured = true;
     return Result<>{};
@@ -107,6 +117,7 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
     Organization& o = *all.at(p.spec->name);
     if (recovered && is_fresh.contains(&o)) recovered = configure(o, p);
   }
+  if (recovered) recovered = learn(fresh);
   if (recovered) recovered = correct_uneven(fresh);
   if (!recovered) {
     while (organizations_.size() > known) organizations_.pop_back();
@@ -114,12 +125,21 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
   }
 
   currency_ = prices->currency();
+  if (&tenants != &tenants_) tenants_ = tenants;
+  prices_ = prices;
   std::set<const Organization*> named;
+  std::vector<Organization*> older;
   for (const Plan& p : plans) {
     Organization& o = *all.at(p.spec->name);
     named.insert(&o);
     if (is_fresh.contains(&o)) continue;
     if (auto done = configure(o, p); !done) return done.error();
+    older.push_back(&o);
+  }
+  // What cannot be read now is read again later (tick): until then these budgets and windows count from here on.
+  if (auto learned = learn(older); !learned) {
+    log::error("spending_not_read", {{"why", learned.error().message}});
+    learn_again_ = true;
   }
   for (Organization& o : organizations_) {
     if (named.contains(&o)) continue;
@@ -131,63 +151,6 @@ Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared
   for (Organization& o : organizations_) table->emplace(o.name, &o);
   table_.store(table.get(), std::memory_order_release);
   tables_.push_back(std::move(table));
-  return {};
-}
-
-Result<> AdmissionState::recover(const std::vector<Organization*>& fresh) {
-  if (fresh.empty()) return {};
-  std::map<std::string_view, Organization*> wanted;
-  for (Organization* o : fresh) wanted[o->name] = o;
-  const auto of = [&](const std::string& name) {
-    const auto it = wanted.find(name);
-    return it == wanted.end() ? nullptr : it->second;
-  };
-  const std::int64_t now_s = clock.unix_ns() / kSecond;
-  const std::int64_t horizon_s = (now_s - kHistory) / 3600 * 3600;
-  ledger::UsageQuery before;
-  before.from_unix_ns = INT64_MIN;
-  before.to_unix_ns = horizon_s * kSecond;
-  before.by_tier = false;
-  if (horizon_s <= 0) before.to_unix_ns = 0;
-  const auto old = ledger_.usage(before);
-  if (!old) return old.error();
-  for (const ledger::UsageRow& row : *old) {
-    if (Organization* o = of(row.organization)) o->budgets.recover(short_project(row.project), row.model, INT64_MIN, row.cost);
-  }
-  const auto rows = ledger_.spend_since(before.to_unix_ns);
-  if (!rows) return rows.error();
-  for (const ledger::SpendRow& row : *rows) {
-    Organization* o = of(row.organization.value);
-    if (o != nullptr) o->budgets.recover(short_project(row.project.value), row.model.value, row.hour_unix_s, row.amount);
-  }
-  const auto balances = ledger_.balances();
-  if (!balances) return balances.error();
-  for (const ledger::BalanceRow& row : *balances) {
-    Organization* o = of(row.organization.value);
-    if (o != nullptr && row.prepaid) o->budgets.set_balance(row.balance);
-    if (o != nullptr && !row.prepaid) o->budgets.adjust_balance(row.balance);
-  }
-  return {};
-}
-
-// Periods that start within an hour (Asia/Kolkata): takes out what that hour held before the start.
-Result<> AdmissionState::correct_uneven(const std::vector<Organization*>& fresh) {
-  std::map<std::int64_t, std::map<std::string_view, Organization*>> starts;
-  for (Organization* o : fresh) {
-    for (const std::int64_t start : o->budgets.uneven_starts()) starts[start][o->name] = o;
-  }
-  for (const auto& [start, organizations] : starts) {
-    ledger::UsageQuery hour;
-    hour.from_unix_ns = start / 3600 * 3600 * kSecond;
-    hour.to_unix_ns = start * kSecond;
-    hour.by_tier = false;
-    const auto rows = ledger_.usage(hour);
-    if (!rows) return rows.error();
-    for (const ledger::UsageRow& row : *rows) {
-      const auto it = organizations.find(row.organization);
-      if (it != organizations.end()) it->second->budgets.correct(start, short_project(row.project), row.model, row.cost);
-    }
-  }
   return {};
 }
 
@@ -218,28 +181,100 @@ void AdmissionState::send_waiting() {
   waiting_count_.store(waiting_.size());
 }
 
+void AdmissionState::tick(std::int64_t hold_expiry_ns) {
+  const std::int64_t now_ns = clock.steady_ns(), unix_ns = clock.unix_ns();
+  send_waiting();
+  if (learn_again_.exchange(false)) {
+    std::lock_guard reload(reload_);
+    std::vector<Organization*> all;
+    for (Organization& o : organizations_) all.push_back(&o);
+    if (!learn(all)) learn_again_ = true;
+  }
+  std::vector<Hold::Inside::Ended> ended;
+  each([&](Organization& o) {
+    std::vector<billing::Balance::Lapse> lapses;
+    {
+      std::lock_guard lock(o.mutex);
+      for (Hold::Inside *hold = o.first_open, *next = nullptr; hold != nullptr; hold = next) {
+        next = hold->after;
+        if (now_ns - hold->heard_ns >= hold_expiry_ns) ended.push_back(hold->vanish());
+      }
+      lapses = o.budgets.balance().expire(unix_ns);
+    }
+    book(o, lapses);
+    for (Hold::Inside::Ended& e : ended) {
+      log::error("hold_expired", {{"request", e.record.request.to_string()}, {"organization", o.name}, {"why", "nothing was heard of its request"}});
+      send(std::move(e.record), {});
+      book(o, e.lapses);
+    }
+    ended.clear();
+  });
+}
+
+void AdmissionState::book(const Organization& organization, const std::vector<billing::Balance::Lapse>& lapses) {
+  for (const billing::Balance::Lapse& lapse : lapses) {
+    ledger::Record record;
+    record.type = ledger::EntryType::adjust;
+    record.unix_ns = clock.unix_ns();
+    // Follows from the credit's own id and from the instant, so the same lapse is booked once however often it is sent.
+    const Digest digest = sha256("tokenworks credit expiry\n" + lapse.credit.to_string() + "\n" + std::to_string(lapse.mark));
+    std::array<std::uint8_t, 10> random{};
+    std::copy_n(digest.begin(), random.size(), random.begin());
+    record.request = RequestId::make(record.unix_ns / 1'000'000, random);
+    record.organization = OrganizationId{organization.name};
+    record.actor = "service:credit-expiry";
+    record.amount = Money{-lapse.amount.nano};
+    record.currency = organization.currency;
+    record.finish_reason = "expired";
+    record.build_id = labels.build_id;
+    record.region = labels.region;
+    record.jurisdiction = labels.jurisdiction;
+    log::info("credit_expired", {{"organization", organization.name}, {"credit", lapse.credit.to_string()}, {"amount", to_string(lapse.amount)}});
+    send(std::move(record), {});
+  }
+}
+
 Place::~Place() {
   std::lock_guard lock(organization.mutex);
+  leave();
+}
+
+void Place::leave() {
+  if (left) return;
+  left = true;
   organization.limits.leave(path);
 }
 
 RateState rate_state(const tenancy::Limits::State& s) {
-  return {s.limit_requests, s.remaining_requests, s.reset_requests_ms, s.limit_tokens, s.remaining_tokens, s.reset_tokens_ms};
+  using tenancy::Counted;
+  RateState rates;
+  rates.policies.reserve(s.size);
+  for (std::uint32_t i = 0; i < s.size; ++i) {
+    const tenancy::Limits::Policy& p = s.policies[i];
+    rates.policies.push_back({tenancy::name(p.what), p.interval_s, p.limit, p.remaining, p.reset_ms});
+    const auto tightest = [&p](std::int64_t& limit, std::int64_t& remaining, std::int64_t& reset_ms) {
+      if (limit >= 0 && remaining <= p.remaining) return;
+      limit = p.limit;
+      remaining = p.remaining;
+      reset_ms = p.reset_ms;
+    };
+    if (p.what == Counted::requests) tightest(rates.limit_requests, rates.remaining_requests, rates.reset_requests_ms);
+    if (p.what == Counted::tokens) tightest(rates.limit_tokens, rates.remaining_tokens, rates.reset_tokens_ms);
+  }
+  return rates;
 }
 
-Error refused(const tenancy::Limits::Refusal& r, tenancy::Units wanted) {
-  using What = tenancy::Limits::Refusal::What;
+Error refused(const tenancy::Limits::Refusal& r) {
   const auto count = [](tenancy::Units units) { return std::to_string(units); };
-  if (r.what == What::concurrency) {
+  if (r.what == tenancy::Counted::concurrency) {
     Error e = error(Errc::concurrency_limit_exceeded,
                     "Too many requests at once for " + r.scope + ": limit " + count(r.limit) + ", running " + count(r.used) +
-                        ". Wait for one to finish.");
-    e.retry_after_ms = 1000;                         // a guess: nobody knows when one finishes
+                        (r.limit == 0 ? "." : ". Wait for one to finish."));
+    e.retry_after_ms = r.limit == 0 ? -1 : 1000;     // a guess: nobody knows when one finishes
     return e;
   }
-  const char* unit = r.what == What::requests ? "requests" : "tokens";
-  std::string message = std::string("Rate limit reached for ") + r.scope + " on " + unit + " per minute: limit " + count(r.limit) +
-                        ", used " + count(r.used) + ", requested " + count(wanted) + ". ";
+  std::string message = "Rate limit reached for " + r.scope + " on " + tenancy::name(r.what) + " per " + tenancy::interval_name(r.interval_s) +
+                        ": limit " + count(r.limit) + ", used " + count(r.used) + ", requested " + count(r.wanted) + ". ";
   if (r.retry_after_ms < 0) {
     message += "It can never fit; send a smaller request.";
   } else {

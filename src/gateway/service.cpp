@@ -108,8 +108,12 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   use.unix_ns = parts_.clock.unix_ns();
   if (auto allowed = tenancy::may_use(who, use); !allowed) co_return allowed.error();
 
-  auto entrance = parts_.admission.enter(who);
-  if (!entrance) co_return entrance.error();
+  RateState rates;
+  auto entrance = parts_.admission.enter(who, model->card.id, &rates);
+  if (!entrance) {
+    sink.refused(rates);
+    co_return entrance.error();
+  }
 
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   auto bell = std::make_shared<Bell>(executor);
@@ -140,7 +144,10 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
     bell->ring();
   };
   auto hold = parts_.admission.admit(who, *entrance, ask, std::move(hold_durable));
-  if (!hold) co_return hold.error();
+  if (!hold) {
+    sink.refused(entrance->rates());
+    co_return hold.error();
+  }
 
   AnswerStart start;
   start.request = id;

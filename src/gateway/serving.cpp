@@ -24,6 +24,7 @@ int weight(engine::Finish finish) {
   return 6;
 }
 
+constexpr std::int64_t kLongestPauseMs = 65'000;     // for room in a window of a minute; nobody waits for one of an hour or a day
 constexpr std::int64_t kExtendAhead = 16;            // tokens before a chunked hold runs out, so that the engine need not wait
 
 }  // namespace
@@ -189,9 +190,10 @@ void Serving::extend_when_near() {
   if (most + kExtendAhead < granted || std::chrono::steady_clock::now() < not_before_) return;
   extend_again_ = kNever;
   auto extended = hold_.extend();
-  if (!extended && extended.error().code == Errc::rate_limit_exceeded && extended.error().retry_after_ms > 0) {
+  const std::int64_t pause_ms = !extended && extended.error().code == Errc::rate_limit_exceeded ? extended.error().retry_after_ms : -1;
+  if (pause_ms > 0 && pause_ms <= kLongestPauseMs) {
     // The minute's tokens are used up: the engine waits at its limit, the answer goes on when the window has room again.
-    not_before_ = extend_again_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(extended.error().retry_after_ms);
+    not_before_ = extend_again_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(pause_ms);
     return;
   }
   final_extension_ = !extended || !hold_.chunked();

@@ -153,4 +153,27 @@ Answer backup_ledger(Exchange& exchange) {
   co_return json_reply(std::move(answer));
 }
 
+Answer erase_annotations(Exchange& exchange) {
+  const auto body = body_of(exchange);
+  if (!body) co_return error_reply(body.error());
+  std::optional<Error> mistake;
+  Fields fields(*body, "", mistake);
+  const std::string organization = fields.string("organization").value_or("");
+  if (organization.empty()) fields.fail("organization", "is required: whose names and tags are erased");
+  if (mistake) co_return error_reply(*mistake);
+  const std::string actor = actor_of(exchange);
+  Result<> done = error(Errc::internal, "not run");
+  const std::function<void()> work = [&] {
+    done = exchange.plant.administration->erase_annotations(organization, actor);
+  };
+  co_await on_worker(*exchange.plant.blocking, work);
+  if (!done) co_return error_reply(done.error());
+  std::string answer;
+  JsonObject object(answer);
+  object.boolean("ok", true);
+  object.string("organization", organization);
+  object.close();
+  co_return json_reply(std::move(answer));
+}
+
 }  // namespace tokenworks::http

@@ -4,6 +4,8 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "tokenworks/tenancy/limits.hpp"
+
 namespace tokenworks::http {
 namespace {
 
@@ -17,6 +19,7 @@ Json key_json(const ledger::KeyRow& row) {
   j["role"] = row.role;
   j["principal"] = row.principal;
   j["models"] = row.models;
+  if (!row.limits.empty()) j["limits"] = Json::parse(row.limits, nullptr, false);
   j["created"] = rfc3339(row.created_unix_ns);
   j["expires"] = row.expires_unix_ns == 0 ? Json(nullptr) : Json(rfc3339(row.expires_unix_ns));
   j["revoked"] = row.revoked_unix_ns == 0 ? Json(nullptr) : Json(rfc3339(row.revoked_unix_ns));
@@ -93,8 +96,14 @@ Result<tenancy::KeyOrder> key_order_from_json(std::string_view body, std::int64_
         if (!model.is_string()) return error(Errc::invalid_request, "'models' must be a list of strings", key);
         order.models.push_back(model.get<std::string>());
       }
+    } else if (key == "limits") {
+      if (value.is_null()) continue;
+      if (!value.is_object()) return error(Errc::invalid_request, "'limits' must be an object of whole numbers", key);
+      for (const auto& [limit, number] : value.items()) {
+        if (auto set = tenancy::set_limit(order.limits, limit, number.dump()); !set) return error(set.error().code, set.error().message, "limits." + limit);
+      }
     } else {
-      return error(Errc::invalid_request, "unknown field '" + key + "'; known are organization, project, role, principal, expires, models", key);
+      return error(Errc::invalid_request, "unknown field '" + key + "'; known are organization, project, role, principal, expires, models, limits", key);
     }
     if (!read) return read.error();
   }

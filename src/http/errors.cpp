@@ -76,6 +76,9 @@ Reply error_reply(const Error& error) {
     reply.headers.add("retry-after", std::to_string((ms + 999) / 1000));
     reply.headers.add("retry-after-ms", std::to_string(ms));
   }
+  // A window that can never hold the request: asking again brings nothing.
+  const bool never = (error.code == Errc::rate_limit_exceeded || error.code == Errc::concurrency_limit_exceeded) && error.retry_after_ms < 0;
+  if (never) reply.headers.add("x-should-retry", "false");
   if (as.should_retry >= 0) reply.headers.add("x-should-retry", as.should_retry == 1 ? "true" : "false");
   if (as.status == 401) reply.headers.add("www-authenticate", "Bearer");
   if (as.status == 415) reply.headers.add("accept", "application/json"), reply.headers.add("accept-encoding", "gzip, identity");

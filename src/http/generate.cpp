@@ -14,6 +14,29 @@ namespace {
 using boost::asio::awaitable;
 using Clock = std::chrono::steady_clock;
 
+// draft-ietf-httpapi-ratelimit-headers: every limit that applies as a named policy, and what is left of it. `t` is when
+// all of it is back, in whole seconds. "tokens" is no registered unit, but leaving it out would say requests.
+void add_policy_headers(const gateway::RateState& rates, Headers& headers) {
+  std::string policy, state;
+  for (const gateway::RatePolicy& p : rates.policies) {
+    const bool places = p.interval_s == 0;
+    std::string name(p.counted);
+    std::replace(name.begin(), name.end(), ' ', '-');
+    const std::string unit = places ? "concurrent-requests" : p.counted == "requests" ? "requests" : "tokens";
+    if (!places) name += p.interval_s == 60 ? "-per-minute" : p.interval_s == 3600 ? "-per-hour" : "-per-day";
+    if (!policy.empty()) policy += ", ", state += ", ";
+    policy += '"' + name + "\";q=" + std::to_string(p.limit) + ";qu=\"" + unit + '"';
+    state += '"' + name + "\";r=" + std::to_string(std::max<std::int64_t>(p.remaining, 0));
+    if (!places) {
+      policy += ";w=" + std::to_string(p.interval_s);
+      state += ";t=" + std::to_string((p.reset_ms + 999) / 1000);
+    }
+  }
+  if (policy.empty()) return;
+  headers.add("ratelimit-policy", policy);
+  headers.add("ratelimit", state);
+}
+
 // Limits as SDKs read them; a limit that does not exist is not mentioned (a -1 has broken clients).
 void add_rate_headers(const gateway::RateState& rates, Headers& headers) {
   if (rates.limit_requests >= 0) {
@@ -26,6 +49,7 @@ void add_rate_headers(const gateway::RateState& rates, Headers& headers) {
     headers.add("x-ratelimit-remaining-tokens", std::to_string(std::max<std::int64_t>(rates.remaining_tokens, 0)));
     headers.add("x-ratelimit-reset-tokens", reset_duration(rates.reset_tokens_ms));
   }
+  add_policy_headers(rates, headers);
 }
 
 // What both sinks watch: the first token, and ends that are no answers. (Gaps between tokens the gateway measures.)
@@ -34,6 +58,13 @@ class Observed : public gateway::AnswerSink {
   Observed(Exchange& exchange, IdempotentRun& run) : exchange_(exchange), run_(run) {}
 
   bool began() const { return began_; }
+  void refused(const gateway::RateState& rates) override { refused_ = rates; }
+  // The limits that refused it, beside the error.
+  Reply refusal(const Error& error) const {
+    Reply reply = error_reply(error);
+    if (reply.status == 429) add_rate_headers(refused_, reply.headers);
+    return reply;
+  }
   bool stopped_by_budget() const { return budget_; }
   const std::optional<Error>& failure() const { return failure_; }
 
@@ -65,6 +96,7 @@ class Observed : public gateway::AnswerSink {
 
  private:
   bool began_ = false, budget_ = false;
+  gateway::RateState refused_;
   std::optional<Error> failure_;
 };
 
@@ -237,12 +269,12 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
   if (receipt) note_receipt(exchange.account, *receipt);
   if (!receipt) note_refused(exchange, named);
   if (whole) {
-    if (!receipt) co_return error_reply(receipt.error());
+    if (!receipt) co_return whole->refusal(receipt.error());
     if (whole->failure()) co_return error_reply(*whole->failure());
     co_return whole->reply(*receipt);
   }
   if (!stream->began()) {
-    co_return error_reply(receipt ? error(Errc::internal, "a stream ended without having begun") : receipt.error());
+    co_return stream->refusal(receipt ? error(Errc::internal, "a stream ended without having begun") : receipt.error());
   }
   if (receipt && !stream->failure()) {
     co_await stream->end(*receipt);

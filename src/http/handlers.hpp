@@ -31,6 +31,14 @@ Answer audit_events(Exchange& exchange);
 Answer request_entries(Exchange& exchange);
 Answer verify_ledger(Exchange& exchange);
 Answer backup_ledger(Exchange& exchange);
+Answer erase_annotations(Exchange& exchange);
+// money.cpp
+Answer add_credit(Exchange& exchange);
+Answer list_credits(Exchange& exchange);
+Answer expire_credits(Exchange& exchange);
+Answer list_budgets(Exchange& exchange);
+Answer set_budget(Exchange& exchange);
+Answer remove_budget(Exchange& exchange);
 
 // Runs `work` on a pool and goes on on the connection's thread. `work` is the caller's local: a
 // temporary in a co_await expression is destroyed twice by g++ 12.

@@ -10,7 +10,8 @@ namespace {
 constexpr std::string_view kExposed =
     "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-tokenworks-stop, "
     "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
-    "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
+    "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, "
+    "ratelimit, ratelimit-policy";
 constexpr std::string_view kAllowedHeaders =
     "authorization, content-type, idempotency-key, x-request-timeout, x-tokenworks-data-class, openai-organization, openai-project, "
     "openai-beta, x-stainless-lang, x-stainless-package-version, x-stainless-os, x-stainless-arch, x-stainless-runtime, "

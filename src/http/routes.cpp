@@ -10,6 +10,8 @@ constexpr Route kApi[] = {
     {"GET", "/v1/models/{*}", Access::key, show_model},
     {"GET", "/v1/organization/usage/completions", Access::books, usage_completions},
     {"GET", "/v1/organization/costs", Access::books, costs},
+    {"GET", "/v1/organization/credits", Access::books, list_credits},
+    {"GET", "/v1/organization/budgets", Access::books, list_budgets},
 };
 
 constexpr Route kAdmin[] = {
@@ -26,6 +28,13 @@ constexpr Route kAdmin[] = {
     {"GET", "/admin/v1/requests/{}/entries", Access::operator_, request_entries},
     {"POST", "/admin/v1/ledger/verify", Access::operator_, verify_ledger},
     {"POST", "/admin/v1/ledger/backup", Access::operator_, backup_ledger, true},
+    {"GET", "/admin/v1/organizations/{}/credits", Access::operator_, list_credits},
+    {"POST", "/admin/v1/organizations/{}/credits", Access::operator_, add_credit, true},
+    {"POST", "/admin/v1/organizations/{}/credits/expire", Access::operator_, expire_credits},
+    {"GET", "/admin/v1/organizations/{}/budgets", Access::operator_, list_budgets},
+    {"POST", "/admin/v1/organizations/{}/budgets", Access::operator_, set_budget, true},
+    {"DELETE", "/admin/v1/organizations/{}/budgets/{}", Access::operator_, remove_budget},
+    {"POST", "/admin/v1/ledger/erase", Access::operator_, erase_annotations, true},
     {"GET", "/v1/organization/usage/completions", Access::operator_, usage_completions},
     {"GET", "/v1/organization/costs", Access::operator_, costs},
 };

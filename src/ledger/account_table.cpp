@@ -32,33 +32,36 @@ Result<AccountTable::Node*> AccountTable::at(std::int64_t series, Account accoun
 void AccountTable::add(Node& node, std::int64_t debit, std::int64_t credit) {
   node.second.totals.debits += static_cast<Unsigned128>(debit);
   node.second.totals.credits += static_cast<Unsigned128>(credit);
-  if (!node.second.dirty) dirty_.push_back(&node);
+  if (!node.second.dirty) dirty_[part_of(node.first.series)].push_back(&node);
   node.second.dirty = true;
 }
 
-Result<> AccountTable::flush() {
+Result<std::size_t> AccountTable::flush(std::size_t part) {
+  std::vector<Node*>& dirty = dirty_[part];
+  if (dirty.empty()) return std::size_t{0};
   if (!replace_) {
     auto made =
         store_.prepare("INSERT OR REPLACE INTO accounts(series, kind, debits, credits) VALUES (?1, ?2, ?3, ?4)");
     if (!made) return made.error();
     replace_ = std::move(*made);
   }
-  std::sort(dirty_.begin(), dirty_.end(), [this](const Node* a, const Node* b) {   // in the order of the tree
+  std::sort(dirty.begin(), dirty.end(), [this](const Node* a, const Node* b) {   // in the order of the tree
     return a->first.series != b->first.series ? a->first.series < b->first.series
                                               : kinds_[a->first.kind].text < kinds_[b->first.kind].text;
   });
-  for (Node* node : dirty_) {
+  for (Node* node : dirty) {
     const auto debits = to_bytes(node->second.totals.debits), credits = to_bytes(node->second.totals.credits);
     replace_.bind(1, node->first.series).bind(2, kinds_[node->first.kind].text).bind(3, debits).bind(4, credits);
-    if (auto done = replace_.run(); !done) return done;
+    if (auto done = replace_.run(); !done) return done.error();
     node->second.dirty = false;
   }
-  dirty_.clear();
-  return {};
+  const std::size_t rows = dirty.size();
+  dirty.clear();
+  return rows;
 }
 
 void AccountTable::forget_clean() {
-  if (dirty_.empty() && slots_.size() > kKept) slots_.clear();
+  if (slots_.size() > kKept) slots_.clear();
 }
 
 void RollupTable::add(std::int64_t unix_ns, std::int64_t series, const Usage& usage, std::int64_t cost,
@@ -67,11 +70,15 @@ void RollupTable::add(std::int64_t unix_ns, std::int64_t series, const Usage& us
   for (const std::int64_t level : kLevels) {
     const std::int64_t bucket = bucket_of(unix_ns, level);
     if (level == 60 && bucket < minute_from) continue;
-    cells_[{level, bucket, series}].add(one);        // cannot overflow: a flush is at most a second of traffic
+    const auto [cell, fresh] = cells_[part_of(series)].try_emplace({level, bucket, series});
+    cell->second.add(one);                           // cannot overflow: it is a few seconds of traffic at most
+    count_ += fresh ? 1 : 0;
   }
 }
 
-Result<> RollupTable::flush() {
+Result<std::size_t> RollupTable::flush(std::size_t part, std::int64_t minute_from) {
+  auto& cells = cells_[part];
+  if (cells.empty()) return std::size_t{0};
   if (!upsert_) {
     auto made = store_.prepare(
         "INSERT INTO rollups(level, bucket, series, requests, input, cached_input, output, reasoning, cost)"
@@ -83,18 +90,20 @@ Result<> RollupTable::flush() {
     upsert_ = std::move(*made);
   }
   std::vector<const std::pair<const CellKey, Cell>*> ordered;
-  ordered.reserve(cells_.size());
-  for (const auto& cell : cells_) ordered.push_back(&cell);
+  ordered.reserve(cells.size());
+  for (const auto& cell : cells) ordered.push_back(&cell);
   std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
   for (const auto* cell : ordered) {
     const auto& [key, c] = *cell;
+    if (key.level == 60 && key.bucket < minute_from) continue;
     upsert_.bind(1, key.level).bind(2, key.bucket).bind(3, key.series).bind(4, c.requests);
     upsert_.bind(5, c.usage.input).bind(6, c.usage.cached_input).bind(7, c.usage.output).bind(8, c.usage.reasoning);
     upsert_.bind(9, c.cost);
-    if (auto done = upsert_.run(); !done) return done;
+    if (auto done = upsert_.run(); !done) return done.error();
   }
-  cells_.clear();
-  return {};
+  count_ -= ordered.size();
+  cells.clear();
+  return ordered.size();
 }
 
 }  // namespace tokenworks::ledger

@@ -1,11 +1,12 @@
 #pragma once
 // The stored totals of every account and the stored rollup cells, from the writer's side: absolute account totals and
-// cell increments in memory, written together at a flush. Thrown away after a failed commit. Ledger thread only.
+// cell increments in memory, written part by part. Thrown away after a failed commit. Ledger thread only.
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "ledger/parts.hpp"
 #include "ledger/postings.hpp"
 #include "ledger/rollup.hpp"
 #include "ledger/sqlite.hpp"
@@ -29,8 +30,8 @@ class AccountTable {
   // The account, read from the store the first time. The pointer lives until forget_clean().
   Result<Node*> at(std::int64_t series, Account account, std::string_view token_class);
   void add(Node& node, std::int64_t debit, std::int64_t credit);   // nano-units >= 0
-  Result<> flush();                                  // inside a transaction
-  void forget_clean();                               // bounds the memory; only between transactions
+  Result<std::size_t> flush(std::size_t part);       // inside a transaction; rows written
+  void forget_clean();                               // bounds the memory; only when nothing waits for a flush
 
  private:
   struct KeyHash {
@@ -50,7 +51,7 @@ class AccountTable {
   Statement find_, replace_;
   std::vector<Kind> kinds_;                          // a handful: one per token class ever seen
   std::unordered_map<Key, Slot, KeyHash> slots_;
-  std::vector<Node*> dirty_;
+  std::array<std::vector<Node*>, kParts> dirty_;
 };
 
 class RollupTable {
@@ -58,13 +59,15 @@ class RollupTable {
   explicit RollupTable(const Connection& store) : store_(store) {}
   // Adds a settled request to its minute (unless before `minute_from`), hour and day.
   void add(std::int64_t unix_ns, std::int64_t series, const Usage& usage, std::int64_t cost, std::int64_t minute_from);
-  std::size_t cells() const { return cells_.size(); }
-  Result<> flush();                                  // inside a transaction
+  std::size_t cells() const { return count_; }
+  // Inside a transaction; rows written. Minutes before `minute_from` are dropped.
+  Result<std::size_t> flush(std::size_t part, std::int64_t minute_from);
 
  private:
   const Connection& store_;
   Statement upsert_;
-  std::unordered_map<CellKey, Cell, CellKeyHash> cells_;
+  std::array<std::unordered_map<CellKey, Cell, CellKeyHash>, kParts> cells_;
+  std::size_t count_ = 0;
 };
 
 }  // namespace tokenworks::ledger

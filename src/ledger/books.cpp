@@ -38,7 +38,7 @@ Result<> Books::begin() {
 
 Result<> Books::apply(const Record& r, Result<>& refusal) {
   refusal = check_record(r);
-  if (!refusal) return {};
+  if (!refusal || (options_.planted.forget_release && r.type == EntryType::release)) return {};
   context_bytes_.clear();
   append_context(context_bytes_, r);
   const auto known = dictionary_.of(r, context_bytes_, refusal);
@@ -82,7 +82,7 @@ Result<> Books::apply(const Record& r, Result<>& refusal) {
   append_entry(entry_bytes_, writer_id_, seq, view, context_bytes_);
   const Digest hash = hasher_(head_, entry_bytes_);
   if (auto done = insert(id, view, known->context, hash); !done) return done;
-  post(view, *known);
+  post(id, view, *known);
   book_hold(r, id, known->organization);
   seq_ = seq;
   last_id_ = id;
@@ -167,12 +167,25 @@ Result<> Books::move_money(const EntryView& view, const Dictionary::Known& known
   return failed;
 }
 
-void Books::post(const EntryView& view, const Dictionary::Known& known) {
-  for (const Move& move : moves_) accounts_.add(*move.node, move.debit, move.credit);
-  if (credit_slot_ != nullptr) credits_.follow(*credit_slot_, view);
-  if (view.type != EntryType::settle) return;
-  rollups_.add(view.time, known.series, view.usage, view.amount, minute_from_);
-  if (!view.tags.empty()) tags_.add(view, known.organization);
+// A new entry is beyond every part's reach; one that is read again is posted only where it is not included yet.
+void Books::post(std::int64_t id, const EntryView& view, const Dictionary::Known& known) {
+  for (const Move& move : moves_) {
+    const std::int64_t series = move.node->first.series;
+    if (id <= reach_.of(series)) continue;
+    accounts_.add(*move.node, move.debit, move.credit);
+    dirty_[part_of(series)] = true;
+  }
+  if (id > reach_.of(known.organization)) {          // its part is dirty: every such entry moves its accounts
+    if (credit_slot_ != nullptr) credits_.follow(*credit_slot_, view);
+    if (view.type == EntryType::settle && !view.tags.empty()) {
+      tags_.add(view, known.organization);
+      dirty_[part_of(known.organization)] = true;
+    }
+  }
+  if (view.type == EntryType::settle && id > reach_.of(known.series)) {
+    rollups_.add(view.time, known.series, view.usage, view.amount, minute_from_);
+    dirty_[part_of(known.series)] = true;
+  }
 }
 
 Result<> Books::insert(std::int64_t id, const EntryView& e, std::int64_t context, const Digest& hash) {
@@ -232,42 +245,66 @@ Result<> Books::write_holds() {
 }
 
 Result<> Books::write_journal(std::string_view bytes) {
-  if (bytes.empty()) return delete_journal_.run();
+  if (bytes.empty() || options_.planted.forget_progress) return delete_journal_.run();
   const std::span data(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   write_journal_.bind(1, writer_).bind(2, clock_.unix_ns()).bind(3, data);
   return write_journal_.run();
 }
 
-Result<> Books::commit(bool flush_rollups) {
-  if (auto done = write_holds(); !done) return done;
-  if (flush_rollups) {
-    if (auto done = accounts_.flush(); !done) return done;
-    if (auto done = rollups_.flush(); !done) return done;
-    if (auto done = credits_.flush(); !done) return done;
-    if (auto done = tags_.flush(); !done) return done;
-    if (auto done = prune(); !done) return done;
-    rolled_through_ = last_id_;
+// A part without anything to write includes every entry as it is.
+Result<> Books::flush(std::size_t rows, std::int64_t every_ns) {
+  const std::int64_t now = clock_.steady_ns();
+  const bool all = rows == SIZE_MAX;
+  std::size_t written = 0;
+  for (std::size_t i = 0; i < kParts && (all || written < rows); ++i) {
+    const std::size_t part = next_part_++ % kParts;
+    if (!dirty_[part] || (!all && now - written_ns_[part] < every_ns)) continue;
+    for (const auto& one : {accounts_.flush(part), rollups_.flush(part, minute_from_), credits_.flush(part), tags_.flush(part)}) {
+      if (!one) return one.error();
+      written += *one;
+    }
+    dirty_[part] = false;
+    written_ns_[part] = now;
   }
-  save_state_.bind(1, commits_ + 1).bind(2, rolled_through_).bind(3, minute_from_).bind(4, writer_).bind(5, commits_);
+  for (std::size_t part = 0; part < kParts; ++part) {
+    if (!dirty_[part]) reach_.set(part, last_id_);
+  }
+  return written > 0 ? prune() : Result<>();
+}
+
+Result<> Books::commit(std::size_t rows, std::int64_t every_ns) {
+  if (auto done = write_holds(); !done) return done;
+  if (auto done = flush(rows, every_ns); !done) return done;
+  reach_.write(reach_bytes_);
+  save_state_.bind(1, commits_ + 1).bind(2, reach_.least()).bind(3, minute_from_).bind(4, writer_).bind(5, commits_);
+  save_state_.bind(6, reach_bytes_);
   if (auto done = save_state_.run(); !done) return done;
   if (sqlite3_changes(store_.raw()) != 1) {
-    return error(Errc::ledger_unavailable, options_.path + ": another writer took the books over");
+    return Books::not_ours(store_, writer_, options_.path).error();
   }
   if (auto done = commit_.run(); !done) return done;
   ++commits_;
   return {};
 }
 
-// Removes minutes that are older than kMinuteDays, an hour's worth at a time so that no commit becomes long, and
-// idempotency rows whose day is over.
+// Writers only count upwards. Anything else that is found (a read that failed half way) is the store's failure, from
+// which a new connection recovers, and no reason to give the books up for good.
+Result<> Books::not_ours(const Connection& store, std::int64_t writer, const std::string& path) {
+  const auto current = store.value("SELECT writer FROM state");
+  if (!current) return current.error();
+  if (*current > writer) return error(Errc::ledger_unavailable, path + ": another writer took the books over");
+  return error(Errc::io, path + ": the row of state does not say what was written to it");
+}
+
+// Removes minutes that are older than kMinuteDays, one at a time so that no commit becomes long, and idempotency rows
+// whose day is over.
 Result<> Books::prune() {
-  const std::int64_t now = clock_.unix_ns();
-  const std::int64_t keep_from = bucket_of(now, kDaySeconds) - kMinuteDays * kDaySeconds;
+  const std::int64_t now = clock_.unix_ns(), keep_from = minutes_kept_from(now);
   if (minute_from_ < keep_from) {
     const auto oldest = store_.value("SELECT bucket FROM rollups WHERE level = 60 ORDER BY bucket LIMIT 1");
     if (!oldest) return oldest.error();
     const bool none = *oldest == 0 || *oldest >= keep_from;
-    const std::int64_t until = none ? keep_from : std::min(keep_from, bucket_of(*oldest * kSecondNs, 3600) + 3600);
+    const std::int64_t until = none ? keep_from : std::min(keep_from, *oldest + 60);
     if (!none) {
       auto remove = store_.prepare("DELETE FROM rollups WHERE level = 60 AND bucket < ?1");
       if (!remove) return remove.error();
@@ -278,7 +315,7 @@ Result<> Books::prune() {
   }
   auto remove = store_.prepare(
       "DELETE FROM idempotency WHERE (organization, key) IN (SELECT organization, key FROM idempotency"
-      " WHERE created_unix_ns < ?1 ORDER BY created_unix_ns LIMIT 500)");
+      " WHERE created_unix_ns < ?1 ORDER BY created_unix_ns LIMIT 100)");
   if (!remove) return remove.error();
   remove->bind(1, now - kIdempotencyKeptNs);
   return remove->run();

@@ -19,9 +19,17 @@
 
 namespace tokenworks::ledger {
 
+// Faults that the simulation plants to prove that it would find them; never set elsewhere.
+struct Planted {
+  bool synchronous_off = false;                      // commits are not synced
+  bool acknowledge_early = false;                    // owners are told before the commit
+  bool forget_release = false;                       // a RELEASE is acknowledged and not booked
+  bool forget_progress = false;                      // the journal is acknowledged and not written
+};
+
 struct StoreOptions {
   std::string path, vfs, build_id;
-  bool synchronous_off = false;                      // the planted fault of the power-cut test; never set elsewhere
+  Planted planted = {};
 };
 
 class Books {
@@ -47,10 +55,12 @@ class Books {
   Result<> begin();
   Result<> apply(const Record& record, Result<>& refusal);
   Result<> write_journal(std::string_view bytes);    // "": delete it
-  Result<> commit(bool flush_rollups);
+  // Writes, with the transaction, parts of what follows from the entries: those whose last writing is `every_ns` ago, in
+  // turn, until `rows` rows or more are written. `rows` SIZE_MAX: all.
+  Result<> commit(std::size_t rows, std::int64_t every_ns);
   const Connection& store() const { return store_; }
-  bool rollups_pending() const { return rolled_through_ != last_id_; }
-  std::size_t rollup_cells() const { return rollups_.cells() + tags_.cells(); }
+  bool rollups_pending() const { return reach_.least() != last_id_; }
+  std::size_t rollup_cells() const { return rollups_.cells(); }
   int wal_pages() const { return wal_pages_; }       // in the write-ahead log after the last commit
 
  private:
@@ -76,11 +86,13 @@ class Books {
   Result<> check_hold(const Record& record, std::int64_t organization, std::int64_t& held) const;
   Result<> check_operation(const Record& record, const Dictionary::Known& known, Result<>& refusal, bool& booked);
   Result<> move_money(const EntryView& view, const Dictionary::Known& known, Result<>& refusal);
-  void post(const EntryView& view, const Dictionary::Known& known);   // what move_money found
+  void post(std::int64_t id, const EntryView& view, const Dictionary::Known& known);   // what move_money found
+  Result<> flush(std::size_t rows, std::int64_t every_ns);
   Result<> insert(std::int64_t id, const EntryView& view, std::int64_t context, const Digest& hash);
   void book_hold(const Record& record, std::int64_t id, std::int64_t organization);
   Result<> write_holds();
   Result<> prune();
+  static Result<> not_ours(const Connection& store, std::int64_t writer, const std::string& path);
 
   Connection store_;
   const StoreOptions options_;
@@ -95,13 +107,19 @@ class Books {
   Statement begin_, commit_, insert_, save_state_, insert_hold_, delete_hold_, find_operation_, write_journal_;
   Statement delete_journal_;
 
-  std::int64_t writer_ = 0, seq_ = 0, last_id_ = 0, commits_ = 0, rolled_through_ = 0, minute_from_ = 0;
+  std::int64_t writer_ = 0, seq_ = 0, last_id_ = 0, commits_ = 0, minute_from_ = 0;
   std::int64_t entries_ = 0;                         // in the running transaction
   std::string writer_id_;
   Digest head_{};
   std::unordered_map<RequestId, Hold> holds_;
   std::vector<RequestId> changed_, ended_;           // holds to write and rows to delete with this transaction
   int wal_pages_ = 0;
+
+  Reach reach_;                                      // what the stored parts include
+  std::array<bool, kParts> dirty_{};                 // parts with something to write
+  std::array<std::int64_t, kParts> written_ns_{};    // steady
+  std::size_t next_part_ = 0;
+  std::vector<std::uint8_t> reach_bytes_;
 
   std::string context_bytes_, entry_bytes_, lines_;  // scratch, to keep their capacity
   std::vector<Line> line_views_;

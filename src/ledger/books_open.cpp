@@ -29,7 +29,7 @@ Result<std::unique_ptr<Books>> Books::connect(const StoreOptions& options, const
   if (!*row || mode->text(0) != "wal")
     return error(Errc::io, options.path + ": the file system cannot hold a WAL database");
   mode->reset();
-  const char* settings = options.synchronous_off ? "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0"
+  const char* settings = options.planted.synchronous_off ? "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0"
                                                  : "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0";
   if (auto done = store->run(settings); !done) return done.error();
   if (auto done = store->run("PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY"); !done) return done.error();
@@ -65,9 +65,7 @@ Result<std::unique_ptr<Books>> Books::resume(const StoreOptions& options, const 
   if (auto done = books.prepare(); !done) return done.error();
   const auto current = books.store_.value("SELECT writer FROM state");
   if (!current) return current.error();
-  if (*current != writer) {
-    return error(Errc::ledger_unavailable, options.path + ": another writer took the books over");
-  }
+  if (*current != writer) return not_ours(books.store_, writer, options.path).error();
   books.writer_ = writer;
   if (auto done = books.load(); !done) return done.error();
   return std::move(*made);
@@ -80,8 +78,8 @@ Result<> Books::prepare() {
       {&insert_, "INSERT INTO entries(" TOKENWORKS_ENTRY_COLUMNS
                  ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"
                  " ?21)"},
-      {&save_state_, "UPDATE state SET commits = ?1, rolled_through = ?2, minute_from = ?3 WHERE writer = ?4 AND"
-                     " commits = ?5"},
+      {&save_state_, "UPDATE state SET commits = ?1, rolled_through = ?2, minute_from = ?3, rolled = ?6 WHERE"
+                     " writer = ?4 AND commits = ?5"},
       {&insert_hold_, "INSERT OR REPLACE INTO open_holds(request, entry, held) VALUES (?1, ?2, ?3)"},
       {&delete_hold_, "DELETE FROM open_holds WHERE request = ?1"},
       {&find_operation_, "SELECT e.type, e.amount, c.series, e.expires FROM entries e JOIN contexts c ON c.id = e.context"
@@ -164,7 +162,7 @@ Result<> Books::begin_epoch(std::int64_t previous) {
 
 Result<> Books::load() {
   auto find = store_.prepare(
-      "SELECT s.commits, s.rolled_through, s.minute_from, w.writer_id, w.genesis,"
+      "SELECT s.commits, s.rolled, s.minute_from, w.writer_id, w.genesis,"
       " coalesce((SELECT max(id) FROM entries), 0) FROM state s JOIN writers w ON w.number = s.writer");
   if (!find) return find.error();
   const auto row = find->step();
@@ -172,13 +170,15 @@ Result<> Books::load() {
   if (!*row || find->blob(4).size() != head_.size())
     return error(Errc::bad_file, options_.path + ": the writer's row is missing");
   commits_ = find->integer(0);
-  rolled_through_ = find->integer(1);
+  if (!reach_.read(find->blob(1)))
+    return error(Errc::bad_file, options_.path + ": state.rolled has not the right length");
   minute_from_ = find->integer(2);
   writer_id_ = find->text(3);
   std::copy_n(find->blob(4).begin(), head_.size(), head_.begin());
   last_id_ = find->integer(5);
   find->reset();
-  if (rolled_through_ > last_id_) {
+  if (last_id_ == 0) minute_from_ = std::max(minute_from_, minutes_kept_from(clock_.unix_ns()));   // new books
+  if (reach_.most() > last_id_) {
     return error(Errc::bad_file,
                  options_.path + ": entries are missing at the end: the rollups reach further than the chain");
   }
@@ -218,7 +218,7 @@ Result<> Books::load_holds() {
 Result<> Books::fold_tail() {
   auto tail = store_.prepare("SELECT " TOKENWORKS_ENTRY_COLUMNS " FROM entries WHERE id > ?1 ORDER BY id");
   if (!tail) return tail.error();
-  tail->bind(1, rolled_through_);
+  tail->bind(1, reach_.least());
   for (;;) {
     const auto more = tail->step();
     if (!more) return more.error();
@@ -234,7 +234,7 @@ Result<> Books::fold_tail() {
     Result<> refusal;
     const Dictionary::Known known{row.context, (*context)->series, *organization};
     if (auto done = move_money(row.view, known, refusal); !done) return done;
-    post(row.view, known);
+    post(row.id, row.view, known);
   }
 }
 
@@ -288,12 +288,12 @@ Result<> Books::recover(Recovery& recovery) {
       if (!refusal) return error(Errc::bad_file, options_.path + ": recovery: " + refusal.error().message);
       ++(progress != journal.end() ? recovery.settled : recovery.released);
     }
-    if (auto done = commit(false); !done) return done;
+    if (auto done = commit(0, 0); !done) return done;
   }
   if (!journal.empty() || rollups_pending()) {
     if (auto done = begin(); !done) return done;
     if (auto done = write_journal({}); !done) return done;
-    if (auto done = commit(true); !done) return done;
+    if (auto done = commit(SIZE_MAX, 0); !done) return done;
   }
   if (!open.empty()) {
     log::warn("ledger.recovered", {{"settled", recovery.settled}, {"released", recovery.released}});

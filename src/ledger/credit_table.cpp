@@ -72,35 +72,38 @@ Result<CreditTable::Slot*> CreditTable::at(std::int64_t series) {
 
 void CreditTable::follow(Slot& slot, const EntryView& entry) {
   follow_credits(slot.stack, entry, operation_of(entry), [&](const Credit& credit) {
-    dirty_.insert_or_assign(credit.operation, std::pair(slot.series, credit));
+    dirty_[part_of(slot.series)].insert_or_assign(credit.operation, std::pair(slot.series, credit));
   });
 }
 
-Result<> CreditTable::flush() {
+Result<std::size_t> CreditTable::flush(std::size_t part) {
+  auto& dirty = dirty_[part];
+  if (dirty.empty()) return std::size_t{0};
   if (!replace_) {
     auto made = store_.prepare(kReplace);
     if (!made) return made.error();
     replace_ = std::move(*made);
   }
-  for (const auto& [operation, row] : dirty_) {
-    if (auto done = write_credit(replace_, row.first, row.second); !done) return done;
+  for (const auto& [operation, row] : dirty) {
+    if (auto done = write_credit(replace_, row.first, row.second); !done) return done.error();
   }
-  dirty_.clear();
-  return {};
+  const std::size_t rows = dirty.size();
+  dirty.clear();
+  return rows;
 }
 
-// A slot whose debt is not stored yet cannot be dropped either: all are kept until a flush has written the accounts.
 void CreditTable::forget_clean() {
   if (slots_.size() > kKept) slots_.clear();
 }
 
 void TagTable::add(const EntryView& settle, std::int64_t series) {
-  // Cannot overflow: a flush is at most a second of traffic.
-  for_each_tag(settle, series, [this](const TagKey& key, const TagCell& cell) { cells_[key].add(cell); });
+  auto& cells = cells_[part_of(series)];             // cannot overflow: it is a few seconds of traffic at most
+  for_each_tag(settle, series, [&](const TagKey& key, const TagCell& cell) { cells[key].add(cell); });
 }
 
-Result<> TagTable::flush() {
-  if (cells_.empty()) return {};
+Result<std::size_t> TagTable::flush(std::size_t part) {
+  auto& cells = cells_[part];
+  if (cells.empty()) return std::size_t{0};
   if (!upsert_) {
     auto made = store_.prepare(
         "INSERT INTO tag_spend(bucket, series, tag, requests, tokens, cost) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
@@ -109,16 +112,27 @@ Result<> TagTable::flush() {
     if (!made) return made.error();
     upsert_ = std::move(*made);
   }
-  for (const auto& [key, cell] : cells_) {
+  for (const auto& [key, cell] : cells) {
     upsert_.bind(1, key.bucket).bind(2, key.series).bind(3, key.tag);
     upsert_.bind(4, cell.requests).bind(5, cell.tokens).bind(6, cell.cost);
-    if (auto done = upsert_.run(); !done) return done;
+    if (auto done = upsert_.run(); !done) return done.error();
   }
-  cells_.clear();
-  return {};
+  const std::size_t rows = cells.size();
+  cells.clear();
+  return rows;
 }
 
 Result<> fill_credits(const Connection& store) {
+  const auto rolled_through = store.value("SELECT rolled_through FROM state");
+  if (!rolled_through) return rolled_through.error();
+  Reach reach;
+  for (std::size_t part = 0; part < kParts; ++part) reach.set(part, *rolled_through);
+  std::vector<std::uint8_t> bytes;
+  reach.write(bytes);
+  auto set = store.prepare("UPDATE state SET rolled = ?1");
+  if (!set) return set.error();
+  set->bind(1, bytes);
+  if (auto done = set->run(); !done) return done;
   const auto funded = store.value("SELECT count(*) FROM accounts WHERE kind IN ('funding', 'adjustment')");
   if (!funded) return funded.error();
   if (*funded == 0) return {};

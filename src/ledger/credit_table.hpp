@@ -1,12 +1,13 @@
 #pragma once
 // The stored credits and the stored spend per tag, from the writer's side. As accounts and rollups they follow from the
-// entries alone, reach to state.rolled_through and are written at a flush. Thrown away after a failed commit. Ledger
+// entries alone and are written part by part. Thrown away after a failed commit. Ledger
 // thread only.
 #include <map>
 #include <tuple>
 #include <unordered_map>
 
 #include "ledger/canonical.hpp"
+#include "ledger/parts.hpp"
 #include "ledger/sqlite.hpp"
 #include "tokenworks/ledger/credits.hpp"
 
@@ -41,8 +42,8 @@ class CreditTable {
   // The organization's credits, read from the store the first time. The pointer lives until forget_clean().
   Result<Slot*> at(std::int64_t series);
   void follow(Slot& slot, const EntryView& entry);
-  Result<> flush();                                  // inside a transaction
-  void forget_clean();                               // bounds the memory; only between transactions
+  Result<std::size_t> flush(std::size_t part);       // inside a transaction; rows written
+  void forget_clean();                               // bounds the memory; only when nothing waits for a flush
 
  private:
   static constexpr std::size_t kKept = 100'000;
@@ -50,7 +51,8 @@ class CreditTable {
   const Connection& store_;
   Statement replace_;
   std::unordered_map<std::int64_t, Slot> slots_;
-  std::map<RequestId, std::pair<std::int64_t, Credit>> dirty_;   // by operation: series and newest state
+  // By operation: series and newest state.
+  std::array<std::map<RequestId, std::pair<std::int64_t, Credit>>, kParts> dirty_;
 };
 
 struct TagKey {
@@ -82,16 +84,15 @@ class TagTable {
  public:
   explicit TagTable(const Connection& store) : store_(store) {}
   void add(const EntryView& settle, std::int64_t series);
-  std::size_t cells() const { return cells_.size(); }
-  Result<> flush();                                  // inside a transaction
+  Result<std::size_t> flush(std::size_t part);       // inside a transaction; rows written
 
  private:
   const Connection& store_;
   Statement upsert_;
-  std::map<TagKey, TagCell> cells_;
+  std::array<std::map<TagKey, TagCell>, kParts> cells_;
 };
 
-// Migration: folds all entries up to state.rolled_through into the empty `credits`.
+// Migration: folds all entries up to state.rolled_through into the empty `credits`, and sets the reach of every part.
 Result<> fill_credits(const Connection& store);
 
 }  // namespace tokenworks::ledger

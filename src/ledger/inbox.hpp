@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct RecordItem {
   Record record;
   OnDurable durable;
   std::int64_t queued_ns = 0;                        // steady
+  std::optional<AuditEvent> audit = {};              // written with the entry
 };
 struct ProgressItem {
   Progress progress;

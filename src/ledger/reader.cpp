@@ -41,10 +41,20 @@ Result<const Reader::Series*> Reader::series(std::int64_t id) {
   return series_.emplace(id, std::move(made)).first->second.get();
 }
 
-// Rows of (time, context, input, cached_input, output, reasoning, amount).
+Result<Reach> Reader::reach() {
+  auto find = store_.prepare("SELECT rolled FROM state");
+  if (!find) return find.error();
+  const auto row = find->step();
+  if (!row) return row.error();
+  Reach reach;
+  if (!*row || !reach.read(find->blob(0))) return error(Errc::bad_file, "state.rolled of the ledger is missing");
+  return reach;
+}
+
+// Rows of (time, context, input, cached_input, output, reasoning, amount, id).
 template <class Emit>
-Result<> Reader::settled_entries(Statement& rows, std::int64_t from_ns, std::int64_t to_ns, std::int64_t bucket_seconds,
-                                 Emit&& emit) {
+Result<> Reader::settled_entries(Statement& rows, const Reach& reach, bool included, std::int64_t from_ns,
+                                 std::int64_t to_ns, std::int64_t bucket_seconds, Emit&& emit) {
   for (;;) {
     const auto row = rows.step();
     if (!row) return row.error();
@@ -53,6 +63,7 @@ Result<> Reader::settled_entries(Statement& rows, std::int64_t from_ns, std::int
     if (time < from_ns || time >= to_ns) continue;
     const auto context = entries_.context(rows.integer(1));
     if (!context) return context.error();
+    if ((rows.integer(7) <= reach.of((*context)->series)) != included) continue;
     const Cell cell{1, {rows.integer(2), rows.integer(3), rows.integer(4), rows.integer(5)}, rows.integer(6)};
     const std::int64_t bucket = bucket_seconds == 0 ? 0 : bucket_of(time, bucket_seconds);
     if (auto done = emit(bucket, (*context)->series, cell); !done) return done;
@@ -61,25 +72,24 @@ Result<> Reader::settled_entries(Statement& rows, std::int64_t from_ns, std::int
 
 template <class Emit>
 Result<> Reader::settled(std::int64_t from_ns, std::int64_t to_ns, std::int64_t bucket_seconds, Emit&& emit) {
-  auto state = store_.prepare("SELECT rolled_through, minute_from FROM state");
-  if (!state) return state.error();
-  const auto there = state->step();
-  if (!there) return there.error();
-  const std::int64_t rolled_through = state->integer(0), minute_from = state->integer(1);
-  state->reset();
+  const auto rolled_to = reach();
+  if (!rolled_to) return rolled_to.error();
+  const auto minute_from = store_.value("SELECT minute_from FROM state");
+  if (!minute_from) return minute_from.error();
 
   auto rolled = store_.prepare(
       "SELECT bucket, series, requests, input, cached_input, output, reasoning, cost FROM rollups"
       " WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3");
   if (!rolled) return rolled.error();
   auto entries = store_.prepare(
-      "SELECT time, context, input, cached_input, output, reasoning, amount FROM entries"
-      " WHERE type = 3 AND time >= ?1 AND time < ?2 AND id <= ?3");
+      "SELECT time, context, input, cached_input, output, reasoning, amount, id FROM entries"
+      " WHERE type = 3 AND time >= ?1 AND time < ?2");
   if (!entries) return entries.error();
-  for (const Segment& segment : segments(from_ns, to_ns, bucket_seconds, minute_from)) {
+  for (const Segment& segment : segments(from_ns, to_ns, bucket_seconds, *minute_from)) {
     if (segment.level == 0) {
-      entries->bind(1, segment.from).bind(2, segment.to).bind(3, rolled_through);
-      if (auto done = settled_entries(*entries, from_ns, to_ns, bucket_seconds, emit); !done) return done;
+      entries->bind(1, segment.from).bind(2, segment.to);
+      if (auto done = settled_entries(*entries, *rolled_to, true, from_ns, to_ns, bucket_seconds, emit); !done)
+        return done;
       entries->reset();
       continue;
     }
@@ -97,11 +107,11 @@ Result<> Reader::settled(std::int64_t from_ns, std::int64_t to_ns, std::int64_t 
     rolled->reset();
   }
   auto tail = store_.prepare(
-      "SELECT time, context, input, cached_input, output, reasoning, amount FROM entries NOT INDEXED"
+      "SELECT time, context, input, cached_input, output, reasoning, amount, id FROM entries NOT INDEXED"
       " WHERE id > ?1 AND type = 3 ORDER BY id");
   if (!tail) return tail.error();
-  tail->bind(1, rolled_through);
-  return settled_entries(*tail, from_ns, to_ns, bucket_seconds, emit);
+  tail->bind(1, rolled_to->least());
+  return settled_entries(*tail, *rolled_to, false, from_ns, to_ns, bucket_seconds, emit);
 }
 
 Result<std::vector<UsageRow>> Reader::usage(const UsageQuery& query) {
@@ -192,10 +202,13 @@ Result<std::vector<BalanceRow>> Reader::balances() {
   struct Sum {
     Signed128 balance = 0;
     bool prepaid = false;
+    std::int64_t through = 0;                        // the last entry its accounts include
   };
+  const auto rolled_to = reach();
+  if (!rolled_to) return rolled_to.error();
   std::map<std::pair<std::string, std::string>, Sum> sums;
   auto stored = store_.prepare(
-      "SELECT s.organization, s.currency, a.kind, a.debits, a.credits FROM accounts a JOIN series s ON s.id = a.series"
+      "SELECT s.organization, s.currency, a.kind, a.debits, a.credits, a.series FROM accounts a JOIN series s ON s.id = a.series"
       " WHERE a.kind IN ('available', 'held', 'funding')");
   if (!stored) return stored.error();
   for (;;) {
@@ -203,6 +216,7 @@ Result<std::vector<BalanceRow>> Reader::balances() {
     if (!row) return row.error();
     if (!*row) break;
     Sum& sum = sums[{std::string(stored->text(0)), std::string(stored->text(1))}];
+    sum.through = rolled_to->of(stored->integer(5));
     const Totals totals{from_bytes(stored->blob(3)), from_bytes(stored->blob(4))};
     if (stored->text(2) == "funding") {
       sum.prepaid = true;
@@ -211,8 +225,9 @@ Result<std::vector<BalanceRow>> Reader::balances() {
     }
   }
   auto tail = store_.prepare(
-      "SELECT type, context, amount FROM entries WHERE id > (SELECT rolled_through FROM state) ORDER BY id");
+      "SELECT type, context, amount, id FROM entries WHERE id > ?1 ORDER BY id");
   if (!tail) return tail.error();
+  tail->bind(1, rolled_to->least());
   for (;;) {
     const auto row = tail->step();
     if (!row) return row.error();
@@ -220,6 +235,7 @@ Result<std::vector<BalanceRow>> Reader::balances() {
     const auto context = entries_.context(tail->integer(1));
     if (!context) return context.error();
     Sum& sum = sums[{(*context)->fields.organization.value, (*context)->fields.currency}];
+    if (tail->integer(3) <= sum.through) continue;
     const auto type = static_cast<EntryType>(tail->integer(0));
     if (type == EntryType::settle) sum.balance -= tail->integer(2);
     if (type == EntryType::topup || type == EntryType::adjust) sum.balance += tail->integer(2);

@@ -1,7 +1,8 @@
 #pragma once
-// Reader: queries over a read-only connection of its own. Every query is one snapshot: rollups and accounts up to
-// state.rolled_through plus the entries behind it, so its sums are exact at the moment of a commit. One query at a
+// Reader: queries over a read-only connection of its own. Every query is one snapshot: rollups and accounts as far
+// as they reach plus the entries behind that, so its sums are exact at the moment of a commit. One query at a
 // time; ReaderPool lends one to each calling thread.
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "ledger/entry_rows.hpp"
+#include "ledger/parts.hpp"
 #include "ledger/rollup.hpp"
 #include "ledger/sqlite.hpp"
 #include "tokenworks/ledger/credits.hpp"
@@ -42,14 +44,18 @@ class Reader {
   // Calls emit(bucket_unix_s, series, cell) -> Result<> for everything settled in [from, to); inside a transaction.
   template <class Emit>
   Result<> settled(std::int64_t from_ns, std::int64_t to_ns, std::int64_t bucket_seconds, Emit&& emit);
+  // `included`: those that the rollups include, else those that they do not.
   template <class Emit>
-  Result<> settled_entries(Statement& statement, std::int64_t from_ns, std::int64_t to_ns, std::int64_t bucket_seconds,
-                           Emit&& emit);
+  Result<> settled_entries(Statement& statement, const Reach& reach, bool included, std::int64_t from_ns,
+                           std::int64_t to_ns, std::int64_t bucket_seconds, Emit&& emit);
+  Result<std::int64_t> own_series(const std::string& organization, const std::string& currency);
+  Result<Reach> reach();                             // inside a transaction
 
   Connection store_;
   EntryReader entries_;
   Statement find_series_;
   std::unordered_map<std::int64_t, std::unique_ptr<Series>> series_;
+  std::map<std::pair<std::string, std::string>, std::int64_t> own_series_;   // by organization and currency
 };
 
 class ReaderPool {

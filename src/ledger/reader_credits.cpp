@@ -1,4 +1,4 @@
-// Queries over credits and spend by tag: what is stored up to state.rolled_through, plus the entries behind it.
+// Queries over credits and spend by tag: what is stored, plus the entries behind it.
 #include <algorithm>
 #include <map>
 
@@ -9,7 +9,7 @@
 namespace tokenworks::ledger {
 namespace {
 
-// Calls visit(EntryRow) for the entries behind the rollups, in order.
+// Calls visit(EntryRow) for the entries that not every part includes, in order.
 template <class Visit>
 Result<> tail(const Connection& store, Visit&& visit) {
   auto rows = store.prepare("SELECT " TOKENWORKS_ENTRY_COLUMNS
@@ -50,9 +50,23 @@ Result<std::map<RequestId, Credit>> all_credits(const Connection& store, std::in
 
 }  // namespace
 
+Result<std::int64_t> Reader::own_series(const std::string& organization, const std::string& currency) {
+  std::int64_t& known = own_series_[{organization, currency}];
+  if (known != 0) return known;
+  auto find = store_.prepare("SELECT id FROM series WHERE organization = ?1 AND currency = ?2 AND tier = ''");
+  if (!find) return find.error();
+  find->bind(1, organization).bind(2, currency);
+  const auto row = find->step();
+  if (!row) return row.error();
+  if (!*row) return error(Errc::bad_file, "the own series of organization " + organization + " is missing");
+  return known = find->integer(0);
+}
+
 Result<std::vector<Credit>> Reader::credits(const OrganizationId& organization) {
   const Snapshot snapshot(store_);
   if (!snapshot.begun()) return snapshot.begun().error();
+  const auto rolled_to = reach();
+  if (!rolled_to) return rolled_to.error();
   auto own = store_.prepare("SELECT id, currency FROM series WHERE organization = ?1 AND tier = ''");
   if (!own) return own.error();
   own->bind(1, organization.value);
@@ -66,7 +80,9 @@ Result<std::vector<Credit>> Reader::credits(const OrganizationId& organization) 
     if (!stack) return stack.error();
     auto all = all_credits(store_, own->integer(0));
     if (!all) return all.error();
+    const std::int64_t through = rolled_to->of(own->integer(0));
     const auto followed = tail(store_, [&](const EntryRow& row) -> Result<> {
+      if (row.id <= through) return {};
       const auto context = entries_.context(row.context);
       if (!context) return context.error();
       const Record& who = (*context)->fields;
@@ -90,6 +106,8 @@ Result<std::vector<TagSpendRow>> Reader::spend_by_tag(std::int64_t from_unix_ns)
       std::max<std::int64_t>(from_unix_ns, 0) / kSecondNs / kTagBucketSeconds * kTagBucketSeconds;
   const Error overflow = error(Errc::internal, "a sum of spend by tag does not fit 64 bits; ask for a shorter time");
   std::map<std::tuple<std::string, TagHash, std::int64_t>, TagCell> sums;
+  const auto rolled_to = reach();
+  if (!rolled_to) return rolled_to.error();
   auto stored = store_.prepare(
       "SELECT s.organization, t.tag, t.bucket, t.requests, t.tokens, t.cost FROM tag_spend t"
       " JOIN series s ON s.id = t.series WHERE t.bucket >= ?1");
@@ -108,8 +126,11 @@ Result<std::vector<TagSpendRow>> Reader::spend_by_tag(std::int64_t from_unix_ns)
     if (row.view.type != EntryType::settle || row.view.tags.empty()) return {};
     const auto context = entries_.context(row.context);
     if (!context) return context.error();
+    const auto own = own_series((*context)->fields.organization.value, (*context)->fields.currency);
+    if (!own) return own.error();
+    if (row.id <= rolled_to->of(*own)) return {};
     bool fits = true;
-    for_each_tag(row.view, (*context)->series, [&](const TagKey& key, const TagCell& cell) {
+    for_each_tag(row.view, *own, [&](const TagKey& key, const TagCell& cell) {
       if (key.bucket < from) return;
       fits = sums[{(*context)->fields.organization.value, key.tag, key.bucket}].add(cell) && fits;
     });

@@ -1,7 +1,7 @@
 #pragma once
 // Rollups: sums of SETTLE entries by minute, hour and day (UTC) and series (organization, project, key, model, tier,
 // currency), so that usage and spend never scan the entries. They are stored with the entry they reach
-// (state.rolled_through) in one transaction; a reader adds the few entries behind it in the same snapshot. Minutes are
+// (state.rolled, parts.hpp) in one transaction; a reader adds the few entries behind it in the same snapshot. Minutes are
 // kept for kMinuteDays; older minutes are read from the entries.
 #include <array>
 #include <cstdint>
@@ -47,6 +47,11 @@ struct CellKeyHash {
 
 constexpr std::int64_t bucket_of(std::int64_t unix_ns, std::int64_t level_seconds) {
   return unix_ns / kSecondNs / level_seconds * level_seconds;
+}
+
+// The first minute that is kept at `unix_ns`.
+constexpr std::int64_t minutes_kept_from(std::int64_t unix_ns) {
+  return bucket_of(unix_ns, kDaySeconds) - kMinuteDays * kDaySeconds;
 }
 
 }  // namespace tokenworks::ledger

@@ -103,6 +103,7 @@ constexpr const char* kCredits = R"sql(
 ALTER TABLE entries ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE entries ADD COLUMN tags BLOB NOT NULL DEFAULT x'';
 ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '';
+ALTER TABLE state ADD COLUMN rolled BLOB NOT NULL DEFAULT x'';
 
 CREATE TABLE credits(
   operation BLOB PRIMARY KEY, series INTEGER NOT NULL, booked_unix_ns INTEGER NOT NULL,

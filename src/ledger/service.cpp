@@ -17,7 +17,7 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const LedgerOptions& options, const
 }
 
 Result<std::unique_ptr<Service>> Service::open(const LedgerOptions& options, const Tuning& tuning, const Clock& clock) {
-  const StoreOptions store{options.path, options.vfs, options.build_id, tuning.synchronous_off};
+  const StoreOptions store{options.path, options.vfs, options.build_id, tuning.planted};
   Recovery recovery;
   auto books = Books::open(store, clock, recovery);
   if (!books) return books.error();
@@ -31,7 +31,7 @@ Result<std::unique_ptr<Service>> Service::open(const LedgerOptions& options, con
 Service::Service(const LedgerOptions& options, const Tuning& tuning, const Clock& clock, std::unique_ptr<Books> books,
                  std::unique_ptr<Checkpointer> checkpointer, Recovery recovery)
     : options_(options), tuning_(tuning),
-      store_{options.path, options.vfs, options.build_id, tuning.synchronous_off}, clock_(clock),
+      store_{options.path, options.vfs, options.build_id, tuning.planted}, clock_(clock),
       recovery_(std::move(recovery)), readers_(options.path, options.vfs), checkpointer_(std::move(checkpointer)),
       books_(std::move(books)), writer_(books_->writer()) {
   last_flush_ns_ = next_journal_ns_ = clock_.steady_ns();
@@ -76,6 +76,24 @@ Result<> Service::append(Record record, OnDurable durable) {
   auto done = push(RecordItem{std::move(record), std::move(durable), clock_.steady_ns()});
   if (!done) --queued_;
   return done;
+}
+
+Result<> Service::book(const Record& record, const AuditEvent& audit) {
+  const auto promise = std::make_shared<std::promise<Result<>>>();
+  auto done = promise->get_future();
+  if (queued_.fetch_add(1) >= static_cast<std::int64_t>(options_.queue_records)) {
+    --queued_;
+    return error(Errc::ledger_unavailable, "the ledger's queue is full: the store does not keep up or cannot sync");
+  }
+  auto pushed = push(RecordItem{record, [promise](const Result<>& result) { promise->set_value(result); }, clock_.steady_ns(), audit});
+  if (!pushed) {
+    --queued_;
+    return pushed;
+  }
+  if (done.wait_for(std::chrono::nanoseconds(tuning_.admin_patience_ns)) != std::future_status::ready) {
+    return error(Errc::ledger_unavailable, "the ledger did not commit in time; the entry may still be booked: ask again with the same id");
+  }
+  return done.get();
 }
 
 Result<> Service::annotate(Annotation annotation) {

@@ -20,10 +20,10 @@
 namespace tokenworks::ledger {
 
 struct Tuning {
-  bool synchronous_off = false;                      // plants the fault the power-cut test must find
+  Planted planted;                                   // faults the simulation must find
   bool background_checkpoints = true;
   int checkpoint_pages = 16384;                      // 64 MiB of log
-  std::int64_t rollups_every_ns = 200'000'000;       // accounts and rollups lag the entries by at most this under load
+  std::int64_t rollups_every_ns = 200'000'000;       // a part of accounts and rollups is written at most this often
   std::int64_t close_patience_ns = 5'000'000'000;    // how long closing tries to commit on a store that fails
   std::int64_t admin_patience_ns = 10'000'000'000;   // how long an administrative call waits
 };
@@ -38,6 +38,7 @@ class Service final : public Ledger {
   void on_commit(std::function<void(std::int64_t, std::int64_t)> observer) override;
 
   Result<> append(Record record, OnDurable durable) override;
+  Result<> book(const Record& record, const AuditEvent& audit) override;
   Result<> annotate(Annotation annotation) override;
   void progress(Progress progress, OnDurable durable) override;
 
@@ -68,8 +69,8 @@ class Service final : public Ledger {
  private:
   struct Running {
     Progress newest;
-    bool dirty = false;                              // newer than the stored journal
     std::vector<OnDurable> waiters;
+    std::size_t covered = 0;                         // of waiters: by the journal of the last built transaction
   };
   Service(const LedgerOptions& options, const Tuning& tuning, const Clock& clock, std::unique_ptr<Books> books,
           std::unique_ptr<Checkpointer> checkpointer, Recovery recovery);
@@ -125,7 +126,7 @@ class Service final : public Ledger {
   std::unordered_set<RequestId> ended_;              // of running_, by this transaction
   std::vector<RequestId> journaled_;
   std::vector<std::pair<RequestId, Result<>>> dropped_;
-  bool journal_after_ = false, flushed_ = false;
+  bool journal_after_ = false;
 
   std::thread thread_;                               // last: it uses everything above
 };

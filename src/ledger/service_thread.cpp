@@ -2,6 +2,7 @@
 // the last transaction got in, and go on.
 #include <algorithm>
 
+#include "ledger/admin.hpp"
 #include "ledger/journal.hpp"
 #include "ledger/service.hpp"
 #include "tokenworks/base/log.hpp"
@@ -10,7 +11,7 @@ namespace tokenworks::ledger {
 namespace {
 
 constexpr std::size_t kBatch = 16384;                // items per transaction
-constexpr std::size_t kCellsMax = 50'000;            // pending rollup cells that force a flush
+constexpr std::size_t kFlushRows = 32;               // of accounts and rollups that a commit writes beside its entries
 constexpr std::int64_t kIdleFlushNs = 1'000'000'000; // rollups of a store that fell silent
 constexpr std::int64_t kFirstBackoffNs = 10'000'000, kLastBackoffNs = 1'000'000'000;
 constexpr std::chrono::milliseconds kPoll{20};       // how soon a stepped clock is noticed
@@ -75,7 +76,7 @@ void Service::absorb(std::size_t from) {
     if (item == nullptr) continue;
     Running& running = running_[item->progress.request];
     running.newest = std::move(item->progress);
-    running.dirty = dirty_ = true;
+    dirty_ = true;
     if (item->durable) running.waiters.push_back(std::move(item->durable));
   }
   if (!failing_) return;
@@ -101,6 +102,11 @@ void Service::attempt() {
   const std::int64_t begun = clock_.steady_ns();
   const std::size_t count = std::min(kBatch, pending_.size() - next_);
   attempted_commit_ = books_->commits() + 1;
+  if (tuning_.planted.acknowledge_early) {
+    for (std::size_t i = next_; i < next_ + count; ++i) {
+      if (auto* r = std::get_if<RecordItem>(&pending_[i])) tell(r->durable, {});
+    }
+  }
   if (auto done = build(count); !done) return failed(done.error());
   committed(clock_.steady_ns() - begun);
 }
@@ -115,6 +121,9 @@ Result<> Service::build(std::size_t count) {
     Item& item = pending_[next_ + i];
     if (auto* r = std::get_if<RecordItem>(&item)) {
       if (auto done = books_->apply(r->record, outcomes_[i]); !done) return done;
+      if (r->audit && outcomes_[i]) {
+        if (auto done = write_audit(books_->store(), *r->audit); !done) return done;
+      }
       const EntryType type = r->record.type;
       const bool ends = type == EntryType::settle || type == EntryType::release || type == EntryType::expire;
       if (ends && outcomes_[i] && running_.contains(r->record.request)) ended_.insert(r->record.request);
@@ -124,9 +133,10 @@ Result<> Service::build(std::size_t count) {
   }
   if (auto done = build_journal(next_ + count == pending_.size()); !done) return done;
   attempted_entries_ = books_->entries_in_transaction();
-  flushed_ = inbox_.closed() || clock_.steady_ns() - last_flush_ns_ >= tuning_.rollups_every_ns ||
-             books_->rollup_cells() > kCellsMax;
-  return books_->commit(flushed_);
+  // A few rows with every commit, in proportion to what it books and to what has piled up; all when nothing else is due.
+  const bool all = inbox_.closed() || (count == 0 && clock_.steady_ns() - last_flush_ns_ >= kIdleFlushNs);
+  const std::size_t few = kFlushRows + 4 * static_cast<std::size_t>(attempted_entries_) + books_->rollup_cells() / 64;
+  return books_->commit(all ? SIZE_MAX : few, tuning_.rollups_every_ns);
 }
 
 // A task that fails is undone alone; only a transaction that cannot go on is the store's failure.
@@ -151,7 +161,7 @@ Result<> Service::build_journal(bool all_consumed) {
     return books_->write_journal({});
   }
   JournalWriter journal;
-  for (const auto& [request, running] : running_) {
+  for (auto& [request, running] : running_) {
     const std::int64_t held = books_->held(request);
     if (held < 0) {
       const bool ended = ended_.contains(request);
@@ -160,6 +170,7 @@ Result<> Service::build_journal(bool all_consumed) {
       dropped_.emplace_back(request, error(Errc::internal, "progress of " + request.to_string() + " above its hold"));
     } else {
       journal.add(running.newest);
+      running.covered = running.waiters.size();
       journaled_.push_back(request);
     }
   }
@@ -181,7 +192,7 @@ void Service::committed(std::int64_t nanoseconds) {
   failing_ = false;
   backoff_ns_ = 0;
   attempted_commit_ = 0;
-  if (flushed_) last_flush_ns_ = now;
+  if (count > 0 || !books_->rollups_pending()) last_flush_ns_ = now;
   journal_stored_ = journal_after_;
   if (observer && nanoseconds > 0) observer(nanoseconds, attempted_entries_);
 
@@ -192,11 +203,18 @@ void Service::committed(std::int64_t nanoseconds) {
       running_.erase(found);
     }
   }
+  bool newer = false;                                // progress that came while a commit was in doubt
   for (const RequestId& request : journaled_) {
-    Running& running = running_[request];
-    running.dirty = false;
-    if (!running.waiters.empty()) waiting.emplace_back(std::move(running.waiters), Result<>());
-    running.waiters.clear();
+    const auto found = running_.find(request);
+    if (found == running_.end()) continue;
+    auto& all = found->second.waiters;
+    const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(found->second.covered, all.size()));
+    if (end != all.begin()) {
+      waiting.emplace_back(std::vector<OnDurable>(std::make_move_iterator(all.begin()), std::make_move_iterator(end)),
+                           Result<>());
+    }
+    all.erase(all.begin(), end);
+    newer = newer || !all.empty();
   }
   for (auto& [request, why] : dropped_) {
     if (why.error().code == Errc::internal) refused(why.error());
@@ -205,7 +223,7 @@ void Service::committed(std::int64_t nanoseconds) {
   }
   if (!journaled_.empty() || !dropped_.empty()) {
     next_journal_ns_ = now + options_.progress_every_ns;
-    dirty_ = false;
+    dirty_ = newer;
   }
   if (running_.empty()) dirty_ = false;
 

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "ledger/entry_rows.hpp"
+#include "ledger/parts.hpp"
 #include "ledger/postings.hpp"
 #include "ledger/rollup.hpp"
 #include "ledger/verify_credits.hpp"
@@ -44,7 +45,8 @@ class Verification {
   EntryReader reader_;
   VerifyReport report_;
   ChainHasher hasher_;
-  std::int64_t rolled_through_ = 0, minute_from_ = 0;
+  Reach reach_;
+  std::int64_t minute_from_ = 0;
   std::map<std::pair<std::string, std::string>, std::int64_t> organizations_;   // own series by organization, currency
   std::unordered_map<std::int64_t, std::int64_t> organization_of_;              // by series
   std::unordered_map<RequestId, Hold> holds_;
@@ -72,7 +74,7 @@ Result<VerifyReport> Verification::run() {
 }
 
 Result<> Verification::read_state() {
-  auto find = store_.prepare("SELECT rolled_through, minute_from FROM state");
+  auto find = store_.prepare("SELECT rolled, minute_from, rolled_through FROM state");
   if (!find) return find.error();
   const auto row = find->step();
   if (!row) return row.error();
@@ -80,7 +82,10 @@ Result<> Verification::read_state() {
     bad("state: the row is missing");
     return {};
   }
-  rolled_through_ = find->integer(0);
+  if (!reach_.read(find->blob(0)) || find->integer(2) != reach_.least()) {
+    bad("state: rolled has another length or another least value than rolled_through");
+    return {};
+  }
   minute_from_ = find->integer(1);
   return {};
 }
@@ -146,7 +151,7 @@ Result<> Verification::walk() {
   }
   report_.head = hex(head);
   if (*more) bad("writer " + std::to_string(writer_of(entries->integer(0))) + ": entries without a writer");
-  if (rolled_through_ > last_id) bad("entries are missing at the end: the rollups reach further than the chain");
+  if (reach_.most() > last_id) bad("entries are missing at the end: the rollups reach further than the chain");
   return {};
 }
 
@@ -225,22 +230,20 @@ bool Verification::follow_hold(const EntryRow& row, std::int64_t organization) {
 }
 
 void Verification::post(const EntryRow& row, std::int64_t series, std::int64_t organization) {
-  const bool rolled = row.id <= rolled_through_;
   for_each_posting(row.view.type, row.view.amount, row.view.held, lines_,
                    [&](Account account, std::string_view token_class, std::int64_t debit, std::int64_t credit) {
                      all_.debits += static_cast<Unsigned128>(debit);
                      all_.credits += static_cast<Unsigned128>(credit);
-                     if (!rolled) return;
-                     Totals& t = accounts_[{account == Account::revenue ? series : organization,
-                                            kind_of(account, token_class)}];
+                     const std::int64_t owner = account == Account::revenue ? series : organization;
+                     if (row.id > reach_.of(owner)) return;
+                     Totals& t = accounts_[{owner, kind_of(account, token_class)}];
                      t.debits += static_cast<Unsigned128>(debit);
                      t.credits += static_cast<Unsigned128>(credit);
                    });
-  if (!rolled) return;
   RequestId request;
   std::copy(row.view.request.begin(), row.view.request.end(), request.bytes.begin());   // follow_hold saw its length
-  credits_.follow(row.view, request, organization);
-  if (row.view.type != EntryType::settle) return;
+  if (row.id <= reach_.of(organization)) credits_.follow(row.view, request, organization);
+  if (row.view.type != EntryType::settle || row.id > reach_.of(series)) return;
   for (const std::int64_t level : kLevels) {
     const std::int64_t bucket = bucket_of(row.view.time, level);
     if (level == 60 && bucket < minute_from_) continue;

@@ -11,6 +11,8 @@ namespace {
 constexpr int kMisfitsMax = 8;                       // heads tried per tier and step before admission waits
 constexpr std::int64_t kStarvingNs = 30'000'000'000;
 constexpr std::uint64_t kRetrySteps = 16;            // a head that did not fit looks again, even if nothing was freed
+constexpr int kLookAhead = 8;                        // waiting sequences of a flow compared by what is cached of them
+constexpr std::int64_t kQuantumMin = 512;            // rows
 constexpr std::int64_t kTrustCostModel = 32;         // observations before its word ends a request
 
 Hash128 next_in_chain(const Hash128& key, const Hash128& chain, const Seq& s, std::int32_t block,
@@ -94,18 +96,57 @@ bool Scheduler::State::starving_other(Handle h) {
   return s.flow != seq(h).flow;
 }
 
-// Work that cannot make its deadline any more, even served alone from now on, is not begun.
-bool Scheduler::State::misses_deadline(const Seq& s) const {
-  if (s.deadline_ns == 0 || cost.observed() < kTrustCostModel) return false;
-  const std::int64_t rows = s.known() - s.computed;
-  const double alone = cost.predict({.prefill = rows, .prefill_pairs = rows * s.computed + rows * rows / 2});
-  return static_cast<double>(now) + alone > static_cast<double>(s.deadline_ns);
+// When the sequence has to be computed, served alone from then on, to give its first token before its deadline.
+std::int64_t Scheduler::State::latest_start(const Seq& s, std::int32_t cached) const {
+  if (cost.observed() < kTrustCostModel) return s.deadline_ns;
+  const std::int64_t rows = s.known() - cached;
+  return s.deadline_ns - static_cast<std::int64_t>(cost.predict({.prefill = rows, .prefill_pairs = rows * cached + rows * rows / 2}));
+}
+
+// Work that cannot make its deadline any more is not begun, and not gone on with.
+bool Scheduler::State::misses_deadline(const Seq& s, std::int32_t cached) const {
+  return s.deadline_ns != 0 && s.output.empty() && now > latest_start(s, cached);
+}
+
+// Looked up again after a few steps only: it costs a hash for every block found, and one more.
+std::int32_t Scheduler::State::cached_tokens(Seq& s) {
+  if (s.probed_step != 0 && step - s.probed_step < kRetrySteps) return s.probed;
+  s.probed_step = step;
+  const std::uint32_t tenant = flows[s.flow].tenant;
+  Hash128 chain = chain_root(s, keep_cached);
+  const std::int32_t limit = (s.known() - 1) / kBlockTokens;
+  std::int32_t found = 0, parent = BlockPool::kNone;
+  std::array<TokenId, kBlockTokens> tokens;
+  for (; found < limit; ++found) {
+    chain = next_in_chain(tenant_keys[tenant], chain, s, found, tokens);
+    parent = pool.find(tenant, chain, parent, tokens);
+    if (parent == BlockPool::kNone) break;
+  }
+  return s.probed = found * kBlockTokens;
+}
+
+// First come, first served; but of the next few, one whose prompt is cached further goes first, as long as the head is not
+// delayed by more than a quantum of computed rows. What ran before, or claims room, is not overtaken.
+Handle Scheduler::State::next_in_line(const Flow& flow) {
+  Seq& head = seq(flow.head);
+  if (!keep_cached || flow.waiting < 2 || head.started || head.spared || head.misfit_since != 0 || head.leader != kNoHandle) return flow.head;
+  const std::int64_t quantum = std::max(gap_micro / 1'000'000, kQuantumMin) - head.overtaken;
+  Handle best = flow.head;
+  std::int32_t best_cached = cached_tokens(head);
+  Handle h = head.after;
+  for (int looked = 1; looked < kLookAhead && h != kNoHandle; ++looked, h = seq(h).after) {
+    Seq& s = seq(h);
+    if (s.leader != kNoHandle) continue;
+    const std::int32_t cached = cached_tokens(s);
+    if (cached > best_cached && s.known() - cached <= quantum) best = h, best_cached = cached;
+  }
+  return best;
 }
 
 Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
   Flow& flow = flows[id];
   TierState& tier = tiers[flow.tier];
-  const Handle h = flow.head;
+  const Handle h = next_in_line(flow), head = flow.head;
   Seq& s = seq(h);
   if (s.preempted_step == step || starving_other(h)) return Admitted::blocked;
   if (s.leader != kNoHandle && seq(s.leader).serial == s.leader_serial && seq(s.leader).output.empty()) {
@@ -121,7 +162,7 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
   bool fits = false;
   if (s.blocked_at < 0 || room > s.blocked_at || step % kRetrySteps == 0) {
     acquire_hits(s);
-    if (misses_deadline(s)) {
+    if (misses_deadline(s, s.computed)) {
       release_hits(s);
       plan.expired.push_back(h);
       end(h, false);
@@ -145,6 +186,7 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
     return Admitted::blocked;
   }
   claims_known = false;
+  if (h != head) seq(head).overtaken += s.known() - s.computed;
   dequeue(h);
   start_running(h);
   return plan_chunk(h) ? Admitted::yes : Admitted::no_budget;

@@ -25,6 +25,8 @@ void Scheduler::State::add_live(FlowId id) {
   flow.since = serial;
   if (tier.active++ == 0) tier.v = effective(tier);
   tier.active_weight += flow.weight;
+  Reservation& r = reservations[flow.tenant];
+  if (r.live_flows++ == 0) active_reserved += r.rate;
 }
 
 void Scheduler::State::remove_live(FlowId id) {
@@ -34,6 +36,8 @@ void Scheduler::State::remove_live(FlowId id) {
   TierState& tier = tiers[flow.tier];
   --tier.active;
   tier.active_weight -= flow.weight;
+  Reservation& r = reservations[flow.tenant];
+  if (--r.live_flows == 0) active_reserved -= r.rate;
 }
 
 void Scheduler::State::charge(FlowId id, std::int64_t cost_micro) {
@@ -87,7 +91,13 @@ std::int64_t Scheduler::State::share(const Flow& flow, std::int64_t whole) const
   std::int64_t weights = 0;
   for (const TierState& tier : tiers) weights += tier.active > 0 ? tier.weight : 0;
   if (weights == 0 || own.active_weight == 0) return whole;
-  return whole * own.weight / weights * flow.weight / own.active_weight;
+  const double reserved = reserved_share();
+  if (reserved == 0) return whole * own.weight / weights * flow.weight / own.active_weight;
+  const Reservation& r = reservations[flow.tenant];
+  const auto bought = static_cast<std::int64_t>(static_cast<double>(whole) * reserved * static_cast<double>(r.rate) /
+                                                static_cast<double>(active_reserved * std::max(r.live_flows, 1)));
+  const auto rest = static_cast<std::int64_t>(static_cast<double>(whole) * (1 - reserved));
+  return bought + rest * own.weight / weights * flow.weight / own.active_weight;
 }
 
 }  // namespace tokenworks::scheduler

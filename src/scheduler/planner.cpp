@@ -11,17 +11,17 @@
 namespace tokenworks::scheduler {
 namespace {
 
-constexpr std::int64_t kPrefillMin = 16;             // rows of prompt work a step makes room for, whatever the decodes cost
 constexpr std::int64_t kAlonePrefill = 2;            // step targets a step may take while nobody waits for a next token
 constexpr std::int64_t kGapMin = 128;                // cost units
 constexpr int kLookTogether = 16;
+constexpr std::int32_t kDraftingMax = 4;             // sequences that decode: beyond, a step is no longer bound by memory
 
 }  // namespace
 
 void Scheduler::State::make_plan() {
   ++step;
   plan.items.clear(), plan.expired.clear(), plan.preempted.clear();
-  plan.prefill_tokens = plan.decode_tokens = 0;
+  plan.prefill_tokens = plan.decode_tokens = plan.draft_tokens = 0;
   load = {};
   popped.clear();
   claims_known = false;
@@ -37,6 +37,7 @@ void Scheduler::State::make_plan() {
   }
   collect();
   size_budget();
+  serve_reserved();
 
   std::array<std::size_t, 3> order = {0, 1, 2};      // tiers by their own counters
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -73,6 +74,7 @@ void Scheduler::State::make_plan() {
     if (tiers[t].unsatisfied || (waits(t) && lower_unsatisfied)) leave_rest(t);
     lower_unsatisfied = lower_unsatisfied || tiers[t].unsatisfied;
   }
+  if (!lower_unsatisfied && plan.prefill_tokens == 0) add_drafts();
 
   for (const FlowId id : popped) {
     TierState& tier = tiers[flows[id].tier];
@@ -92,9 +94,26 @@ void Scheduler::State::expire() {
     std::pop_heap(deadlines.begin(), deadlines.end(), std::greater<>{});
     deadlines.pop_back();
     if (!alive) continue;
+    Seq& s = seq(next.handle);
+    if (s.deadline_ns > now && (!s.output.empty() || !misses_deadline(s, s.where == Where::waiting ? cached_tokens(s) : s.computed))) {
+      // Early: that was the latest start as of then. What has given a token has until its deadline.
+      const std::int64_t start = s.output.empty() ? latest_start(s, s.where == Where::waiting ? s.probed : s.computed) : now;
+      deadlines.push_back({start > now ? start : s.deadline_ns, next.handle, next.serial});
+      std::push_heap(deadlines.begin(), deadlines.end(), std::greater<>{});
+      continue;
+    }
+    if (!s.output.empty()) learn_answer(std::max(static_cast<double>(s.output.size()), answer_tokens + 2 * answer_spread));
     plan.expired.push_back(next.handle);
     end(next.handle, false);
   }
+}
+
+void Scheduler::State::see(FlowId id) {
+  Flow& flow = flows[id];
+  if (flow.seen_step == step) return;
+  flow.seen_step = step;
+  flow.decodes.clear(), flow.prefills.clear();
+  running_flows.push_back(id);
 }
 
 // Who runs, by flow, and what running sequences still need.
@@ -104,12 +123,9 @@ void Scheduler::State::collect() {
   for (const Handle h : running) {
     Seq& s = seq(h);
     s.planned = -1;
+    s.open = false;
     Flow& flow = flows[s.flow];
-    if (flow.seen_step != step) {
-      flow.seen_step = step;
-      flow.decodes.clear(), flow.prefills.clear();
-      running_flows.push_back(s.flow);
-    }
+    see(s.flow);
     promised += std::max(0, blocks_for(s.known()) - static_cast<std::int32_t>(s.blocks.size()));
     if (s.paused) continue;
     (s.decodes() ? flow.decodes : flow.prefills).push_back(h);
@@ -151,7 +167,7 @@ void Scheduler::State::decode_window(std::size_t t, Micro above, Micro up_to) {
     if (flow.tier != t || flow.decodes.empty() || effective(flow) <= above || effective(flow) > up_to) continue;
     for (const Handle h : flow.decodes) {
       Seq& s = seq(h);
-      if (s.where != Where::running) continue;       // preempted for another's growth a moment ago
+      if (!unplanned(s)) continue;                   // out of a reservation, or preempted for another's growth a moment ago
       if (rows_left <= 0) {
         leave_unsatisfied(id);
         break;
@@ -209,7 +225,7 @@ std::int32_t Scheduler::State::next_piece(FlowId id) const {
   const Flow& flow = flows[id];
   if (flow.seen_step == step) {
     for (const Handle h : flow.prefills) {
-      if (seqs[h].where == Where::running && seqs[h].planned < 0) return seqs[h].known() - seqs[h].computed;
+      if (unplanned(seqs[h])) return seqs[h].known() - seqs[h].computed;
     }
   }
   return flow.head == kNoHandle ? 0 : seqs[flow.head].known();
@@ -220,7 +236,7 @@ bool Scheduler::State::prefill_flow(FlowId id) {
   flow.visited_step = step;
   if (flow.seen_step == step) {
     for (const Handle h : flow.prefills) {
-      if (seq(h).where != Where::running || seq(h).planned >= 0) continue;
+      if (!unplanned(seq(h))) continue;
       if (!plan_chunk(h)) {
         leave_unsatisfied(id);
         return false;
@@ -249,7 +265,7 @@ void Scheduler::State::leave_rest(std::size_t t) {
   for (const FlowId id : running_flows) {
     const Flow& flow = flows[id];
     if (flow.tier != t) continue;
-    const auto left = [&](Handle h) { return seq(h).where == Where::running && seq(h).planned < 0; };
+    const auto left = [&](Handle h) { return unplanned(seq(h)); };
     if (std::any_of(flow.decodes.begin(), flow.decodes.end(), left) ||
         std::any_of(flow.prefills.begin(), flow.prefills.end(), left)) {
       leave_unsatisfied(id);
@@ -272,46 +288,57 @@ bool Scheduler::State::budget_left() const {
   return plan.prefill_tokens < budget_tokens && cost.rows_within(ns_left, 0) >= 1;
 }
 
-std::int32_t Scheduler::State::chunk_for(const Seq& s) const {
+std::int32_t Scheduler::State::chunk_for(const Seq& s, std::int32_t from) const {
   if (!budget_left()) return 0;
-  std::int64_t rows = std::min(cost.rows_within(ns_left, s.computed), budget_tokens - plan.prefill_tokens);
+  std::int64_t rows = std::min(cost.rows_within(ns_left, from), budget_tokens - plan.prefill_tokens);
   rows = std::max({rows, kPrefillMin - plan.prefill_tokens, std::int64_t{1}});
-  return static_cast<std::int32_t>(std::min<std::int64_t>({rows, s.known() - s.computed, rows_left}));
+  return static_cast<std::int32_t>(std::min<std::int64_t>({rows, s.known() - from, rows_left}));
 }
 
 bool Scheduler::State::plan_chunk(Handle h) {
   Seq& s = seq(h);
-  const std::int32_t chunk = chunk_for(s);
+  const std::int32_t from = s.computed + (s.planned >= 0 ? plan.items[static_cast<std::size_t>(s.planned)].count : 0);
+  std::int32_t chunk = chunk_for(s, from);
   if (chunk == 0) return false;
-  grow_freely(h, s.computed + chunk);
-  const auto room = [&] { return static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens - s.computed; };
-  if (room() <= 0 && !grow(h, s.computed + 1)) return true;    // preempted: not for want of budget
+  const bool cut = credit_rows > 0 && chunk > credit_rows;
+  if (cut) chunk = static_cast<std::int32_t>(credit_rows);
+  grow_freely(h, from + chunk);
+  const auto room = [&] { return static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens - from; };
+  if (room() <= 0) {
+    if (s.planned >= 0) return true;
+    if (!grow(h, from + 1)) return true;             // preempted: not for want of budget
+  }
   const std::int32_t count = std::min(chunk, room());
   plan_rows(h, count, false);
-  return count < chunk || s.computed + count == s.known();
+  s.open = cut && count == chunk;
+  return s.open || count < chunk || from + count == s.known();
 }
 
+// A new item, or more rows for one that its tenant's credit had cut.
 void Scheduler::State::plan_rows(Handle h, std::int32_t count, bool decode) {
   Seq& s = seq(h);
-  s.planned = static_cast<std::int32_t>(plan.items.size());
-  PlannedRows item{};
-  item.handle = h;
-  item.first = s.computed;
-  item.count = count;
-  item.decode = decode;
-  item.samples = s.computed + count == s.known();
-  item.started = !s.started;
-  item.cached = item.started ? std::min(s.hit, s.prompt_size()) : 0;
-  plan.items.push_back(item);
+  if (s.planned < 0) {
+    s.planned = static_cast<std::int32_t>(plan.items.size());
+    PlannedRows item{};
+    item.handle = h;
+    item.first = s.computed;
+    item.decode = decode;
+    item.started = !s.started;
+    item.cached = item.started ? std::min(s.hit, s.prompt_size()) : 0;
+    plan.items.push_back(item);
+  }
+  PlannedRows& item = plan.items[static_cast<std::size_t>(s.planned)];
+  const std::int64_t start = item.first + item.count, end = start + count;
+  item.count += count;
+  item.samples = end == s.known();
   rows_left -= count;
-  const std::int64_t end = s.computed + count;
   if (decode) {
     ++plan.decode_tokens;
     ++load.decodes;
     load.decode_kv += end;
     ns_left -= cost.per_decode() + cost.per_decode_kv() * static_cast<double>(end);
   } else {
-    const std::int64_t pairs = static_cast<std::int64_t>(count) * s.computed + static_cast<std::int64_t>(count) * count / 2;
+    const std::int64_t pairs = count * start + static_cast<std::int64_t>(count) * count / 2;
     plan.prefill_tokens += count;
     load.prefill += count;
     load.prefill_pairs += pairs;
@@ -319,13 +346,38 @@ void Scheduler::State::plan_rows(Handle h, std::int32_t count, bool decode) {
   }
 }
 
-// A sequence that was planned already loses its blocks to one that may not wait. What its rows cost stays spent.
+// Guesses cost nobody anything: only while a few sequences decode, with every flow satisfied and no prompt in the step, so
+// the budget, the slots' results and the free blocks they use are nobody's. Charged as prompt work, which they are.
+void Scheduler::State::add_drafts() {
+  if (plan.decode_tokens > kDraftingMax) return;
+  auto results = static_cast<std::int64_t>(slots) - plan.decode_tokens;   // rows that may be sampled
+  for (PlannedRows& item : plan.items) {
+    if (item.handle == kNoHandle || !item.decode) continue;
+    Seq& s = seq(item.handle);
+    const std::int64_t most = std::min({static_cast<std::int64_t>(s.drafts.size()), results, std::int64_t{rows_left},
+                                        budget_tokens - plan.draft_tokens, std::int64_t{options.context_tokens - s.known()}});
+    if (most <= 0) continue;
+    grow_freely(item.handle, s.known() + static_cast<std::int32_t>(most));
+    const auto room = static_cast<std::int64_t>(s.blocks.size()) * kBlockTokens - s.known();
+    item.drafts = static_cast<std::int32_t>(std::min(most, room));
+    item.count += item.drafts;
+    plan.draft_tokens += item.drafts;
+    rows_left -= item.drafts;
+    results -= item.drafts;
+    load.prefill += item.drafts;
+    load.prefill_pairs += std::int64_t{item.drafts} * s.known();
+  }
+}
+
+// A sequence that was planned already loses its blocks to one that may not wait. What its rows cost the step stays spent.
 void Scheduler::State::unplan(Seq& s) {
   PlannedRows& item = plan.items[static_cast<std::size_t>(s.planned)];
   (item.decode ? plan.decode_tokens : plan.prefill_tokens) -= item.count;
   rows_left += item.count;
+  reservations[flows[s.flow].tenant].credit += item.reserved * std::int64_t{1'000'000};
   item.handle = kNoHandle;
   s.planned = -1;
+  s.open = false;
 }
 
 void Scheduler::State::write_tables() {

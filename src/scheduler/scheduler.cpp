@@ -4,7 +4,9 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 
 #include "scheduler/state.hpp"
@@ -54,6 +56,11 @@ Scheduler::State::State(const Options& o)
   plan.tokens.reserve(static_cast<std::size_t>(o.rows_max));
   plan.positions.reserve(static_cast<std::size_t>(o.rows_max));
   running.reserve(static_cast<std::size_t>(slots));
+  for (auto* scratch : {&running_flows, &candidates, &popped, &reserved_now}) scratch->reserve(256);
+  plan.block_tables.reserve(static_cast<std::size_t>(slots) * static_cast<std::size_t>(blocks_for(o.context_tokens)));
+  plan.items.reserve(2 * static_cast<std::size_t>(slots));
+  plan.zero.reserve(static_cast<std::size_t>(o.kv_blocks));
+  step_ns = static_cast<double>(o.step_target_ns);
   size_budget();
 }
 
@@ -65,6 +72,7 @@ FlowId Scheduler::State::flow_of(std::uint32_t tenant, std::uint32_t weight, Tie
     Hash128 key;
     std::memcpy(&key, digest.data(), sizeof key);
     tenant_keys.push_back(key);
+    reservations.emplace_back();
   }
   pool.set_tenant(t->second, weight);
   const auto [f, new_flow] = flow_index.try_emplace(std::uint64_t{tenant} * 4 + static_cast<std::uint64_t>(tier),
@@ -74,6 +82,7 @@ FlowId Scheduler::State::flow_of(std::uint32_t tenant, std::uint32_t weight, Tie
     flows.back().tenant = t->second;
     flows.back().tier = static_cast<std::uint8_t>(tier);
     flows.back().weight = weight;
+    flows.back().decodes.reserve(static_cast<std::size_t>(slots)), flows.back().prefills.reserve(static_cast<std::size_t>(slots));
   }
   Flow& flow = flows[f->second];
   if (flow.weight != weight) {
@@ -126,6 +135,9 @@ void Scheduler::State::start_running(Handle h) {
   s.admitted_ns = now;
   s.hit = s.computed;
   s.planned = -1;
+  const std::int32_t longest = std::min(s.prompt_size() + s.output_max, options.context_tokens);
+  s.output.reserve(std::bit_ceil(static_cast<std::size_t>(longest - s.prompt_size() + 1)));   // a step allocates nothing
+  s.blocks.reserve(std::bit_ceil(static_cast<std::size_t>(blocks_for(longest) + 1)));
   s.running_at = static_cast<std::uint32_t>(running.size());
   running.push_back(h);
   ++flow.running;
@@ -147,6 +159,12 @@ void Scheduler::State::stop_running(Handle h, bool keep_blocks_cached) {
   hold_ns = hold_ns == 0 ? held_ns : hold_ns + 0.1 * (held_ns - hold_ns);
 }
 
+// From answers that came to their own end; one cut short counts as long (expire), or the more is cut the quicker it looks.
+void Scheduler::State::learn_answer(double tokens) {
+  answer_spread += 0.05 * (std::abs(tokens - answer_tokens) - answer_spread);
+  answer_tokens += 0.05 * (tokens - answer_tokens);
+}
+
 void Scheduler::State::end(Handle h, bool poisoned) {
   Seq& s = seq(h);
   switch (s.where) {
@@ -163,6 +181,7 @@ void Scheduler::State::end(Handle h, bool poisoned) {
   remove_live(s.flow);
   s.prompt.reset();
   wipe(s.output);
+  wipe(s.drafts);
   s.serial = 0;
   s.where = Where::nowhere;
   free_handles.push_back(h);
@@ -191,14 +210,17 @@ Result<Handle> Scheduler::add(const SequenceSpec& spec, std::int64_t now_ns) {
   s.leader = spec.leader;
   s.leader_serial = spec.leader == kNoHandle ? 0 : st.seq(spec.leader).serial;
   s.deadline_ns = spec.deadline_ns;
-  s.computed = s.reached = s.published = s.hit = 0;
-  s.paused = s.started = s.spared = false;
-  s.preempted_step = 0;
+  s.output_max = static_cast<std::int32_t>(std::min<std::int64_t>(spec.max_tokens, st.options.context_tokens));
+  s.computed = s.reached = s.published = s.hit = s.probed = 0;
+  s.paused = s.started = s.spared = s.open = false;
+  s.preempted_step = s.probed_step = 0;
+  s.overtaken = 0;
   s.planned = -1;
+  st.set_reservation(st.flows[s.flow].tenant, s.flow, spec.reserved_tokens_per_second);
   st.add_live(s.flow);
   st.enqueue(h);
   if (s.deadline_ns != 0) {
-    st.deadlines.push_back({s.deadline_ns, h, s.serial});
+    st.deadlines.push_back({st.latest_start(s, 0), h, s.serial});
     std::push_heap(st.deadlines.begin(), st.deadlines.end(), std::greater<>{});
   }
   return h;
@@ -218,6 +240,12 @@ void Scheduler::resume(Handle handle) {
   state_->enqueue(handle);
 }
 
+void Scheduler::propose(Handle handle, std::span<const TokenId> drafts) {
+  Seq& s = state_->seq(handle);
+  assert(s.serial != 0 && state_->committed);
+  s.drafts.assign(drafts.begin(), drafts.end());
+}
+
 const StepPlan& Scheduler::plan(std::int64_t now_ns) {
   State& st = *state_;
   assert(st.committed && "the plan before was not committed");
@@ -234,27 +262,39 @@ void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, s
   for (const PlannedRows& item : st.plan.items) {
     Seq& s = st.seq(item.handle);
     const CostUnits& units = st.options.units;
-    const std::int64_t rows = item.decode ? units.output_micro : item.count * units.uncached_micro;
+    const std::int64_t each = item.decode ? units.output_micro : units.uncached_micro;
+    const std::int64_t rows = (item.count - item.drafts - item.reserved) * each + item.drafts * units.uncached_micro;
     st.charge(s.flow, rows + s.hit * units.cached_micro);
+    st.counters.reserved_tokens += item.reserved;
     s.hit = 0;
-    s.computed += item.count;
+    assert(!item.samples || sampled < outcomes.size());
+    const Outcome outcome = item.samples ? outcomes[sampled++] : Outcome{};
+    const auto kept = static_cast<std::int32_t>(outcome.further.size());
+    assert(kept <= item.drafts);
+    st.counters.draft_tokens_kept += kept;
+    s.computed += item.count - item.drafts + kept;   // what stands behind is written over
     st.counters.recomputed_tokens += std::max(0, std::min(s.reached, s.computed) - item.first);
     s.reached = std::max(s.reached, s.computed);
-    const bool poisoned = item.samples && outcomes[sampled].then == Outcome::Then::ends_poisoned;
+    const bool poisoned = item.samples && outcome.then == Outcome::Then::ends_poisoned;
+    if (item.samples && !poisoned) {
+      s.drafts.clear();
+      s.output.push_back(outcome.token);
+      s.output.insert(s.output.end(), outcome.further.begin(), outcome.further.end());
+    }
     if (!poisoned) st.publish_full_blocks(s);
     if (!item.samples) continue;
-    assert(sampled < outcomes.size());
-    const Outcome& outcome = outcomes[sampled++];
-    if (!poisoned) s.output.push_back(outcome.token);
     if (outcome.then == Outcome::Then::pauses) s.paused = true;
+    if (outcome.then == Outcome::Then::ends) st.learn_answer(static_cast<double>(s.output.size()));
     if (poisoned || outcome.then == Outcome::Then::ends) st.end(item.handle, poisoned);
   }
   assert(sampled == outcomes.size());
   st.settle_virtual_time();
   st.cost.observe(st.load, step_ns);
+  if (step_ns > 0) st.step_ns += 0.1 * (std::min(static_cast<double>(step_ns), 8 * st.step_ns) - st.step_ns);
   ++st.counters.steps;
   st.counters.prefill_tokens += st.plan.prefill_tokens;
   st.counters.decode_tokens += st.plan.decode_tokens;
+  st.counters.draft_tokens += st.plan.draft_tokens;
   OPENSSL_cleanse(st.plan.tokens.data(), st.plan.tokens.size() * sizeof(TokenId));
   st.committed = true;
 }
@@ -280,14 +320,42 @@ Stats Scheduler::stats() const {
 
 std::int64_t Scheduler::next_deadline_ns() const { return state_->deadlines.empty() ? 0 : state_->deadlines.front().at; }
 
+Forecast Scheduler::forecast() const {
+  const State& st = *state_;
+  Forecast f;
+  f.step_ns = st.step_ns;
+  f.base_ns = st.cost.base();
+  StepLoad decodes;
+  for (const Handle h : st.running) {
+    const Seq& s = st.seqs[h];
+    if (s.paused || !s.decodes()) continue;
+    ++decodes.decodes;
+    decodes.decode_kv += s.known();
+  }
+  if (decodes.decodes == 0) decodes.decodes = 1;
+  constexpr std::int64_t kChunk = 128;
+  f.prompt_token_ns = (st.cost.predict({.prefill = kChunk, .prefill_pairs = kChunk * kChunk / 2}) - f.base_ns) / kChunk;
+  f.output_token_ns = (st.cost.predict(decodes) - f.base_ns) / static_cast<double>(decodes.decodes);
+  f.hold_ns = st.hold_ns;
+  f.answer_tokens = st.answer_tokens;
+  f.long_answer_tokens = st.answer_tokens + 2 * st.answer_spread;
+  f.slots = st.slots;
+  f.running = static_cast<std::int64_t>(st.running.size());
+  f.waiting = st.waiting_total;
+  f.prompt_tokens = st.waiting_tokens + st.prefill_backlog;
+  for (std::size_t t = 0; t < 3; ++t) f.tier_weight[t] = st.tiers[t].weight, f.active_weight[t] = st.tiers[t].active_weight;
+  f.reserved_share = st.reserved_share();
+  return f;
+}
+
+// In nobody's queue but behind all of them: of the plant as a whole, for autoscaling.
 std::int64_t Scheduler::predicted_wait_ns() const {
   const State& st = *state_;
-  const double backlog = static_cast<double>(st.waiting_tokens + st.prefill_backlog);
-  const double budget = static_cast<double>(std::max<std::int64_t>(1, st.budget_tokens));
-  const double for_budget = backlog / budget * static_cast<double>(st.options.step_target_ns);
-  const double ahead = static_cast<double>(st.waiting_total + 1 + static_cast<std::int64_t>(st.running.size()) - st.slots);
-  const double for_slot = ahead > 0 ? ahead / st.slots * st.hold_ns : 0;
-  return static_cast<std::int64_t>(std::max(for_budget, for_slot));
+  const Forecast f = forecast();
+  QueueAhead all{st.waiting_total, static_cast<std::int64_t>(st.running.size()), f.prompt_tokens};
+  Forecast whole = f;
+  whole.tier_weight = {0, 1, 0}, whole.active_weight = {0, 1, 0}, whole.reserved_share = 0;
+  return scheduler::predicted_wait_ns(whole, all, {});
 }
 
 bool Scheduler::backlogged(std::uint32_t tenant, Tier tier) const {

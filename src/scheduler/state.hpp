@@ -17,6 +17,7 @@ namespace tokenworks::scheduler {
 using FlowId = std::uint32_t;
 using Micro = std::int64_t;                          // millionths of a cost unit per weight
 
+inline constexpr std::int64_t kPrefillMin = 16;      // rows of prompt work a step makes room for, whatever the decodes cost
 inline constexpr Micro kNobody = INT64_MAX;          // above every counter
 
 inline std::int32_t blocks_for(std::int64_t tokens) {
@@ -29,6 +30,8 @@ struct Seq {
   std::uint64_t serial = 0;                          // order of arrival, unique; 0: this slot is empty
   std::shared_ptr<const Prompt> prompt;
   std::vector<TokenId> output;
+  std::vector<TokenId> drafts;                       // proposed to follow
+  std::int32_t output_max = 0;                       // tokens it may generate; sizes its vectors once, when it runs
   std::vector<std::int32_t> blocks;
   Hash128 chain;                                     // of the last published block
   std::int32_t published = 0;                        // leading blocks that are in the index
@@ -36,12 +39,16 @@ struct Seq {
   std::int32_t computed = 0;                         // tokens whose KV stands in the blocks
   std::int32_t reached = 0;                          // largest `computed` ever: below it work is recomputation
   std::int64_t deadline_ns = 0, admitted_ns = 0;
+  std::int64_t overtaken = 0;                        // rows computed for those that went before this head
+  std::int32_t probed = 0;                           // prompt tokens found cached when last looked,
+  std::uint64_t probed_step = 0;                     // in this step
   std::int64_t misfit_since = 0;                     // since when it is a head that does not fit the cache; 0: it is not
   FlowId flow = 0;
   Handle leader = kNoHandle;
   std::uint64_t leader_serial = 0;
   Handle before = kNoHandle, after = kNoHandle;      // in the flow's queue
   std::int32_t planned = -1;                         // item of the current plan
+  bool open = false;                                 // planned, but only cut by its tenant's credit: more rows may join
   std::uint32_t running_at = 0;                      // index in State::running
   std::int32_t blocked_at = -1;                      // available blocks when it last did not fit; -1: not tried
   std::uint64_t preempted_step = 0;
@@ -52,9 +59,10 @@ struct Seq {
 
   std::int32_t prompt_size() const { return static_cast<std::int32_t>(prompt->tokens().size()); }
   std::int32_t known() const { return prompt_size() + static_cast<std::int32_t>(output.size()); }
-  TokenId token(std::int32_t i) const {
-    return i < prompt_size() ? prompt->tokens()[static_cast<std::size_t>(i)]
-                             : output[static_cast<std::size_t>(i - prompt_size())];
+  TokenId token(std::int32_t i) const {              // beyond known(): of the drafts
+    if (i < prompt_size()) return prompt->tokens()[static_cast<std::size_t>(i)];
+    if (i < known()) return output[static_cast<std::size_t>(i - prompt_size())];
+    return drafts[static_cast<std::size_t>(i - known())];
   }
   bool prefilled() const { return computed >= prompt_size(); }
   bool decodes() const { return !output.empty() && computed == known() - 1; }
@@ -74,6 +82,15 @@ struct Flow {
   // Scratch of one plan: valid where the step number is the plan's.
   std::uint64_t seen_step = 0, visited_step = 0, unsatisfied_step = 0;
   std::vector<Handle> decodes, prefills;             // running, in order of admission
+};
+
+// Throughput a tenant has bought: a bucket of tokens that fills at its rate. May be overdrawn by one step's worth, so that
+// a step is paid for while it runs and not by the next one.
+struct Reservation {
+  std::int64_t rate = 0;                             // tokens a second; 0: none
+  std::int64_t credit = 0;                           // millionths of a token
+  std::int64_t filled_ns = 0;
+  std::int32_t live_flows = 0;
 };
 
 struct WaitingOrder {
@@ -113,7 +130,14 @@ struct Scheduler::State {
   void remove_live(FlowId flow);
   void charge(FlowId flow, std::int64_t cost_micro);
   void settle_virtual_time();                        // after the charges of a step
-  std::int64_t share(const Flow& flow, std::int64_t whole) const;   // its weighted part among the active flows
+  std::int64_t share(const Flow& flow, std::int64_t whole) const;   // what it bought, and its weighted part of the rest
+
+  // reserved.cpp
+  void set_reservation(std::uint32_t tenant, FlowId flow, std::int64_t tokens_per_second);
+  double reserved_share() const;                     // of slots and cache, that active tenants have bought
+  void serve_reserved();
+  void serve_reserved(FlowId flow, std::int64_t prompt_rows_max);
+  std::int64_t allowance(const Flow& flow) const;    // tokens it may have out of its reservation in this step
 
   // scheduler.cpp
   Seq& seq(Handle h) { return seqs[h]; }
@@ -123,6 +147,7 @@ struct Scheduler::State {
   void start_running(Handle h);
   void stop_running(Handle h, bool keep_blocks_cached);
   void end(Handle h, bool poisoned);
+  void learn_answer(double tokens);
   void publish_full_blocks(Seq& s);
 
   // room_making.cpp
@@ -139,6 +164,7 @@ struct Scheduler::State {
   void make_plan();
   void expire();
   void collect();
+  void see(FlowId flow);                             // among the flows of this plan that run something
   void size_budget();
   Micro lowest_demand(std::size_t tier, Micro above) const;   // kNobody: none
   void decode_window(std::size_t tier, Micro above, Micro up_to);
@@ -150,19 +176,24 @@ struct Scheduler::State {
   void leave_unsatisfied(FlowId flow);
   void leave_rest(std::size_t tier);
   bool budget_left() const;
-  std::int32_t chunk_for(const Seq& s) const;        // prompt rows the budget still allows it; 0: none
+  std::int32_t chunk_for(const Seq& s, std::int32_t from) const;   // prompt rows the budget still allows it; 0: none
+  bool unplanned(const Seq& s) const { return s.where == Where::running && (s.planned < 0 || s.open); }
   bool plan_chunk(Handle h);                         // false: budget used up before the sequence's work was done
   void plan_rows(Handle h, std::int32_t count, bool decode);
   void unplan(Seq& s);
+  void add_drafts();
   void write_tables();
 
   // admission.cpp
   enum class Admitted : std::uint8_t { yes, no_budget, blocked, dropped };
   Admitted admit_head(FlowId flow);
+  Handle next_in_line(const Flow& flow);
+  std::int32_t cached_tokens(Seq& s);                // of its prompt, as of a few steps ago at most
   void acquire_hits(Seq& s);
   void release_hits(Seq& s);
   bool starving_other(Handle h);
-  bool misses_deadline(const Seq& s) const;
+  std::int64_t latest_start(const Seq& s, std::int32_t cached) const;   // to give a token before its deadline
+  bool misses_deadline(const Seq& s, std::int32_t cached) const;
 
   Options options;
   std::int32_t slots;                                // sequences that may run at once
@@ -176,6 +207,9 @@ struct Scheduler::State {
   std::unordered_map<std::uint64_t, FlowId> flow_index;        // tenant * 4 + tier
   std::unordered_map<std::uint32_t, std::uint32_t> tenant_index;
   std::vector<Hash128> tenant_keys;                  // [dense tenant]
+  std::vector<Reservation> reservations;             // [dense tenant]
+  std::vector<FlowId> reserved_flows;                // of tenants that have, or had, a reservation
+  std::int64_t active_reserved = 0;                  // tokens a second, of the tenants with any sequence
   std::array<TierState, 3> tiers;
   Micro tiers_floor = 0, tiers_highest = 0;
   struct Deadline {
@@ -190,6 +224,8 @@ struct Scheduler::State {
   std::int64_t live = 0, parked = 0, waiting_total = 0, waiting_tokens = 0;
   std::int64_t now = 0;
   double hold_ns = 0;                                // smoothed time a sequence holds its slot
+  double step_ns = 0;                                // smoothed
+  double answer_tokens = 64, answer_spread = 32;       // smoothed output of ended sequences, and its distance from that
 
   StepPlan plan;
   StepLoad load;                                     // of the plan
@@ -198,7 +234,8 @@ struct Scheduler::State {
   std::int32_t rows_left = 0;
   std::int32_t promised = 0;                         // blocks running sequences still need for what they know
   Micro gap_micro = 0;                               // G of this step
-  std::vector<FlowId> running_flows, candidates, popped;
+  std::int64_t credit_rows = 0;                      // rows that may still come out of the reservation being served; else 0
+  std::vector<FlowId> running_flows, candidates, popped, reserved_now;
   bool claims_known = false, claims_possible = false;
   Handle starving = kNoHandle;                       // a head that has not fitted for kStarvingNs: all admission waits for it
   std::uint64_t starving_serial = 0;

@@ -61,6 +61,9 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   counter(families, series::kPreemptions, static_cast<double>(sum.preemptions));
   counter(families, series::kEntries, static_cast<double>(std::max(scrape.ledger_entries, entries_committed)));
   counter(families, series::kLedgerFailures, static_cast<double>(scrape.ledger_failures));
+  gauge(families, series::kLedgerQueued, static_cast<double>(scrape.ledger_queued));
+  gauge(families, series::kLedgerOldest, static_cast<double>(scrape.ledger_oldest_settle_ns) * 1e-9);
+  counter(families, series::kLedgerRefused, static_cast<double>(scrape.ledger_refused));
 
   MetricFamily blocks{series::kKvBlocks.name, series::kKvBlocks.help, MetricType::Gauge, {}};
   for (const auto& [state, count] : {std::pair{"used", sum.kv_used}, {"cached", sum.kv_cached}, {"free", sum.kv_free}}) {

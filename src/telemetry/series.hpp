@@ -33,6 +33,9 @@ inline constexpr Series kStepTokens{"tokenworks_step_tokens", "Tokens in a forwa
 inline constexpr Series kCommit{"tokenworks_ledger_commit_seconds", "Duration of a ledger commit, fsync included."};
 inline constexpr Series kEntries{"tokenworks_ledger_entries_total", "Ledger entries committed since the start."};
 inline constexpr Series kLedgerFailures{"tokenworks_ledger_failures_total", "Ledger commits that failed; each is retried."};
+inline constexpr Series kLedgerQueued{"tokenworks_ledger_queued_records", "Records waiting for their commit."};
+inline constexpr Series kLedgerOldest{"tokenworks_ledger_oldest_settle_seconds", "Age of the oldest settlement without a commit; above 2 admission stops."};
+inline constexpr Series kLedgerRefused{"tokenworks_ledger_refused_total", "Records that broke the books' rules and were not booked: a defect."};
 inline constexpr Series kGap{"tokenworks_fairness_gap_units", "Largest weighted service gap between two backlogged tenants, in cost units."};
 inline constexpr Series kBound{"tokenworks_fairness_bound_units", "What the fairness gap may never exceed at the live step budget."};
 inline constexpr Series kPredictedWait{"tokenworks_predicted_wait_seconds", "What a request submitted now would wait before its first step."};

@@ -6,6 +6,7 @@
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/base/time_zone.hpp"
+#include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::tenancy {
 namespace {
@@ -102,6 +103,11 @@ std::string Snapshot::add(const ledger::KeyRow& row, const std::map<std::string,
   who.key_models = row.models;
   who.expires_unix_ns = row.expires_unix_ns;
   who.revoked_unix_ns = row.revoked_unix_ns;
+  if (!row.limits.empty()) {
+    const auto limits = parse_limits(row.limits);
+    if (!limits) return "its limits cannot be read: " + limits.error().message;
+    who.limits = *limits;
+  }
   if (row.organization.value.empty()) {
     if (!plant_role(*role)) return "it belongs to no organization and its role is not one of the plant";
   } else {

@@ -3,6 +3,7 @@
 #include "key_text.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/tenancy/directory.hpp"
+#include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::tenancy {
 namespace {
@@ -74,6 +75,7 @@ Result<NewKey> make_key(const KeyOrder& order, const config::Tenants& tenants, c
     if (!order.organization.empty()) {
       return refuse("a key of role " + order.role + " belongs to the plant; leave out the organization", "organization");
     }
+    if (order.limits != config::LimitSpec{}) return refuse("a key of the plant uses no models; leave out its limits", "limits");
     if (!order.models.empty()) return refuse("a key of the plant uses no models; leave out the models", "models");
   } else {
     if (order.organization.empty()) return refuse("a key of role " + order.role + " needs an organization", "organization");
@@ -88,6 +90,7 @@ Result<NewKey> make_key(const KeyOrder& order, const config::Tenants& tenants, c
   if (order.expires_unix_ns != 0 && order.expires_unix_ns <= unix_ns) return refuse("the key would have expired already", "expires");
   key.row.role = order.role;
   key.row.models = order.models;
+  key.row.limits = limits_json(order.limits);
   key.row.created_unix_ns = unix_ns;
   key.row.expires_unix_ns = order.expires_unix_ns;
   seal(key);

@@ -31,6 +31,15 @@ void RateWindow::give_back(const Taken& taken, Units units) {
   assert(slot(taken.slot) >= 0 && used_ >= 0);
 }
 
+void RateWindow::recover(Units units, std::int64_t at_ms, std::int64_t now_ms) {
+  advance(now_ms);
+  const std::int64_t before = at_ms < 0 ? (at_ms - slot_ms_ + 1) / slot_ms_ : at_ms / slot_ms_;
+  const std::int64_t at = std::min(before + static_cast<std::int64_t>(kSlots), newest_);
+  if (at + kSlotsPerInterval < newest_) return;
+  slot(at) += units;
+  used_ += units;
+}
+
 Units RateWindow::used(std::int64_t now_ms) {
   advance(now_ms);
   return used_;

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Checks a ledger file against docs/ledger_format.md, from which alone it was written (standard library only).
 
-    verify_ledger.py LEDGER.sqlite
+    verify_ledger.py LEDGER.sqlite [--charges YYYY-MM]
 
-Prints the object of `tokenworks ledger verify --json`; exit 0 when the books are right, 1 when not.
+Prints the object of `tokenworks ledger verify --json`; exit 0 when the books are right, 1 when not. With --charges and right
+books also what was settled in that month (UTC) per project: tokens, cost, and the charge by token class.
 """
+import datetime
 import hashlib
 import json
 import sqlite3
@@ -83,8 +85,17 @@ def postings(e, lines):
     return moves if a >= 0 else [(account, own, credit, debit) for account, own, debit, credit in moves]
 
 
+def month_bounds(text):
+    year, month = (int(part) for part in text.split("-"))
+    first = datetime.datetime(year, month, 1, tzinfo=datetime.timezone.utc)
+    after = datetime.datetime(year + month // 12, month % 12 + 1, 1, tzinfo=datetime.timezone.utc)
+    return int(first.timestamp()) * 10**9, int(after.timestamp()) * 10**9
+
+
 class Checker:
-    def __init__(self, path):
+    def __init__(self, path, month=None):
+        self.month = month_bounds(month) if month else (0, 0)
+        self.charges = defaultdict(lambda: ([0] * 6, defaultdict(int)))   # (organization, project, currency)
         self.db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         self.db.row_factory = sqlite3.Row
         self.db.execute("BEGIN")
@@ -106,9 +117,16 @@ class Checker:
                 raise Bad("debits are not credits")
         except Bad as bad:
             first_bad = str(bad)
-        return {"ok": first_bad is None, "entries": self.entries, "open_holds": len(self.holds),
+        report = {"ok": first_bad is None, "entries": self.entries, "open_holds": len(self.holds),
                 "debits": decimal(self.debits), "credits": decimal(self.credits), "head": self.head.hex(),
                 "first_bad": first_bad}
+        if first_bad is None and self.month[1]:
+            report["charges"] = [
+                {"organization": who[0], "project": who[1], "currency": who[2], "requests": sums[0], "input": sums[1],
+                 "cached_input": sums[2], "output": sums[3], "reasoning": sums[4], "cost": decimal(sums[5]),
+                 "lines": {token_class: decimal(lines[token_class]) for token_class in sorted(lines)}}
+                for who, (sums, lines) in sorted(self.charges.items())]
+        return report
 
     def read(self):
         if self.db.execute("PRAGMA application_id").fetchone()[0] != 0x54574C31:
@@ -116,6 +134,11 @@ class Checker:
         if self.db.execute("PRAGMA user_version").fetchone()[0] != 2:
             raise Bad("a schema version this page does not describe")
         self.state = self.db.execute("SELECT * FROM state").fetchone()
+        if len(self.state["rolled"]) != 8 * 256:
+            raise Bad("state.rolled")
+        self.rolled = [int.from_bytes(self.state["rolled"][i:i + 8], "big") for i in range(0, 8 * 256, 8)]
+        if min(self.rolled) != self.state["rolled_through"]:
+            raise Bad("rolled_through is not the least of rolled")
         self.series = {row["id"]: row for row in self.db.execute("SELECT * FROM series")}
         own = {(s["organization"], s["currency"]): s["id"] for s in self.series.values() if s["tier"] == ""}
         self.own = {s["id"]: own.get((s["organization"], s["currency"])) for s in self.series.values()}
@@ -152,7 +175,7 @@ class Checker:
             previous_id, previous_seq = writer_id, seq
         if entry is not None:
             raise Bad(f"entry {entry['id']} has no writer")
-        if self.state["rolled_through"] > last_id:
+        if max(self.rolled) > last_id:
             raise Bad("entries are missing at the end")
 
     def check(self, e, writer_id, seq):
@@ -171,21 +194,27 @@ class Checker:
         if sum(amount for _, amount in lines) != (e["amount"] if kind == "settle" else 0):
             raise Bad("the lines are not the amount")
         self.follow(e, kind, owner)
-        rolled = e["id"] <= self.state["rolled_through"]
+        if kind == "settle" and self.month[0] <= e["time"] < self.month[1]:
+            sums, by_class = self.charges[(context["organization"], context["project"], context["currency"])]
+            for i, value in enumerate((1, e["input"], e["cached_input"], e["output"], e["reasoning"], e["amount"])):
+                sums[i] += value
+            for token_class, amount in lines:
+                by_class[token_class] += amount
         for account, is_own, debit, credit in postings(e, lines):
             self.debits += debit
             self.credits += credit
-            if rolled:
+            if self.included(e, owner if is_own else series):
                 totals = self.accounts[(owner if is_own else series, account)]
                 totals[0] += debit
                 totals[1] += credit
-        if rolled and kind in ("settle", "topup", "adjust"):
+        if self.included(e, owner) and kind in ("settle", "topup", "adjust"):
             self.follow_credits(e, kind, owner)
-        if rolled and kind == "settle":
+        if self.included(e, owner) and kind == "settle":
             for at in range(0, len(e["tags"]), 16):
                 sums = self.tags[(e["time"] // 10**9 // 900 * 900, owner, e["tags"][at:at + 16])]
                 for i, value in enumerate((1, e["input"] + e["output"], e["amount"])):
                     sums[i] += value
+        if self.included(e, series) and kind == "settle":
             seconds = e["time"] // 10**9
             for level in (60, 3600, 86400):
                 bucket = seconds // level * level
@@ -194,6 +223,9 @@ class Checker:
                 sums = self.rollups[(level, bucket, series)]
                 for i, value in enumerate((1, e["input"], e["cached_input"], e["output"], e["reasoning"], e["amount"])):
                     sums[i] += value
+
+    def included(self, e, series):
+        return e["id"] <= self.rolled[series // 16 % 256]
 
     def follow_credits(self, e, kind, owner):
         account = self.paid[owner]
@@ -253,11 +285,11 @@ class Checker:
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 4) or sys.argv[2:3] not in ([], ["--charges"]):
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        report = Checker(sys.argv[1]).run()
+        report = Checker(sys.argv[1], *sys.argv[3:]).run()
     except (sqlite3.DatabaseError, UnicodeDecodeError) as damage:
         report = {"ok": False, "entries": 0, "open_holds": 0, "debits": "0", "credits": "0", "head": "",
                   "first_bad": f"the file cannot be read: {damage}"}

@@ -22,6 +22,7 @@ struct Trace {
   scheduler::Options options;
   std::vector<std::uint32_t> weights;                // [tenant]
   std::vector<Tier> tiers;
+  std::vector<std::int64_t> reserved;                // [tenant] tokens a second; what is served out of it does not count
   std::vector<Arrival> arrivals;                     // by step
   int steps = 0;
   bool ample_cache = true;
@@ -43,10 +44,12 @@ inline Trace random_trace(std::uint64_t seed) {
   t.ns_per_decode = static_cast<double>(pick(20'000, 400'000));
   const std::size_t tenants = pick(2, 6);
   const bool mixed_tiers = random() % 3 == 0;
+  const bool reserving = random() % 4 == 0;
   t.steps = 600;
   for (std::uint32_t n = 0; n < tenants; ++n) {
     t.weights.push_back(static_cast<std::uint32_t>(pick(1, 4)));
     t.tiers.push_back(mixed_tiers ? static_cast<Tier>(random() % 3) : Tier::standard);
+    t.reserved.push_back(reserving && random() % 2 == 0 ? static_cast<std::int64_t>(pick(50, 2000)) : 0);
     const std::uint64_t kind = n == 0 ? 0 : random() % 4;
     const auto add = [&](int step, std::uint64_t longest, std::uint64_t output) {
       Arrival a{step, n, static_cast<std::int32_t>(pick(1, longest)), static_cast<std::int32_t>(pick(1, output)), 0};
@@ -107,7 +110,7 @@ inline Verdict judge(const Trace& trace, Rule rule) {
       for (TokenId& token : prompt) token = static_cast<TokenId>(random() % 30'000);
       const auto h = driver.add(a.tenant, rule == Rule::fifo ? 1 : trace.weights[a.tenant],
                                 rule == Rule::fifo ? Tier::standard : trace.tiers[a.tenant], std::move(prompt), a.output,
-                                scheduler::kNoHandle, 0, shown);
+                                scheduler::kNoHandle, 0, shown, rule == Rule::fifo ? 0 : trace.reserved[a.tenant]);
       handles[next] = {h, driver.live().at(h).id};
       if (a.cancel_step > 0) cancels[static_cast<std::size_t>(a.cancel_step)].push_back(next);
     }

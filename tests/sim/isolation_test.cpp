@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 
 #include "support/scheduler_driver.hpp"
@@ -72,6 +73,56 @@ TEST(Isolation, AnAggressorOfFiftyTimesTheLoadCostsAVictimLittle) {
     EXPECT_LE(beside.ttft_p99_ms, 2.5 * alone.ttft_p99_ms);
     EXPECT_GE(beside.tokens_per_second, 0.9 * alone.tokens_per_second);   // its demand is far below half of the machine
     EXPECT_GT(beside.aggressor_units_share, 0.5);    // and what it leaves is not wasted
+  }
+}
+
+// The shares of the service of a victim that could use more than its share, of an aggressor, and of a batch tenant.
+struct Shares {
+  double victim = 0, aggressor = 0, batch = 0;
+};
+
+Shares shares(std::uint32_t victim_weight, std::uint32_t aggressor_weight, bool fifo) {
+  scheduler::Options options;
+  options.kv_blocks = 4096;
+  options.context_tokens = 8192;
+  options.cache_secret = "secret";
+  test::SchedulerDriver driver(options, false);
+  std::mt19937_64 random(5);
+  const auto takes = [](const scheduler::StepPlan& p) {
+    return static_cast<std::int64_t>(1e6 + 1e5 * p.prefill_tokens + 2e5 * p.decode_tokens);
+  };
+  std::array<double, 3> units{};
+  const std::int64_t until = driver.now() + 90'000'000'000, warm = driver.now() + 10'000'000'000;
+  while (driver.now() < until) {
+    std::array<int, 3> live{};
+    for (const auto& [h, l] : driver.live()) ++live[l.tenant];
+    const auto fill = [&](std::uint32_t tenant, int most, std::uint32_t weight, Tier tier, std::size_t length) {
+      for (; live[tenant] < most; ++live[tenant]) {
+        std::vector<TokenId> prompt(length / 2 + random() % length);
+        for (TokenId& t : prompt) t = static_cast<TokenId>(random() % 30'000);
+        driver.add(tenant, fifo ? 1 : weight, fifo ? Tier::standard : tier, std::move(prompt), 64, scheduler::kNoHandle, 0, fifo ? 0 : ~0u);
+      }
+    };
+    fill(1, 600, aggressor_weight, Tier::standard, 4000);
+    fill(0, 60, victim_weight, Tier::standard, 200);
+    fill(2, 40, 1, Tier::batch, 1000);
+    driver.step(random, takes);
+    if (driver.now() < warm) continue;
+    for (const auto& [tenant, u] : driver.work()) units[tenant] += u;
+  }
+  const double all = units[0] + units[1] + units[2];
+  return {units[0] / all, units[1] / all, units[2] / all};
+}
+
+TEST(Isolation, AVictimThatCouldUseMoreHasItsWeightedShareAndBatchWorkGoesOn) {
+  for (const auto& [victim, aggressor] : {std::pair{1u, 1u}, {1u, 4u}, {3u, 1u}}) {
+    const Shares fair = shares(victim, aggressor, false), fifo = shares(victim, aggressor, true);
+    const double due = 76.0 / 96 * victim / (victim + aggressor);   // standard : batch is 76 : 20
+    std::printf("shares at weights %u : %u: victim %.3f of a due %.3f (FIFO %.3f), aggressor %.3f, batch %.3f (FIFO %.3f)\n", victim,
+                aggressor, fair.victim, due, fifo.victim, fair.aggressor, fair.batch, fifo.batch);
+    EXPECT_GE(fair.victim, 0.9 * due);
+    EXPECT_GE(fair.batch, 0.0499);
+    EXPECT_LT(fifo.victim, 0.5 * fair.victim);
   }
 }
 

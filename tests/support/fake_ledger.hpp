@@ -5,6 +5,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,10 @@ class FakeLedger final : public ledger::Ledger {
   std::vector<ledger::UsageRow> usage_rows;          // given for every query whose range holds the row's bucket
   std::vector<ledger::SpendRow> spend_rows;
   std::vector<ledger::BalanceRow> balance_rows;
+  std::map<std::string, std::vector<ledger::Credit>> credit_rows;   // by organization
+  std::vector<ledger::TagSpendRow> tag_rows;
+  std::vector<ledger::KeyRow> key_rows;
+  std::vector<ledger::SettingRow> setting_rows;
   bool fires_at_once = true;                         // false: callbacks wait for commit()
 
   // Refuses that many appends with ledger_unavailable, as a full queue does.
@@ -58,6 +63,11 @@ class FakeLedger final : public ledger::Ledger {
     std::lock_guard lock(mutex_);
     const auto it = settled_.find(organization);
     return it == settled_.end() ? 0 : it->second;
+  }
+  std::int64_t adjusted_nano(const std::string& organization) const {   // TOPUP and ADJUST
+    std::lock_guard lock(mutex_);
+    const auto it = adjusted_.find(organization);
+    return it == adjusted_.end() ? 0 : it->second;
   }
   std::int64_t ended() const {
     std::lock_guard lock(mutex_);
@@ -101,7 +111,17 @@ class FakeLedger final : public ledger::Ledger {
   }
 
   Result<> put_key(const ledger::KeyRow&, const ledger::AuditEvent&) override { return {}; }
-  Result<std::vector<ledger::KeyRow>> keys() override { return std::vector<ledger::KeyRow>{}; }
+  Result<std::vector<ledger::KeyRow>> keys() override { return key_rows; }
+  Result<std::vector<ledger::SettingRow>> settings(const std::string&) override { return setting_rows; }
+  Result<std::vector<ledger::Credit>> credits(const OrganizationId& of) override { return credit_rows[of.value]; }
+  Result<std::vector<ledger::TagSpendRow>> spend_by_tag(std::int64_t from_unix_ns) override {
+    if (get(refuse_reads_)) return error(Errc::io, "the disk is away");
+    std::vector<ledger::TagSpendRow> rows;
+    for (const auto& row : tag_rows) {
+      if ((row.bucket_unix_s + 900) * 1'000'000'000 > from_unix_ns) rows.push_back(row);
+    }
+    return rows;
+  }
   Result<> audit(const ledger::AuditEvent&) override { return {}; }
   Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t) override { return std::vector<ledger::AuditEvent>{}; }
   Result<> put_price_book(const ledger::PriceBookRow&, const ledger::AuditEvent&) override { return {}; }
@@ -151,6 +171,11 @@ class FakeLedger final : public ledger::Ledger {
   // The rules a real ledger refuses to break.
   void check(const ledger::Record& r) {
     using Type = ledger::EntryType;
+    if (r.type == Type::topup || r.type == Type::adjust) {
+      EXPECT_TRUE(operations_.insert(r.request).second) << "booked twice under one id";
+      adjusted_[r.organization.value] += r.amount.nano;
+      return;
+    }
     EXPECT_GE(r.amount.nano, 0);
     EXPECT_GT(r.unix_ns, 0);
     if (r.type == Type::hold) {
@@ -186,7 +211,8 @@ class FakeLedger final : public ledger::Ledger {
   std::vector<ledger::Progress> progresses_;
   std::vector<ledger::OnDurable> waiting_;
   std::map<RequestId, Open> open_;
-  std::map<std::string, std::int64_t> settled_;
+  std::map<std::string, std::int64_t> settled_, adjusted_;
+  std::set<RequestId> operations_;
   std::int64_t ended_ = 0;
 };
 

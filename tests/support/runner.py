@@ -2,6 +2,8 @@
 import argparse, hashlib, json, os, pathlib, re, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as xml
 
+import cuda_resources
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Test programs of the sanitizer passes: the rooms with coroutines, threads or bytes from outside.
 SANITIZED = {
@@ -178,6 +180,10 @@ def main():
     for binary in sorted((folder / "tests").glob("test_*")):
         if os.access(binary, os.X_OK) and binary.is_file() and not (options.sanitize and binary.name.removeprefix("test_") not in rooms):
             google_tests(binary, options, env, tally)
+    if not options.sanitize and not options.list and (not options.filter or re.search(options.filter, "cuda")):
+        wrong = cuda_resources.check(folder)
+        tally.failed += wrong
+        tally.passed += not wrong and bool(cuda_resources.kernels(folder))
     if not options.sanitize and not options.quick and any((ROOT / "tests/e2e").glob("*_test.py")):
         python_tests(options, env, tally)
     if options.list:

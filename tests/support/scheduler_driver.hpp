@@ -44,7 +44,9 @@ class SchedulerDriver {
   std::int64_t now() const { return now_; }
   void pass_ns(std::int64_t ns) { now_ += ns; }
   const scheduler::StepPlan& plan() const { return *plan_; }
-  const std::map<std::uint32_t, double>& work() const { return work_; }   // of the last step, units by `account`
+  // Of the last step: cost units by tenant beyond its reservation, and the tokens computed out of reservations.
+  const std::map<std::uint32_t, double>& work() const { return work_; }
+  const std::map<std::uint32_t, double>& reserved_work() const { return reserved_work_; }
   // Time to first rows or first output is the caller's to measure: called for every sampled token, after the step.
   std::function<void(const Live&)> on_token;
   std::function<void()> on_planned;                  // after a plan, before its commit
@@ -61,7 +63,7 @@ class SchedulerDriver {
 
   scheduler::Handle add(std::uint32_t tenant, std::uint32_t weight, Tier tier, std::vector<TokenId> prompt,
                         std::int64_t max_tokens, scheduler::Handle leader = scheduler::kNoHandle,
-                        std::int64_t deadline_ns = 0, std::uint32_t scheduler_tenant = ~0u) {
+                        std::int64_t deadline_ns = 0, std::uint32_t scheduler_tenant = ~0u, std::int64_t reserved = 0) {
     scheduler::SequenceSpec spec;
     spec.prompt = std::make_shared<scheduler::Prompt>(prompt);
     spec.tenant = scheduler_tenant == ~0u ? tenant : scheduler_tenant;
@@ -70,6 +72,7 @@ class SchedulerDriver {
     spec.max_tokens = max_tokens;
     spec.leader = leader;
     spec.deadline_ns = deadline_ns;
+    spec.reserved_tokens_per_second = reserved;
     const auto handle = scheduler_.add(spec, now_);
     if (!handle) throw std::runtime_error("add: " + handle.error().message);
     Live live;
@@ -114,25 +117,37 @@ class SchedulerDriver {
       live_.at(h).added_step = steps_;               // not before the next step again
     }
     slots_free_ = scheduler_.stats().running < options_.sequences_max;
-    work_.clear();
+    work_.clear(), reserved_work_.clear();
     if (p.items.empty()) return false;
     check_budget(p);
     const std::int64_t step_ns = takes(p);
     std::set<scheduler::Handle> once;
     std::vector<scheduler::Outcome> outcomes;
     std::vector<scheduler::Handle> sampled;
+    further_.clear();
+    further_.reserve(p.items.size());
     for (const auto& item : p.items) {
       require(once.insert(item.handle).second, "a sequence stands twice in a plan");
       run(p, item);
-      if (item.samples) sampled.push_back(item.handle);
+      if (!item.samples) continue;
+      sampled.push_back(item.handle);
+      further_.emplace_back();
+      accept(p, item, further_.back());
     }
     if (on_planned) on_planned();
-    for (const auto h : sampled) {
-      Live& live = live_.at(h);
+    for (std::size_t i = 0; i < sampled.size(); ++i) {
+      Live& live = live_.at(sampled[i]);
       scheduler::Outcome outcome;
-      outcome.token = static_cast<TokenId>((live.tokens.back() * 31 + static_cast<TokenId>(live.tokens.size())) & 1023) + 1;
+      outcome.token = next_token(live);
       live.tokens.push_back(outcome.token);
-      if (--live.output_left == 0) {
+      --live.output_left;
+      auto& further = further_[i];
+      while (static_cast<std::int64_t>(further.size()) > live.output_left) further.pop_back();
+      live.tokens.insert(live.tokens.end(), further.begin(), further.end());
+      live.output_left -= static_cast<std::int64_t>(further.size());
+      live.computed += static_cast<std::int32_t>(further.size());
+      outcome.further = further;
+      if (live.output_left == 0) {
         outcome.then = scheduler::Outcome::Then::ends;
       } else if (static_cast<int>(random() % 1000) < poison) {
         outcome.then = scheduler::Outcome::Then::ends_poisoned;
@@ -152,6 +167,26 @@ class SchedulerDriver {
     }
     scheduler_.commit(outcomes, now_, step_ns);
     return true;
+  }
+
+  // What the pretend model says next.
+  static TokenId next_token(const Live& live) {
+    return static_cast<TokenId>((live.tokens.back() * 31 + static_cast<TokenId>(live.tokens.size())) & 1023) + 1;
+  }
+  // Drafts for whatever decodes, each right with `right` in 1000.
+  void propose(std::mt19937_64& random, std::size_t most, int right) {
+    for (auto& [h, live] : live_) {
+      if (!live.decoding() || live.paused) continue;
+      Live copy = live;
+      std::vector<TokenId> drafts;
+      while (drafts.size() < most) {
+        const bool good = static_cast<int>(random() % 1000) < right;
+        copy.tokens.push_back(next_token(copy));
+        drafts.push_back(good ? copy.tokens.back() : 5000);
+        if (!good) copy.tokens.back() = 5000;
+      }
+      scheduler_.propose(h, drafts);
+    }
   }
 
   void resume_all() {
@@ -178,11 +213,24 @@ class SchedulerDriver {
     require(p.prefill_tokens <= std::max<std::int64_t>(scheduler_.stats().step_budget, 16), "prompt work above the budget");
   }
 
+  // Of the plan's drafts, those the model would have said.
+  void accept(const scheduler::StepPlan& p, const scheduler::PlannedRows& item, std::vector<TokenId>& further) {
+    Live copy = live_.at(item.handle);
+    for (std::int32_t i = 0; i < item.drafts; ++i) {
+      const TokenId said = next_token(copy);
+      const TokenId draft = p.tokens[static_cast<std::size_t>(item.row + item.count - item.drafts + i)];
+      if (draft != said) return;                     // `said` is the token of this row; what follows it was computed in vain
+      copy.tokens.push_back(said);
+      further.push_back(next_token(copy));
+    }
+  }
+
   // Writes the rows into their cells and reads the whole context back through the table.
   void run(const scheduler::StepPlan& p, const scheduler::PlannedRows& item) {
     Live& live = live_.at(item.handle);
     require(!live.paused, "a paused sequence was planned");
-    const std::int32_t context = item.first + item.count;
+    const std::int32_t context = item.first + item.count - item.drafts;
+    require(item.drafts == 0 || item.decode, "drafts of a sequence that does not decode");
     require(context <= static_cast<std::int32_t>(live.tokens.size()), "planned beyond what is known");
     require(item.samples == (context == static_cast<std::int32_t>(live.tokens.size())), "samples at the wrong place");
     if (read_back_) read_back(p, item, live, context);
@@ -190,14 +238,16 @@ class SchedulerDriver {
     live.computed = context;
     live.planned_step = steps_;
     live.left_over = context < static_cast<std::int32_t>(live.tokens.size());
-    const double rows = item.decode ? 2.0 : item.count;
+    const double rows = (item.decode ? 2.0 : 1.0) * (item.count - item.drafts - item.reserved) + item.drafts;
+    reserved_work_[live.tenant] += item.reserved;
     work_[live.tenant] += rows + (item.started ? 0.1 * item.cached : 0);
   }
   void read_back(const scheduler::StepPlan& p, const scheduler::PlannedRows& item, const Live& live, std::int32_t context) {
     for (std::int32_t i = 0; i < item.count; ++i) {
       const auto row = static_cast<std::size_t>(item.row + i);
       require(p.positions[row] == item.first + i, "a row has the wrong position");
-      require(p.tokens[row] == live.tokens[static_cast<std::size_t>(item.first + i)], "a row has the wrong token");
+      const bool draft = i >= item.count - item.drafts;
+      require(draft || p.tokens[row] == live.tokens[static_cast<std::size_t>(item.first + i)], "a row has the wrong token");
       Cell& cell = cell_of(p, item, item.first + i);
       require(cell.position == -1 || cell.tenant == live.tenant, "a block was not zeroed between tenants");
       cell = {p.tokens[row], p.positions[row], live.tenant};
@@ -220,7 +270,8 @@ class SchedulerDriver {
   const bool read_back_;
   std::vector<Cell> cells_;
   std::map<scheduler::Handle, Live> live_;
-  std::map<std::uint32_t, double> work_;
+  std::map<std::uint32_t, double> work_, reserved_work_;
+  std::vector<std::vector<TokenId>> further_;
   const scheduler::StepPlan* plan_ = nullptr;
   std::int64_t now_ = 1'000'000'000, steps_ = 0, finished_ = 0;
   bool slots_free_ = false;

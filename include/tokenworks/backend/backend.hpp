@@ -141,6 +141,7 @@ class Backend {
 };
 
 // What `backend: auto|cpu|cuda` and `compute: default|exact` in the config select. `threads` <= 0: one per core.
+// For an evaluation `compute` may also name a rounding of activations over the exact path, "q8_1" for llama.cpp's.
 struct BackendChoice {
   std::string backend = "auto";
   std::string compute = "default";
@@ -148,5 +149,14 @@ struct BackendChoice {
 };
 // bad_config when the choice is unknown or not built in; says what is. TOKENWORKS_CPU forces the CPU path.
 Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice);
+
+// What a card could do here, for `doctor`: asked of the driver, which need not be installed.
+struct GpuReport {
+  bool built_in = false;                             // this binary has the CUDA kernels
+  bool usable = false;                               // `backend: auto` takes the first card
+  std::string driver;                                // its CUDA version, or why there is none to use
+  std::vector<std::string> devices;                  // one line each
+};
+GpuReport gpu_report();
 
 }  // namespace tokenworks::backend

@@ -24,7 +24,7 @@ struct Where {                                       // of the line that set a v
 struct ModelSpec {
   std::string id, path;                              // path absolute after load
   std::vector<std::string> aliases;
-  std::string backend = "auto", compute = "default";
+  std::string backend = "auto", compute = "default", speculation = "off";
   std::int64_t context_tokens = 8192;
   std::int64_t kv_cache_bytes = std::int64_t{512} << 20;
   std::int64_t max_sequences = 64;
@@ -49,9 +49,10 @@ struct Plant {                                       // tokenworks.yaml
   bool progress_step = false;
   std::int64_t progress_ns = 100'000'000;
   struct Limits {
-    std::int64_t body_bytes = 10 << 20, header_bytes = 64 << 10, queue_requests = 1024;
+    std::int64_t body_bytes = 10 << 20, header_bytes = 64 << 10, queue_requests = 1024, queue_per_tenant = 256;
     std::int64_t write_timeout_ns = 30'000'000'000, read_timeout_ns = 60'000'000'000, idle_timeout_ns = 120'000'000'000;
     std::int64_t drain_ns = 30'000'000'000, connections = 16384;
+    std::int64_t hold_expiry_ns = 3'600'000'000'000; // a hold without any progress for this long has lost its owner
     std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
   } limits;
   struct Webhook {                                   // an address that is told of events, signed
@@ -72,16 +73,48 @@ struct BudgetSpec {
   enum class Per : std::uint8_t { day, week, month, total } per = Per::month;
   bool hard = true;
   std::vector<std::int64_t> warn_at;                 // percent
-  std::string timezone = "UTC", model, tag;          // model: only this model's spend; "" any
+  std::string timezone = "UTC", model, tag, key;     // only spend of this model, "name=value" tag, key id; "" any
   Where where;
 };
 
-struct PlanSpec {
+// Windows of a minute, an hour and a day, and places; kUnlimited where there is none. No interval of that length, wherever
+// it begins, contains more (docs/decisions/0003).
+struct LimitSpec {
+  std::int64_t requests_per_minute = kUnlimited, tokens_per_minute = kUnlimited, concurrent_requests = kUnlimited;
+  std::int64_t requests_per_hour = kUnlimited, requests_per_day = kUnlimited;
+  std::int64_t tokens_per_hour = kUnlimited, tokens_per_day = kUnlimited;
+  std::int64_t input_tokens_per_minute = kUnlimited, input_tokens_per_hour = kUnlimited, input_tokens_per_day = kUnlimited;
+  std::int64_t output_tokens_per_minute = kUnlimited, output_tokens_per_hour = kUnlimited, output_tokens_per_day = kUnlimited;
+  bool operator==(const LimitSpec&) const = default;
+};
+inline constexpr std::int64_t kLimitMax = std::int64_t{1} << 50;
+// Every field by its name, in one order for files, keys, the command line and the API.
+struct LimitName {
+  const char* name;
+  std::int64_t LimitSpec::*field;
+};
+inline constexpr LimitName kLimitNames[] = {
+    {"requests_per_minute", &LimitSpec::requests_per_minute},
+    {"requests_per_hour", &LimitSpec::requests_per_hour},
+    {"requests_per_day", &LimitSpec::requests_per_day},
+    {"tokens_per_minute", &LimitSpec::tokens_per_minute},
+    {"tokens_per_hour", &LimitSpec::tokens_per_hour},
+    {"tokens_per_day", &LimitSpec::tokens_per_day},
+    {"input_tokens_per_minute", &LimitSpec::input_tokens_per_minute},
+    {"input_tokens_per_hour", &LimitSpec::input_tokens_per_hour},
+    {"input_tokens_per_day", &LimitSpec::input_tokens_per_day},
+    {"output_tokens_per_minute", &LimitSpec::output_tokens_per_minute},
+    {"output_tokens_per_hour", &LimitSpec::output_tokens_per_hour},
+    {"output_tokens_per_day", &LimitSpec::output_tokens_per_day},
+    {"concurrent_requests", &LimitSpec::concurrent_requests}};
+
+struct PlanSpec : LimitSpec {
   std::string name;
   std::vector<std::string> models{"*"};              // ids or "*"
   Tier tier = Tier::standard;
   std::int64_t weight = 1;
-  std::int64_t requests_per_minute = kUnlimited, tokens_per_minute = kUnlimited, concurrent_requests = kUnlimited;
+  std::int64_t reserved_tokens_per_second = 0;       // bought throughput, per model: served before others
+  std::map<std::string, LimitSpec> model_limits;     // by model id: of the whole organization for this model
   std::int64_t reserve_output_tokens = 512;
   std::vector<BudgetSpec> budgets;
   Where where;
@@ -94,10 +127,9 @@ struct AccessRule {                                  // when which models may be
   std::string timezone = "UTC";
 };
 
-struct ProjectSpec {                                 // may only narrow the plan
+struct ProjectSpec : LimitSpec {                     // may only narrow the plan
   std::string name;
   std::vector<std::string> models;                   // empty: as the organization
-  std::int64_t requests_per_minute = kUnlimited, tokens_per_minute = kUnlimited, concurrent_requests = kUnlimited;
   std::vector<BudgetSpec> budgets;
   std::string cost_centre, data_class;
 };
@@ -108,6 +140,7 @@ struct OrganizationSpec {
   std::string retention = "none";
   std::vector<AccessRule> access;                    // empty: always
   std::vector<BudgetSpec> budgets;                   // besides the plan's
+  std::optional<Money> credit_line;                  // unpaid spending may not exceed it
   std::vector<ProjectSpec> projects;                 // always holds "default"
   Where where;
 };

@@ -75,7 +75,10 @@ class TokenStream {
 
  private:
   friend class EngineImpl;
-  void push(TokenEvent&& event);                     // engine thread
+  void push(TokenEvent&& event);                     // engine thread; dropped when its choice has its finish
+  // Any thread: a finish for every choice that has none, and a wake. What the engine pushes later is dropped.
+  void end_rest(std::uint32_t choices, Finish finish);
+  bool ended(std::uint32_t choices) const;           // every choice has its finish
   void flush();                                      // engine thread, once per step: at most one wake
   void set_cached(std::int64_t tokens);
 
@@ -84,6 +87,7 @@ class TokenStream {
   std::function<void()> wake_;
   std::int64_t cached_ = 0;
   bool pending_ = false, woken_ = false;
+  std::vector<bool> ended_;                          // [choice]
 };
 
 struct EngineOptions {
@@ -91,19 +95,24 @@ struct EngineOptions {
   std::int64_t step_target_ns = 25'000'000;
   bool prefix_cache = true;
   std::string cache_secret;                          // the server's secret: salts the prefix cache per tenant
-  std::int64_t stuck_after_ns = 10'000'000'000;      // a step older than this: not healthy
+  std::int64_t queue_per_tenant = 256;               // of the inbox: of one tenant in one tier
+  bool speculation = false;                          // n-gram drafts from the request's own tokens; the output is the same
+  // The watchdog, by the age of the last finished step: not healthy; every sequence ends as failed; the device is lost.
+  std::int64_t stuck_after_ns = 2'000'000'000, fail_after_ns = 10'000'000'000, lost_after_ns = 30'000'000'000;
 };
 
 struct EngineStatus {                                // one consistent picture, at most one step old
   std::int64_t running = 0, waiting = 0;
   std::int64_t kv_blocks_used = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
-  std::int64_t steps = 0, tokens_generated = 0, tokens_discarded = 0, preemptions = 0, prefix_hit_tokens = 0;
-  std::int64_t prefill_tokens = 0, decode_tokens = 0;
+  std::int64_t steps = 0, tokens_generated = 0, preemptions = 0, prefix_hit_tokens = 0;
+  std::int64_t prefill_tokens = 0, decode_tokens = 0, reserved_tokens = 0;
+  std::int64_t draft_tokens = 0, draft_tokens_kept = 0;
   std::int64_t last_step_age_ns = 0;                 // since the last finished step while work is pending, else 0
-  std::int64_t predicted_wait_ns = 0;                // what a request submitted now would wait before its first step
+  std::int64_t predicted_wait_ns = 0;                // what the last in all the queues would wait for its first step
   double fairness_gap_units = 0, fairness_bound_units = 0;
   bool healthy = true;
   bool failed = false;                               // the device is lost: restart the process
+  bool hung = false;                                 // ... in a step that does not return: stop() would not either
 };
 
 // What a step cost, for histograms; called on the engine thread after each step.
@@ -117,8 +126,10 @@ class Engine {
   virtual ~Engine() = default;                       // stops: running sequences end as cancelled
   virtual const model::RunnerInfo& info() const = 0;
 
-  // The stream gets every token and exactly one finish per choice, also after a failure. server_is_overloaded when the
-  // inbox is full, engine_failed when the device is lost, server_draining after stop().
+  // The stream gets every token and exactly one finish per choice, also after a failure. rate_limit_exceeded when the
+  // tenant's own queue in this tier is full, server_is_overloaded when the inbox is or when the request is not expected to
+  // end before its deadline, both with the time after which to try again; engine_failed when the device is lost,
+  // server_draining after stop().
   virtual Result<> submit(Ticket ticket, Sequence sequence, std::shared_ptr<TokenStream> stream) = 0;
   // Ends one choice, or all with kAllChoices; their blocks are free before the next plan. The stream still gets the
   // tokens made until then and the finish. Unknown ids are ignored: the sequence ended first.
@@ -129,6 +140,10 @@ class Engine {
   virtual void extend(const RequestId& request, std::int64_t output_tokens, bool final) = 0;
 
   virtual EngineStatus status() const = 0;
+  // The watchdog's look, to be taken a few times a second from a thread that is not the engine's. When a step is older than
+  // fail_after it ends every stream as failed, with exactly the tokens that were handed over; if the step returns after
+  // all, the engine starts anew with an empty cache. After lost_after the status says failed and hung.
+  virtual void watch() = 0;
   virtual void stop() = 0;                           // refuses new work, ends what runs, joins the thread
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "tokenworks/base/snapshot.hpp"
 #include "tokenworks/config/config.hpp"
 #include "tokenworks/gateway/admission.hpp"
+#include "tokenworks/gateway/orders.hpp"
 #include "tokenworks/ledger/entry.hpp"
 #include "tokenworks/ledger/rows.hpp"
 #include "tokenworks/tenancy/directory.hpp"
@@ -23,6 +25,29 @@ namespace tokenworks::gateway {
 struct KeyIssued {
   std::string text;                                  // shown once
   ledger::KeyRow row;
+};
+
+struct CreditBooked {
+  RequestId operation;                               // of the entry
+  CreditOrder order;
+  bool created = false;                              // false: it was booked before
+  Money balance;
+};
+struct CreditsView {
+  std::string organization, currency;
+  std::optional<Money> balance, credit_line, free;   // free: what a new request may take
+  Money held;
+  struct Credit : ledger::Credit {
+    std::string id;                                  // the payer's, when it is known
+    bool expired = false;
+  };
+  std::vector<Credit> credits;                       // in the order in which they are spent
+};
+struct BudgetView {
+  std::string id;
+  bool declared = false;                             // in the configuration: only there it can be changed
+  std::string currency;
+  billing::BudgetState state;
 };
 
 class Administration {
@@ -40,7 +65,22 @@ class Administration {
   virtual Result<std::vector<ledger::UsageRow>> usage(const ledger::UsageQuery& query) = 0;
   virtual Result<ledger::VerifyReport> verify() = 0;
   virtual Result<> backup(const std::string& path, const std::string& actor) = 0;
+  // Removes what clients of the organization sent as tags and user strings; entries and sums stay.
+  virtual Result<> erase_annotations(const std::string& organization, const std::string& actor) = 0;
   virtual Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) = 0;
+
+  // Credits and budgets of an organization. A credit is booked once per id: the same order again changes nothing and says so;
+  // another one under the id is idempotency_mismatch. A correction must not take what is not there.
+  virtual Result<CreditBooked> add_credit(const std::string&, const CreditOrder&, const std::string& /*actor*/) { return no_money(); }
+  virtual Result<CreditsView> credits(const std::string& /*organization*/) { return no_money(); }
+  virtual Result<CreditsView> expire_credits(const std::string&, const std::string& /*actor*/) { return no_money(); }
+  virtual Result<std::vector<BudgetView>> budgets(const std::string& /*organization*/) { return no_money(); }
+  // In force when it returns, also after a restart. declared_in_config: the id is one of the configuration's.
+  virtual Result<BudgetView> set_budget(const std::string&, const BudgetOrder&, const std::string& /*actor*/) { return no_money(); }
+  virtual Result<> remove_budget(const std::string&, const std::string& /*id*/, const std::string& /*actor*/) { return no_money(); }
+
+ private:
+  static Error no_money() { return error(Errc::internal, "this administration keeps no money"); }
 };
 
 // What the real one is made of; everything outlives it.

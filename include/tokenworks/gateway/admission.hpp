@@ -31,6 +31,7 @@ namespace tokenworks::gateway {
 
 struct PlantLabels {                                 // what every entry of this plant carries
   std::string build_id, region, jurisdiction;
+  std::string tag_secret;                            // tags are hashed under it
 };
 
 class AdmissionState;                                // private: the organizations' limits and budgets
@@ -85,6 +86,7 @@ class Hold {
 
   // Output counted so far; what a crash or a lost coroutine would be settled with. `durable`: see Ledger::progress.
   void progress(const Usage& usage, ledger::OnDurable durable = {});
+  // A hold of which nothing was heard for long (Admission::tick) has been ended: then this is an error and charges nothing.
   // Rates the usage, appends SETTLE, returns the unused part of hold and token windows at once. `durable` after the commit.
   // A usage of nothing at all appends RELEASE. A usage beyond what was granted (a defect) is cut to it and logged: a charge
   // is never above its hold.
@@ -92,9 +94,10 @@ class Hold {
   const std::string& currency() const;
   const RateState& rates() const;
 
+  struct Inside;                                     // private to src/gateway
+
  private:
   friend class Admission;
-  struct Inside;
   explicit Hold(std::unique_ptr<Inside> inside);
   std::unique_ptr<Inside> inside_;
 };
@@ -114,8 +117,12 @@ class Admission {
   // Who is told of events from now on; it outlives this object and every Hold, or is taken away (nullptr) before.
   void set_events(EventSink* sink);
 
-  // rate_limit_exceeded, concurrency_limit_exceeded (retry_after_ms exact), insufficient_permissions (key of the plant).
-  Result<Entrance> enter(const tenancy::Principal& who);
+  // The same again, with the budgets and key limits that the ledger holds now.
+  Result<> refresh();
+
+  // rate_limit_exceeded (retry_after_ms exact), concurrency_limit_exceeded, insufficient_permissions (key of the plant).
+  // `rates`: the limits as of now, also when it is refused.
+  Result<Entrance> enter(const tenancy::Principal& who, std::string_view model = {}, RateState* rates = nullptr);
   // Token windows, then the hold: rate_limit_exceeded, insufficient_quota, ledger_unavailable. The HOLD record is queued
   // when this returns; `hold_durable` is called after its commit: no output may leave before. On an error it is never called.
   Result<Hold> admit(const tenancy::Principal& who, Entrance& entrance, const Ask& ask, ledger::OnDurable hold_durable);
@@ -126,20 +133,28 @@ class Admission {
   };
   Totals totals() const;
 
-  // A TOPUP or ADJUST that is durable: changes the balance. The organization is prepaid from its first TOPUP on.
-  Result<> adjust_balance(std::string_view organization, Money delta, bool topup);
+  // Time passes for those who ask nothing: credits expire, and holds of which nothing was heard for `hold_expiry_ns` end:
+  // settled with what they last counted, or expired when that was nothing. Any thread, a few times a second.
+  void tick(std::int64_t hold_expiry_ns = INT64_MAX);
+
+  // A TOPUP or ADJUST that is durable: changes the balance. The organization is prepaid from its first TOPUP on. What takes
+  // something away is asked for before it is booked: refused when that much is not free.
+  Result<> adjust_balance(std::string_view organization, Money delta, bool topup, const RequestId& operation = {},
+                          std::int64_t expires_unix_ns = 0);
   struct Standing {
     std::int64_t holds_open = 0, running = 0;
     Money held;
-    std::optional<Money> balance;                    // prepaid only
-    std::vector<billing::BudgetState> budgets;
+    std::optional<Money> balance;                    // prepaid or on a credit line: credits minus what is owed
+    std::optional<Money> credit_line, free;
+    std::vector<billing::BudgetState> budgets;       // those of plan and organization, its projects', those set by the API
   };
   std::optional<Standing> standing(std::string_view organization) const;
 
  private:
   friend class Hold;
-  static Ticket ticket(const RequestId& request, std::uint32_t tenant, std::uint32_t weight, Tier tier, std::int64_t output_tokens) {
-    return Ticket(request, tenant, weight, tier, output_tokens);
+  static Ticket ticket(const RequestId& request, std::uint32_t tenant, std::uint32_t weight, Tier tier, std::int64_t output_tokens,
+                       std::int64_t reserved_tokens_per_second) {
+    return Ticket(request, tenant, weight, tier, output_tokens, reserved_tokens_per_second);
   }
 
   explicit Admission(std::shared_ptr<AdmissionState> state);

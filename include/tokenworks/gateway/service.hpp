@@ -52,6 +52,8 @@ struct AnswerStart {
 class AnswerSink {
  public:
   virtual ~AnswerSink() = default;
+  // The limits of a request that admission refused; the error comes with generate()'s result.
+  virtual void refused(const RateState&) {}
   // Once, when admitted and durable: nothing that fails before it reaches the client as a started answer.
   virtual boost::asio::awaitable<Result<>> begin(const AnswerStart& start) = 0;
   // Everything that became ready together: one write.

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -79,10 +80,17 @@ struct Receipt {
   std::int64_t queue_ns = -1;                        // from submit to its first step, for a metric; -1: not known
 };
 
-// The state of the tightest request and token windows for the x-ratelimit-* headers; limit -1: none.
+// A limit that applies to a request, as of now: the tightest of its kind. interval_s 0: places for requests at once.
+struct RatePolicy {
+  std::string_view counted;                          // "requests", "tokens", "input tokens", ..., "concurrent requests"
+  std::int64_t interval_s = 0, limit = 0, remaining = 0, reset_ms = 0;
+};
+// All of them, for the RateLimit headers, and the tightest windows of requests and of tokens for the x-ratelimit-* headers;
+// limit -1: none.
 struct RateState {
   std::int64_t limit_requests = -1, remaining_requests = 0, reset_requests_ms = 0;
   std::int64_t limit_tokens = -1, remaining_tokens = 0, reset_tokens_ms = 0;
+  std::vector<RatePolicy> policies;
 };
 
 }  // namespace tokenworks::gateway

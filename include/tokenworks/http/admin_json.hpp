@@ -13,7 +13,8 @@
 
 namespace tokenworks::http {
 
-// POST /admin/v1/keys: {"organization", "project", "role", "principal", "expires": "30d" | RFC 3339, "models": [...]}.
+// POST /admin/v1/keys: {"organization", "project", "role", "principal", "expires": "30d" | RFC 3339, "models": [...],
+// "limits": {"requests_per_minute": 60, ...}}.
 // Every field is optional; unknown fields are refused with their name.
 Result<tenancy::KeyOrder> key_order_from_json(std::string_view body, std::int64_t now_unix_ns);
 std::string to_json(const gateway::KeyIssued& issued);                       // {"key", "id", "organization", ...}

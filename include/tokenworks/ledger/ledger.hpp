@@ -85,6 +85,10 @@ class Ledger {
   virtual Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns) = 0;
   virtual Result<> erase_annotations(const OrganizationId& organization, const AuditEvent& audit) = 0;
 
+  // A TOPUP or ADJUST and its audit row in one transaction; the same entry again is acknowledged and changes nothing.
+  // idempotency_mismatch: its id was used for another one. Waits for the commit.
+  virtual Result<> book(const Record& record, const AuditEvent&) { return append(record); }
+
   // Settings: small objects set through the API. Insert or replace by (kind, organization, id); remove tells whether there
   // was one (the audit row is written only then).
   virtual Result<> put_setting(const SettingRow&, const AuditEvent&) { return no_store("settings"); }

@@ -16,6 +16,7 @@
 #include "tokenworks/base/ids.hpp"
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/base/ticket.hpp"
+#include "tokenworks/scheduler/forecast.hpp"
 
 namespace tokenworks::scheduler {
 
@@ -70,19 +71,23 @@ struct SequenceSpec {
   std::shared_ptr<const Prompt> prompt;              // not empty
   std::uint32_t tenant = 0;                          // cache domain and payer of the share
   std::uint32_t weight = 1;
+  std::int64_t reserved_tokens_per_second = 0;       // throughput the tenant has bought: computed first, not charged
   Tier tier = Tier::standard;
   std::int64_t max_tokens = 1;                       // output tokens
-  std::int64_t deadline_ns = 0;                      // steady; 0: none
+  std::int64_t deadline_ns = 0;                      // steady; 0: none. Dropped once it cannot give a token before it
   Handle leader = kNoHandle;                         // another choice of the request: share its prompt's blocks
 };
 
 // Rows of one sequence in a step: tokens [first, first + count) of prompt and output, standing at plan rows
 // [row, row + count). After the step its context is first + count tokens, in block_tables[table ...].
+// The last `drafts` rows of a decode hold proposed tokens: sampled like the row before them, kept as far as they were right.
 struct PlannedRows {
   Handle handle;
   std::int32_t first, count, row, table;
+  std::int32_t drafts;
+  std::int32_t reserved;                             // of `count`: out of the tenant's reserved throughput
   bool decode;                                       // one output token goes on; else prefill (or recompute)
-  bool samples;                                      // the last row is sampled
+  bool samples;                                      // the last 1 + drafts rows are sampled
   bool started;                                      // its first rows ever; `cached` prompt tokens came from the prefix cache
   std::int32_t cached;
 };
@@ -95,7 +100,7 @@ struct StepPlan {
   std::vector<std::int32_t> zero;                    // blocks to zero before the step runs (also when nothing is planned)
   std::vector<Handle> expired;                       // ended by their deadline, already gone
   std::vector<Handle> preempted;                     // lost their blocks, wait again at their old place
-  std::int32_t prefill_tokens = 0, decode_tokens = 0;
+  std::int32_t prefill_tokens = 0, decode_tokens = 0, draft_tokens = 0;
 };
 
 // What came of one sampled item, in the order of the plan's sampled items.
@@ -108,6 +113,7 @@ struct Outcome {
   };
   TokenId token = -1;                                // appended unless poisoned
   Then then = Then::goes_on;
+  std::span<const TokenId> further{};                // appended too: one per draft that equals the token before it, in order
 };
 
 struct Stats {
@@ -116,6 +122,8 @@ struct Stats {
   std::int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
   std::int64_t steps = 0, preemptions = 0, prefix_hit_tokens = 0, recomputed_tokens = 0;
   std::int64_t prefill_tokens = 0, decode_tokens = 0;
+  std::int64_t reserved_tokens = 0;                  // of both: out of reservations
+  std::int64_t draft_tokens = 0, draft_tokens_kept = 0;
   std::int64_t step_budget = 0;                      // live prompt tokens a step may take beside nothing else
   double fairness_gap_units = 0;                     // largest gap of the virtual counters of backlogged tenants of a tier
   double fairness_bound_units = 0;                   // what the rule promises: 2 (G + the most one step can charge)
@@ -133,6 +141,8 @@ class Scheduler {
   Result<Handle> add(const SequenceSpec& spec, std::int64_t now_ns);
   void cancel(Handle handle);                        // gone, its blocks free
   void resume(Handle handle);                        // after Outcome::pauses
+  // What a decoding sequence may say next. The next plan tries as much of it as costs nobody else anything.
+  void propose(Handle handle, std::span<const TokenId> drafts);
   // Valid until the next call of a non-const function other than commit.
   const StepPlan& plan(std::int64_t now_ns);
   // `step_ns` is what the step took (0: unknown) and teaches the cost model.
@@ -141,7 +151,8 @@ class Scheduler {
   bool empty() const;                                // no sequence, paused ones included
   Stats stats() const;
   std::int64_t next_deadline_ns() const;             // 0: none
-  std::int64_t predicted_wait_ns() const;            // what a sequence added now would wait for its first rows
+  std::int64_t predicted_wait_ns() const;            // what the last in all the queues would wait for its first rows
+  Forecast forecast() const;
   // Was the tenant's work of this tier left out of the last plan for want of step budget alone?
   bool backlogged(std::uint32_t tenant, Tier tier) const;
   // "" or the first broken invariant, in words. For tests; O(everything).

@@ -32,6 +32,7 @@ struct Scrape {
   };
   std::vector<Model> models;
   std::int64_t holds_open = 0, ledger_entries = 0, ledger_failures = 0;
+  std::int64_t ledger_queued = 0, ledger_oldest_settle_ns = 0, ledger_refused = 0;
   Money hold_amount;
   std::string currency;
   bool reload_ok = true;

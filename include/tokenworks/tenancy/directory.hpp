@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -25,6 +26,7 @@ struct Principal {
   std::string principal;                             // "service:default"
   std::vector<std::string> key_models;               // narrowing by the key; empty: none
   std::int64_t expires_unix_ns = 0, revoked_unix_ns = 0;
+  std::optional<config::LimitSpec> limits;           // of the key itself
   const config::OrganizationSpec* organization_spec = nullptr;
   const config::ProjectSpec* project_spec = nullptr;
   const config::PlanSpec* plan = nullptr;
@@ -67,6 +69,7 @@ struct KeyOrder {
   std::string organization, project = "default", role = "member", principal, principal_default = "service:default";
   std::vector<std::string> models;
   std::int64_t expires_unix_ns = 0;
+  config::LimitSpec limits;                          // narrow what organization and project have
 };
 // Checks the order against the tenants (unknown organization, project, model; roles of the plant take none).
 Result<NewKey> make_key(const KeyOrder& order, const config::Tenants& tenants, const std::vector<std::string>& model_ids,

@@ -35,6 +35,9 @@ class RateWindow {
   // forgotten already: giving back to one changes nothing.
   void give_back(const Taken& taken, Units units);
 
+  // What was taken at `at_ms` (<= now, also before the clock's zero) according to the books, whatever the limit is.
+  void recover(Units units, std::int64_t at_ms, std::int64_t now_ms);
+
   Units limit() const { return limit_; }
   // A reload: what was taken stays taken, also when it is more than the new limit.
   void set_limit(Units limit);

@@ -142,14 +142,16 @@ void CpuBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const K
     }
     finish_unit(unit, spec, partials, to, partials + values_at);
   });
+  const auto rows = static_cast<std::int32_t>(step_.tokens.size());
+  if (rounding_)                                     // a scale's columns may come from several heads
+    pool_.run_ranges(rows, to.columns, [&](std::int32_t first, std::int32_t count) { round(to, first, count); });
   if (later) {
-    pool_.run_ranges(
-        static_cast<std::int32_t>(step_.tokens.size()), to.columns, [&](std::int32_t first, std::int32_t count) {
-          for (std::int32_t r = first; r < first + count; ++r)
-            ops_.quantize(to.values + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride), to.columns,
-                          to.codes + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride),
-                          to.groups + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.group_stride));
-        });
+    pool_.run_ranges(rows, to.columns, [&](std::int32_t first, std::int32_t count) {
+      for (std::int32_t r = first; r < first + count; ++r)
+        ops_.quantize(to.values + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride), to.columns,
+                      to.codes + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.stride),
+                      to.groups + static_cast<std::size_t>(r) * static_cast<std::size_t>(to.group_stride));
+    });
   }
 }
 

@@ -21,6 +21,27 @@ std::size_t at(std::int32_t row, std::int32_t columns) {
   return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns);
 }
 
+// How the panels of a matrix are cut into jobs. With few rows a job is bound by memory, and a thread should read a long
+// stretch: the kernel asks for 4 KiB ahead of itself, which is lost when the neighbouring panel is another thread's. So
+// each thread gets one long run, and what is left goes in short ones to whoever comes first.
+struct Runs {
+  std::int32_t panels, longs = 0, length = 0, shorts, count;
+
+  Runs(std::int32_t all, std::int32_t threads, std::int32_t rows) : panels(all) {
+    if (rows <= 4 && threads > 1 && all >= 4 * threads) {
+      longs = threads;
+      length = all * 3 / 4 / threads;
+    }
+    shorts = std::max(1, all / (threads * 16));
+    count = longs + (all - longs * length + shorts - 1) / shorts;
+  }
+  Range operator[](std::int32_t job) const {
+    if (job < longs) return {job * length, length};
+    const std::int32_t first = longs * length + (job - longs) * shorts;
+    return {first, std::min(shorts, panels - first)};
+  }
+};
+
 }  // namespace
 
 CpuBackend::CpuBackend(kernels::CpuPath path, bool exact, int threads)
@@ -30,6 +51,17 @@ CpuBackend::CpuBackend(kernels::CpuPath path, bool exact, int threads)
   info_.path = exact ? "exact" : ops_.name;
   info_.device = kernels::processor_name();
   info_.numerics = fmt::format("cpu/{}/{}/1", ops_.name, exact ? "fp32" : "g32");
+}
+
+CpuBackend::CpuBackend(kernels::CpuPath path, const Rounding& rounding, const std::string& scheme, int threads)
+    : CpuBackend(path, true, threads) {
+  rounding_ = rounding;
+  info_.numerics += "/" + scheme;
+}
+
+void CpuBackend::round(const Rows& rows, std::int32_t first, std::int32_t count) const {
+  if (!rounding_) return;
+  for (std::int32_t r = first; r < first + count; ++r) rounding_->apply(rows.values + at(r, rows.stride), rows.columns);
 }
 
 void CpuBackend::reserve_scratch(std::size_t floats) {
@@ -78,6 +110,7 @@ void CpuBackend::norm(const Buffer& hidden, const Weight& weight, float epsilon,
   const Rows& to = shape(out, columns);
   pool_.run_ranges(rows, columns / 4, [&](std::int32_t first, std::int32_t count) {
     ops_.norm(cpu(hidden).floats(), cpu(weight).vector.data(), epsilon, columns, {first, count}, to);
+    round(to, first, count);
   });
 }
 
@@ -91,13 +124,12 @@ void CpuBackend::linear(const Activations& in, const Weight& weight, std::int32_
     float* to = cpu(out).floats() + segment.column;
     const std::int32_t panels = (w.rows + kernels::kPanelRows - 1) / kernels::kPanelRows;
     // A job is a run of panels for all rows; rows are split as well when there are few panels for the threads.
-    const std::int32_t threads = pool_.threads();
-    const std::int32_t run = std::max(1, panels / (threads * (rows <= 4 ? 8 : 16)));
-    const std::int32_t runs = (panels + run - 1) / run;
-    const std::int32_t slices = std::clamp((threads * 4 + runs - 1) / runs, 1, std::max(1, rows / 48));
-    pool_.run(runs * slices, [&](std::int32_t job, int thread) {
-      const std::int32_t first = job / slices * run, slice = job % slices;
-      const Range columns{first, std::min(run, panels - first)};
+    const Runs runs(panels, pool_.threads(), rows);
+    const std::int32_t slices =
+        std::clamp((pool_.threads() * 4 + runs.count - 1) / runs.count, 1, std::max(1, rows / 48));
+    pool_.run(runs.count * slices, [&](std::int32_t job, int thread) {
+      const std::int32_t slice = job % slices;
+      const Range columns = runs[job / slices];
       const auto row = static_cast<std::int32_t>(std::int64_t{rows} * slice / slices);
       const Range range{row, static_cast<std::int32_t>(std::int64_t{rows} * (slice + 1) / slices) - row};
       if (exactly)
@@ -112,6 +144,7 @@ void CpuBackend::gate(const Buffer& gate_up, GateKind kind, std::int32_t rows, s
   const Rows& to = shape(out, columns);
   pool_.run_ranges(rows, columns / 2, [&](std::int32_t first, std::int32_t count) {
     ops_.gate(cpu(gate_up).floats(), kind == GateKind::gelu_tanh, columns, {first, count}, to);
+    round(to, first, count);
   });
 }
 

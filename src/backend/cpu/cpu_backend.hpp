@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/cpu/objects.hpp"
+#include "backend/cpu/rounding.hpp"
 #include "backend/cpu/thread_pool.hpp"
 #include "kernels/cpu/sample.hpp"
 #include "kernels/ops.hpp"
@@ -19,6 +21,8 @@ namespace tokenworks::backend {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(kernels::CpuPath path, bool exact, int threads);
+  // The exact path with every linear's input rounded first.
+  CpuBackend(kernels::CpuPath path, const Rounding& rounding, const std::string& scheme, int threads);
 
   const BackendInfo& info() const override { return info_; }
 
@@ -65,6 +69,7 @@ class CpuBackend final : public Backend {
     return reinterpret_cast<float*>(scratch_[static_cast<std::size_t>(thread)].data());
   }
   kernels::Rows& shape(Activations& out, std::int32_t columns);
+  void round(const kernels::Rows& rows, std::int32_t first, std::int32_t count) const;   // nothing without a rounding
   void plan_attention(const AttentionSpec& spec);
   kernels::AttendRows rows_of(const AttentionUnit& unit, const float* qkv, const AttentionSpec& spec) const;
   void finish_unit(const AttentionUnit& unit, const AttentionSpec& spec, const float* partials,
@@ -72,6 +77,7 @@ class CpuBackend final : public Backend {
 
   const kernels::CpuOps& ops_;
   bool exact_;
+  std::optional<Rounding> rounding_;
   BackendInfo info_;
   ThreadPool pool_;
   std::vector<Pages> scratch_;                       // one per thread

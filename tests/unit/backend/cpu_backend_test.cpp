@@ -316,7 +316,7 @@ TEST(MakeBackend, NamesWhatItKnowsWhenAChoiceIsWrong) {
     EXPECT_NE(made.error().message.find(part), std::string::npos) << made.error().message;
   };
   expect(make_backend({"tpu", "default", 1}), "auto, cpu or cuda");
-  expect(make_backend({"cuda", "default", 1}), "not built");
+  expect(make_backend({"cuda", "default", 1}), "cuda cannot be had");
   expect(make_backend({"cpu", "fast", 1}), "default or exact");
   setenv("TOKENWORKS_CPU", "sse9", 1);
   expect(make_backend({"auto", "default", 1}), "portable, avx2 or avx512");

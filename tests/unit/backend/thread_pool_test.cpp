@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -60,6 +65,45 @@ TEST(ThreadPool, RangesCoverEverythingOnceInOrderOfTheirPlaces) {
       for (const int n : times) ASSERT_EQ(n, 1) << count;
     }
   }
+}
+
+// Field 3 of /proc/self/task/TID/stat, proc(5): 'S' is asleep.
+char state_of(const std::string& tid) {
+  std::ifstream in("/proc/self/task/" + tid + "/stat");
+  std::string line;
+  std::getline(in, line);
+  const auto end = line.rfind(')');
+  return end == std::string::npos || end + 2 >= line.size() ? '?' : line[end + 2];
+}
+
+// Other processes share the cores: a caller whose jobs are not done, and threads without a job, go to sleep. (A pool that
+// spins without a bound never ends this test.)
+TEST(ThreadPool, WhoHasNothingToDoFallsAsleep) {
+  const std::string caller = std::to_string(gettid());
+  std::atomic<bool> taken{false}, release{false};
+  {
+    ThreadPool pool(3);
+    std::thread watcher([&] {
+      while (!taken.load() || state_of(caller) != 'S') std::this_thread::yield();
+      release.store(true);
+      release.notify_all();
+    });
+    pool.run(2, [&](std::int32_t, int thread) {
+      if (thread == 0) {
+        while (!taken.load()) std::this_thread::yield();
+      } else {
+        taken.store(true);
+        release.wait(false);
+      }
+    });
+    watcher.join();
+    // The pool's own threads, which are all that is left beside the caller.
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      const std::string tid = task.path().filename();
+      while (tid != caller && state_of(tid) != 'S') std::this_thread::yield();
+    }
+  }
+  EXPECT_TRUE(release.load());
 }
 
 // A thread that is late from a small round must not take a job of the larger round that is being set up.

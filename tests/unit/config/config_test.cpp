@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -31,7 +32,7 @@ models:
 tiers: {priority: 1.75, standard: 1, batch: 0.5}
 )";
 const std::string kTenants = R"(plans:
-  starter: {models: ["*"], requests_per_minute: 60, budgets: [{amount: "5.00", per: month, warn_at: [50, 80]}]}
+  starter: {models: ["*"], requests_per_minute: 60, model_limits: {m: {tokens_per_day: 9}}, budgets: [{amount: "5.00", per: month, warn_at: [50, 80]}]}
 organizations:
   acme:
     plan: starter
@@ -133,6 +134,52 @@ TEST_F(ConfigTest, BadValuesOfEveryKindAreRefused) {
   EXPECT_NE(mistakes().find("stands twice"), std::string::npos);
   write("tenants.yaml", "plans: [\n");
   EXPECT_NE(mistakes().find("is not valid YAML"), std::string::npos);
+}
+
+// Every field of money and limits, wherever it may stand, against everything that is not exact and whole: refused with
+// file:line and the path of the field.
+TEST_F(ConfigTest, EveryFieldOfMoneyAndLimitsRefusesWhatIsNotExactWithItsLineAndPath) {
+  const auto refuses = [&](const std::string& tenants, const std::string& path, const std::string& value) {
+    write("tenants.yaml", tenants);
+    const std::string all = mistakes();
+    const auto line = static_cast<std::size_t>(std::count(tenants.begin(), tenants.begin() + static_cast<std::ptrdiff_t>(tenants.find("HERE")), '\n')) + 1;
+    EXPECT_NE(all.find("tenants.yaml:" + std::to_string(line) + ": " + path), std::string::npos) << path << " = " << value << ": " << all;
+  };
+  const std::string organization = "\norganizations:\n  acme:\n    plan: a\n";
+  for (const LimitName& limit : kLimitNames) {
+    const std::string name = limit.name;
+    for (const std::string bad : {"-1", "1.5", "1e3", "NaN", "many", "9223372036854775808", "99999999999999999999", "[1]", "1 000"}) {
+      const std::string field = name + ": " + bad + "  # HERE\n";
+      refuses("plans:\n  a:\n    " + field + organization, "plans.a." + name, bad);
+      refuses("plans:\n  a:\n    model_limits:\n      m:\n        " + field + organization, "plans.a.model_limits.m." + name, bad);
+      refuses("plans:\n  a: {}" + organization + "    projects:\n      p:\n        " + field, "organizations.acme.projects.p." + name, bad);
+    }
+  }
+  for (const std::string bad : {"-1", "\"-0.000000001\"", "NaN", "inf", "1e3", "\"1.0000000000000000001\"", "\"0.0000000001\"", "9223372037",
+                                "99999999999999999999", "5 USD", "\"1,5\"", "[1]"}) {
+    const std::string amount = "amount: " + bad + "  # HERE\n";
+    refuses("plans:\n  a:\n    budgets:\n      - " + amount + organization, "plans.a.budgets[0].amount", bad);
+    refuses("plans:\n  a:\n    budget:\n      " + amount + organization, "plans.a.budget.amount", bad);
+    refuses("plans:\n  a: {}" + organization + "    budgets:\n      - " + amount, "organizations.acme.budgets[0].amount", bad);
+    refuses("plans:\n  a: {}" + organization + "    projects:\n      p:\n        budget:\n          " + amount,
+            "organizations.acme.projects.p.budget.amount", bad);
+    refuses("plans:\n  a: {}" + organization + "    credit_line: " + bad + "  # HERE\n", "organizations.acme.credit_line", bad);
+  }
+  const std::pair<const char*, const char*> budget[] = {{"per", "year"}, {"mode", "firm"}, {"warn_at", "[0]"}, {"warn_at", "[-5]"}, {"warn_at", "[50.5]"},
+                                                        {"warn_at", "[1001]"}, {"timezone", "Mars/Olympus"}, {"tag", "team"}, {"tag", "=x"}, {"tag", "team="}};
+  for (const auto& [key, value] : budget) {
+    refuses("plans:\n  a: {}" + organization + "    budgets:\n      - amount: 1\n        " + key + ": " + value + "  # HERE\n",
+            std::string("organizations.acme.budgets[0].") + key, value);
+  }
+  write("tenants.yaml", "plans:\n  a: {model_limits: {nobody: {tokens_per_day: 5}}}" + organization);
+  EXPECT_NE(mistakes().find("names the model 'nobody'"), std::string::npos);
+  write("tenants.yaml", "plans:\n  a: {}" + organization + "    currency: XYZ\n");
+  EXPECT_NE(mistakes().find("currency"), std::string::npos);
+  write("tenants.yaml", "plans:\n  a: {}" + organization + "    credit_line: \"9007199.254740993\"\n    budget: {amount: \"9007199.254740993\", tag: team=a}\n");
+  const auto c = load_it();
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->tenants.organizations[0].credit_line->nano, 9'007'199'254'740'993);
+  EXPECT_EQ(c->tenants.organizations[0].budgets[0].amount.nano, 9'007'199'254'740'993);
 }
 
 TEST_F(ConfigTest, TheEnvironmentOverridesAnyKeyByItsPath) {

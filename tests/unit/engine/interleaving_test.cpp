@@ -37,7 +37,7 @@ void check(Job& job) {
 }
 
 struct Trouble {                                     // what the run went through: a test of calm seas proves little
-  std::int64_t preemptions = 0, hits = 0, cancelled = 0;
+  std::int64_t preemptions = 0, hits = 0, cancelled = 0, drafts = 0, drafts_kept = 0;
 };
 
 void interleave(std::uint64_t seed, int requests, Trouble& met) {
@@ -45,6 +45,7 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
   EngineOptions options;
   options.cache_secret = "secret";
   options.prefix_cache = random() % 4 != 0;
+  options.speculation = random() % 2 == 0;
   options.step_target_ns = 5'000'000 + static_cast<std::int64_t>(random() % 100'000'000);
   test::FakeRunner::Shape shape;
   shape.kv_blocks = 14 + static_cast<std::int32_t>(random() % 30);
@@ -59,11 +60,13 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
   }
   std::vector<Job> jobs(static_cast<std::size_t>(requests));
   std::size_t oldest = 0;
+  const std::size_t in_flight = random() % 2 == 0 ? 40 : 2;   // a few alone get drafts
   for (std::size_t n = 0; n < jobs.size(); ++n) {
     Job& job = jobs[n];
     const auto& opening = openings[random() % 4];
     job.prompt.assign(opening.begin(), opening.begin() + static_cast<long>(1 + random() % 90));
     for (std::uint64_t k = random() % 30; k > 0; --k) job.prompt.push_back(10 + static_cast<TokenId>(random() % 900));
+    if (random() % 3 == 0) job.prompt.front() = test::kCopyPrompt;
     job.seed = random() % 3;
     job.choices = random() % 6 == 0 ? 3 : 1;
     job.max_tokens = static_cast<std::int64_t>(1 + random() % 70);
@@ -83,7 +86,7 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
       jobs[target].cancelled = true;
       rig.engine->cancel(request_id(target));
     }
-    while (n - oldest > 40) {                        // keeps some forty in flight
+    while (n - oldest > in_flight) {
       jobs[oldest].collector->wait();
       check(jobs[oldest++]);
       if (testing::Test::HasFatalFailure()) return;
@@ -101,6 +104,8 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
   EXPECT_EQ(status.kv_blocks_free + status.kv_blocks_cached, shape.kv_blocks);
   met.preemptions += status.preemptions;
   met.hits += status.prefix_hit_tokens;
+  met.drafts += status.draft_tokens;
+  met.drafts_kept += status.draft_tokens_kept;
   for (const Job& job : jobs) met.cancelled += job.collector->finish() == Finish::cancelled;
 }
 
@@ -114,6 +119,8 @@ TEST(EngineInterleaving, AThousandRequestsGiveWhatTheyGiveAlone) {
   }
   EXPECT_GT(met.preemptions, 20);
   EXPECT_GT(met.hits, 1000);
+  EXPECT_GT(met.drafts_kept, 1000);
+  EXPECT_GT(met.drafts - met.drafts_kept, 200);      // and wrong ones, that left no trace
   EXPECT_GT(met.cancelled, 10);
 }
 

@@ -8,6 +8,7 @@
 
 #include "support/fake_ledger.hpp"
 #include "tokenworks/gateway/admission.hpp"
+#include "tokenworks/gateway/orders.hpp"
 
 namespace tokenworks::gateway {
 
@@ -85,7 +86,7 @@ class AdmissionTest : public ::testing::Test {
   };
   // Both steps; the code of the refusal lands in `last_error`.
   std::optional<Admitted> admit(const Ask& ask, const tenancy::Principal& who = member()) {
-    auto entrance = admission->enter(who);
+    auto entrance = admission->enter(who, ask.model.value);
     if (!entrance) {
       last_error = entrance.error();
       return std::nullopt;

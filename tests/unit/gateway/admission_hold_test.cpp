@@ -194,7 +194,7 @@ TEST_F(AdmissionHold, ThePriceAtAdmissionCountsWhateverIsReloadedMeanwhile) {
   open();
   auto admitted = admit(ask(10, 5));
   prices.version = "v2";
-  prices.models["m"].output = 4 * kOutput * 1000;
+  prices.models["m"][config::PriceClass::output] = 4 * kOutput * 1000;
   ASSERT_TRUE(admission->reload(tenants, book()));
   const Ask later = ask(10, 5);
   auto second = admit(later);

@@ -78,6 +78,9 @@ TEST(Admin, TheOtherOperatorRoutesAnswer) {
   EXPECT_EQ(json::parse(client.ask(operate("POST", "/admin/v1/ledger/verify")).body)["ok"], true);
   EXPECT_EQ(client.ask(operate("POST", "/admin/v1/ledger/backup", R"({"path":"/tmp/b.sqlite"})")).status, 200);
   EXPECT_EQ(client.ask(operate("POST", "/admin/v1/ledger/backup", R"({"path":"b.sqlite"})")).status, 400);
+  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/ledger/erase", R"({"organization":"acme"})")).status, 200);
+  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/ledger/erase")).status, 400);
+  EXPECT_EQ(plant.administration.erased, std::vector<std::string>{"acme"});
   const json entries = json::parse(client.ask(operate("GET", "/admin/v1/requests/req_0192aabbccdd7000800000000000abcd/entries")).body);
   EXPECT_EQ(entries["data"][0]["amount"], "0.0000074");
   EXPECT_EQ(client.ask(operate("GET", "/admin/v1/requests/nonsense/entries")).status, 400);

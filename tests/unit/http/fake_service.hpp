@@ -198,6 +198,11 @@ class FakeAdministration final : public gateway::Administration {
     actors.push_back(actor);
     return {};
   }
+  Result<> erase_annotations(const std::string& organization, const std::string& actor) override {
+    actors.push_back(actor);
+    erased.push_back(organization);
+    return {};
+  }
   Result<std::vector<ledger::Entry>> entries_of(const RequestId& id) override {
     ledger::Entry entry;
     entry.type = ledger::EntryType::settle;
@@ -207,7 +212,7 @@ class FakeAdministration final : public gateway::Administration {
     return std::vector<ledger::Entry>{entry};
   }
 
-  std::vector<std::string> actors;
+  std::vector<std::string> actors, erased;
   std::int64_t grace = -1;
   bool reload_fails = false;
   ledger::UsageQuery asked;

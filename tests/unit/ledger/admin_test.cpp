@@ -15,6 +15,33 @@ AuditEvent event(const std::string& action, const std::string& object) {
   return {kNoon, "user:anna", action, object, "", std::string(64, 'e')};
 }
 
+TEST(Admin, ATopUpIsBookedOnceWithItsAuditRow) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  Record top_up;
+  top_up.type = EntryType::topup;
+  top_up.unix_ns = kNoon;
+  top_up.request = RequestId::make(1, {1, 2, 3});
+  top_up.organization = OrganizationId{"acme"};
+  top_up.actor = "user:anna";
+  top_up.currency = "USD";
+  top_up.amount = Money{5'000'000'000};
+  top_up.expires_unix_ns = kNoon + 1'000;
+  ASSERT_TRUE(plant.ledger->book(top_up, event("credit.add", "acme/invoice-1")));
+  Record other = top_up;
+  other.amount = Money{6};
+  const auto refused = plant.ledger->book(other, event("credit.add", "acme/invoice-1"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::idempotency_mismatch);
+  ASSERT_EQ(plant.open(), "");
+  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 1u) << "what was refused leaves no audit row";
+  const auto credits = plant.ledger->credits(OrganizationId{"acme"});
+  ASSERT_TRUE(credits);
+  ASSERT_EQ(credits->size(), 1u);
+  EXPECT_EQ(credits->front().remaining.nano, 5'000'000'000);
+  EXPECT_EQ(credits->front().expires_unix_ns, kNoon + 1'000);
+}
+
 TEST(Admin, KeysComeBackWholeAndEachMutationLeavesItsAuditRow) {
   Plant plant;
   ASSERT_EQ(plant.open(), "");

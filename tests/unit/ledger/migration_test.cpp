@@ -34,8 +34,10 @@ class OldLedger {
       if (id % 5 != 0) append(settle(open, id % 7, 1), 50);
     }
     append(money(request(5), EntryType::adjust, -20));
-    EXPECT_TRUE(accounts_.flush());
-    EXPECT_TRUE(rollups_.flush());
+    for (std::size_t part = 0; part < kParts; ++part) {
+      EXPECT_TRUE(accounts_.flush(part));
+      EXPECT_TRUE(rollups_.flush(part, 0));
+    }
     const std::int64_t rolled = entry_id(1, seq_);
     for (int id = 60; id < 65; ++id) append(hold(request(id), 5));   // behind the rollups
     run("UPDATE state SET writer = 1, commits = 7, rolled_through = " + std::to_string(rolled));

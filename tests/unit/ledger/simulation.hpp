@@ -22,7 +22,7 @@ struct SimulationPlan {
   std::int64_t cut_at_sync = 0, cut_at_write = 0;    // in the first epoch, counted from its opening
   bool random_ends = false;                          // each epoch ends by chance: close, kill, cut
   bool transient_faults = false;                     // failing syncs, a full disk, read errors that pass
-  bool synchronous_off = false;                      // the planted fault
+  Planted planted = {};
   ProgressMode mode = ProgressMode::step;
 };
 
@@ -72,6 +72,7 @@ class Simulation {
   std::string check_chain();
   std::string check_recovery(const std::string& writer_id);
   std::string check_sums();
+  std::string check_credits();
 
   RequestId new_id();
   Record base_record(const RequestId& request);

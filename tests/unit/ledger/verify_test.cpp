@@ -2,14 +2,12 @@
 // docs/ledger_format.md alone. On a sound file they agree in every word; on a damaged one both say so.
 #include <gtest/gtest.h>
 
-#include <sys/wait.h>
-
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <sstream>
 
+#include "checker.hpp"
 #include "fixture.hpp"
 #include "support/paths.hpp"
 
@@ -68,26 +66,8 @@ class Verify : public testing::Test {
   }
   static void TearDownTestSuite() { delete scratch_; }
 
-  struct Answer {
-    int code = -1;
-    std::string text;
-    bool has(const std::string& part) const { return text.find(part) != std::string::npos; }
-  };
-  static Answer python(const std::string& path) {
-    const std::string interpreter =
-        tokenworks::test::environment("TOKENWORKS_PYTHON", tokenworks::test::cache_dir() + "/venv/bin/python");
-    if (!fs::exists(interpreter)) {
-      ADD_FAILURE() << "no Python at " << interpreter << "; tests/run makes it, or set TOKENWORKS_PYTHON";
-      return {};
-    }
-    const fs::path script = fs::path(__FILE__).parent_path() / "../../golden/verify_ledger.py";
-    const std::string out = scratch_->path() + "/answer.json";
-    const int status =
-        std::system(("'" + interpreter + "' '" + script.string() + "' '" + path + "' > '" + out + "'").c_str());
-    std::ostringstream text;
-    text << std::ifstream(out).rdbuf();
-    return {WEXITSTATUS(status), text.str()};
-  }
+  using Answer = CheckerAnswer;
+  static Answer python(const std::string& path) { return run_checker(path, scratch_->path()); }
   // A copy with `sql` done to it, as someone with a database shell would.
   static std::string damaged(const std::string& sql) {
     const std::string copy = scratch_->path() + "/copy.sqlite";

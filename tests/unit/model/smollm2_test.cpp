@@ -30,13 +30,28 @@ std::size_t top(std::span<const float> row) {
 struct Agreement {
   int same = 0, all = 0, wrong = 0;
   double largest = 0;                                // of the logits the reference stored
+  double mean_kl = 0;                                // of the reference's distribution to ours, over the stored rows
 };
+
+// KL(reference || row) in nats.
+double divergence(std::span<const float> reference, std::span<const float> row) {
+  double p_sum = 0, q_sum = 0, kl = 0;
+  for (const float x : reference) p_sum += std::exp(static_cast<double>(x));
+  for (const float x : row) q_sum += std::exp(static_cast<double>(x));
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const double log_p = reference[i] - std::log(p_sum), log_q = row[i] - std::log(q_sum);
+    kl += std::exp(log_p) * (log_p - log_q);
+  }
+  return kl;
+}
 
 Agreement follow(Runner& runner, double margin) {
   const auto golden = golden_json("smollm2_reference", "reference.json");
   const auto expected = golden_floats("smollm2_reference", "logits.bin");
   const auto vocab = static_cast<std::size_t>(runner.info().vocab);
   Agreement a;
+  double kl = 0;
+  int compared = 0;
   for (const auto& prompt : golden.at("prompts")) {
     auto tokens = prompt.at("tokens").get<std::vector<TokenId>>();
     const auto greedy = prompt.at("greedy").get<std::vector<TokenId>>();
@@ -48,15 +63,20 @@ Agreement follow(Runner& runner, double margin) {
     if (!logits) return a;
     const auto row = [&](std::size_t at) { return std::span(*logits).subspan(at * vocab, vocab); };
     std::size_t at = prompt.at("offset").get<std::size_t>();
-    for (const std::size_t stored : prompt.at("rows").get<std::vector<std::size_t>>())
+    for (const std::size_t stored : prompt.at("rows").get<std::vector<std::size_t>>()) {
+      const auto reference = std::span(expected).subspan(at, vocab);
+      kl += divergence(reference, row(stored));
+      ++compared;
       for (const float x : row(stored))
         a.largest = std::max(a.largest, std::abs(static_cast<double>(x) - expected[at++]));
+    }
     for (std::size_t i = 0; i < greedy.size(); ++i, ++a.all) {
       const bool same = top(row(first + i)) == static_cast<std::size_t>(greedy[i]);
       a.same += same;
       a.wrong += !same && margins[i] > margin;
     }
   }
+  a.mean_kl = kl / compared;
   return a;
 }
 
@@ -64,7 +84,9 @@ TEST(SmolLM2, TheExactPathGivesTheReferencesLogitsAndChoices) {
   const auto runner = load_runner(demo_model_path(), "exact", kOptions);
   ASSERT_TRUE(runner);
   const Agreement a = follow(*runner, 2 * kLogitTolerance);
-  std::printf("[ measured ] exact: largest logit difference %.2e, same choice %d of %d\n", a.largest, a.same, a.all);
+  std::printf("[ measured ] exact: largest logit difference %.2e, mean KL %.2e, same choice %d of %d\n", a.largest, a.mean_kl,
+              a.same, a.all);
+  EXPECT_LT(a.mean_kl, 1e-4);                        // the limit of `compute: exact`
   EXPECT_LE(a.largest, kLogitTolerance);
   EXPECT_EQ(a.wrong, 0);
   EXPECT_EQ(a.all, 6 * 64);

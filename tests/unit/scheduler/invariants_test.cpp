@@ -45,6 +45,7 @@ void random_life(std::uint64_t seed) {
   const std::uint64_t arrivals = 5 + random() % 40;
   std::int64_t added = 0;
   int steps = 0;
+  const bool reservations = random() % 3 == 0, drafts = random() % 3 == 0;
   const auto checked = [&](int every) {              // the audit looks at everything: not in every step
     if (++steps % every != 0) return;
     const std::string broken = driver.scheduler().audit();
@@ -57,7 +58,8 @@ void random_life(std::uint64_t seed) {
       const auto prompt = random_prompt(random, most);
       const auto output = static_cast<std::int64_t>(1 + random() % std::min<std::size_t>(most, 60));
       const std::int64_t deadline = random() % 10 == 0 ? driver.now() + static_cast<std::int64_t>(random() % 50'000'000) : 0;
-      const Handle leader = driver.add(tenant, 1 + tenant, tier, prompt, output, kNoHandle, deadline);
+      const Handle leader = driver.add(tenant, 1 + tenant, tier, prompt, output, kNoHandle, deadline, ~0u,
+                                       reservations ? tenant * static_cast<std::int64_t>(random() % 2000) : 0);
       ++added;
       if (random() % 5 != 0) continue;
       for (std::uint64_t n = random() % 4; n > 0; --n, ++added) {
@@ -70,12 +72,14 @@ void random_life(std::uint64_t seed) {
       driver.cancel(any->first);
     }
     if (random() % 3 == 0) driver.resume_all();
+    if (drafts) driver.propose(random, 1 + random() % 6, 700);
     driver.step(random, 30, 10, random() % 2 == 0 ? 0 : static_cast<std::int64_t>(random() % 60'000'000));
     checked(4);
   }
   // No more arrivals: everything comes to its end, and nothing that can run waits for nothing.
   for (int step = 0; !driver.live().empty(); ++step) {
     driver.resume_all();
+    if (drafts) driver.propose(random, 1 + random() % 6, 700);
     SchedulerDriver::require(driver.step(random) || driver.live().empty(), "nothing was planned although sequences can run");
     checked(32);
     SchedulerDriver::require(step < 40'000, "sequences do not end");

@@ -1,0 +1,228 @@
+#include "backend/cuda/cuda_backend.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+namespace tokenworks::backend::cuda {
+
+using kernels::cuda::Element;
+
+namespace {
+
+constexpr std::size_t kBounceBytes = std::size_t{4} << 20;
+constexpr std::int32_t kSmallRows = 16;              // up to here the streaming kernel; above it the library or the tiles
+
+enum Op : std::uint64_t { kEmbed = 1, kNorm, kLinear, kRope, kAttention, kGate, kGather };
+
+const CudaBuffer& cuda(const Buffer& b) { return static_cast<const CudaBuffer&>(b); }
+const CudaWeight& cuda(const Weight& w) { return static_cast<const CudaWeight&>(w); }
+CudaActivations& cuda(Activations& a) { return static_cast<CudaActivations&>(a); }
+const CudaActivations& cuda(const Activations& a) { return static_cast<const CudaActivations&>(a); }
+
+std::uint64_t key(const void* at) { return reinterpret_cast<std::uintptr_t>(at); }
+std::uint64_t key(std::int32_t n) { return static_cast<std::uint32_t>(n); }
+
+const char* name(Element e) {
+  return e == Element::bf16 ? "bf16" : e == Element::f16 ? "fp16" : e == Element::fp8 ? "fp8" : "fp32";
+}
+
+// Batch buckets: 1, 2, 4, 8, then every 8 to 256, then every 32.
+std::int32_t bucket_of(std::int32_t rows) {
+  for (const std::int32_t b : {1, 2, 4, 8})
+    if (rows <= b) return b;
+  return rows <= 256 ? (rows + 7) / 8 * 8 : (rows + 31) / 32 * 32;
+}
+
+kernels::cuda::HeadShape head_shape(const AttentionSpec& s) {
+  return {s.q_heads, s.kv_heads, s.head_dim, s.scale, s.window, s.soft_cap};
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(std::unique_ptr<Device> device, const CudaOptions& options)
+    : device_(std::move(device)), options_(options), state_(*device_), graphs_(*device_),
+      sampler_(kernels::ops(kernels::best_path())) {
+  info_.name = "cuda";
+  info_.path = device_->info().architecture;
+  info_.device = device_->info().name;
+  info_.numerics = fmt::format("cuda/{}/{}/kv-{}/1", info_.path, name(options.compute), name(options.kv));
+}
+
+CudaBackend::~CudaBackend() { (void)device_->synchronise(stream()); }
+
+Result<> CudaBackend::wait() {
+  graphs_.finish();
+  keep(device_->synchronise(stream()));
+  state_.release();
+  if (failure_) return *failure_;
+  return {};
+}
+
+Result<> CudaBackend::check() { return wait(); }
+
+std::int32_t CudaBackend::padded(std::int32_t rows, const Buffer& buffer, std::int32_t columns) const {
+  if (rows != step_rows_) return rows;
+  const auto fit = static_cast<std::int64_t>(buffer.bytes() / (static_cast<std::size_t>(columns) * sizeof(float)));
+  return static_cast<std::int32_t>(std::min<std::int64_t>(state_.rows(), fit));
+}
+
+void CudaBackend::begin_step(const StepRows& rows) {
+  step_rows_ = static_cast<std::int32_t>(rows.tokens.size());
+  const bool decode = options_.graphs && rows.sequences.size() == rows.tokens.size() && step_rows_ > 0;
+  const std::int32_t bucket = decode ? std::min(bucket_of(step_rows_), std::max(rows_max_, step_rows_)) : 0;
+  graphs_.finish();
+  bool moved = false;
+  keep(state_.stage(rows, bucket, &moved));
+  if (moved) graphs_.clear();
+  graphs_.begin(failure_ ? 0 : bucket, [this] { state_.copy(); });
+}
+
+void CudaBackend::embed(const Weight& table, Buffer& hidden) {
+  const kernels::cuda::Weights& w = cuda(table).matrix->view;
+  const kernels::cuda::EmbedArgs args{w.data, w.element, w.scales, state_.tokens(), padded(step_rows_, hidden, w.k), w.k,
+                                      w.stride, w.n, cuda(hidden).floats()};
+  graphs_.run({kEmbed, key(w.data), key(args.out), key(args.rows)}, [this, args] { ops().embed(stream(), args); });
+}
+
+void CudaBackend::norm(const Buffer& hidden, const Weight& weight, float epsilon, std::int32_t rows,
+                       std::int32_t columns, Activations& out) {
+  CudaActivations& to = cuda(out);
+  to.columns = columns;
+  const kernels::cuda::NormArgs args{cuda(hidden).floats(), cuda(weight).vector.floats(), epsilon,
+                                     padded(rows, hidden, columns), to.view(columns)};
+  assert(args.rows <= to.rows_max && args.out.stride <= to.stride_max);
+  graphs_.run({kNorm, key(args.hidden), key(args.weight), key(args.out.data), key(args.rows), key(columns)},
+              [this, args] { ops().norm(stream(), args); });
+}
+
+void CudaBackend::linear(const Activations& in, const Weight& weight, std::int32_t rows, Buffer& out, bool accumulate) {
+  const Matrix& m = *cuda(weight).matrix;
+  assert(cuda(in).columns == m.view.k);
+  const kernels::cuda::LinearArgs args{cuda(in).view(m.view.k), m.view, padded(rows, out, m.view.n), cuda(out).floats(),
+                                       accumulate};
+  graphs_.run({kLinear, key(args.in.data), key(m.view.data), key(m.view.bias), key(args.out), key(args.rows),
+               std::uint64_t{accumulate}},
+              [this, args] {
+                if (args.rows <= kSmallRows) ops().linear_small(stream(), args);
+                else if (!device_->linear(args, stream())) ops().linear(stream(), args);
+              });
+}
+
+void CudaBackend::rope_and_store(Buffer& qkv, const AttentionSpec& spec, const Weight& rope, const Weight* q_norm,
+                                 const Weight* k_norm, float epsilon, KvCache& cache, std::int32_t layer) {
+  const CudaWeight& table = cuda(rope);
+  const kernels::cuda::HeadShape shape = head_shape(spec);
+  kernels::cuda::RopeArgs args;
+  args.qkv = cuda(qkv).floats();
+  args.rows = padded(step_rows_, qkv, shape.row_stride());
+  args.shape = shape;
+  args.table = table.vector.floats();
+  args.dims = table.rope_dims;
+  args.interleaved = table.rope_interleaved;
+  args.q_norm = q_norm != nullptr ? cuda(*q_norm).vector.floats() : nullptr;
+  args.k_norm = k_norm != nullptr ? cuda(*k_norm).vector.floats() : nullptr;
+  args.epsilon = epsilon;
+  args.positions = state_.positions();
+  args.slots = state_.slots();
+  args.kv = static_cast<const CudaKvCache&>(cache).layer(layer);
+  graphs_.run({kRope, key(args.qkv), key(args.rows), key(args.table), key(args.q_norm), key(args.kv.data)},
+              [this, args] { ops().rope_and_store(stream(), args); });
+}
+
+void CudaBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const KvCache& cache, std::int32_t layer,
+                            Activations& out) {
+  CudaActivations& to = cuda(out);
+  const std::int32_t columns = spec.q_heads * spec.head_dim;
+  to.columns = columns;
+  kernels::cuda::AttendArgs args;
+  args.qkv = cuda(qkv).floats();
+  args.shape = head_shape(spec);
+  args.kv = static_cast<const CudaKvCache&>(cache).layer(layer);
+  args.sequences = state_.sequences();
+  args.tables = state_.tables();
+  args.row_sequence = state_.row_sequence();
+  args.num_sequences = state_.sequences_count();
+  args.rows = padded(step_rows_, qkv, args.shape.row_stride());
+  const kernels::cuda::Rows final = to.view(columns);
+  args.out = final;
+  const bool quantised = to.element == Element::fp8;
+  if (quantised) args.out = {to.unquantised.data(), nullptr, Element::bf16, columns, final.stride};
+  graphs_.run({kAttention, key(args.qkv), key(args.kv.data), key(args.out.data), key(args.rows), key(args.num_sequences)},
+              [this, args, final, quantised] {
+                // The padding columns are multiplied by zero weights, and zero times anything must be zero.
+                if (args.out.stride != args.out.columns)
+                  device_->fill(args.out.data, 0, static_cast<std::size_t>(args.rows) * static_cast<std::size_t>(args.out.stride) * 2,
+                                stream());
+                ops().attend_plain(stream(), args);
+                if (quantised) ops().quantize(stream(), {args.out, final, args.rows});
+              });
+}
+
+void CudaBackend::gate(const Buffer& gate_up, GateKind kind, std::int32_t rows, std::int32_t columns, Activations& out) {
+  CudaActivations& to = cuda(out);
+  to.columns = columns;
+  const kernels::cuda::GateArgs args{cuda(gate_up).floats(), kind == GateKind::gelu_tanh, padded(rows, gate_up, 2 * columns),
+                                     to.view(columns)};
+  assert(args.rows <= to.rows_max && args.out.stride <= to.stride_max);
+  graphs_.run({kGate, key(args.gate_up), key(args.out.data), key(args.rows), key(columns), std::uint64_t{args.gelu}},
+              [this, args] { ops().gate(stream(), args); });
+}
+
+void CudaBackend::gather(const Buffer& from, std::span<const std::int32_t> rows, std::int32_t columns, Buffer& to) {
+  const auto count = static_cast<std::int32_t>(rows.size());
+  kernels::cuda::GatherArgs args{cuda(from).floats(), state_.gather_rows(), count, columns, cuda(to).floats()};
+  if (graphs_.eager()) {                             // the step's rows are on their way already
+    const auto list = state_.send(rows);
+    if (!list) return keep(list.error());
+    args.rows = *list;
+  } else {
+    args.count = padded(count, to, columns);
+    state_.stage_gather(rows, args.count);
+  }
+  graphs_.run({kGather, key(args.from), key(args.rows), key(args.count), key(args.to)},
+              [this, args] { ops().gather(stream(), args); });
+}
+
+void CudaBackend::zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) {
+  if (blocks.empty()) return;
+  graphs_.finish();
+  const auto& c = static_cast<const CudaKvCache&>(cache);
+  const auto list = state_.send(blocks);
+  if (!list) return keep(list.error());
+  ops().zero_blocks(stream(), {c.data(), c.block_bytes(), *list, static_cast<std::int32_t>(blocks.size())});
+}
+
+void CudaBackend::download(const Buffer& from, std::size_t offset, std::span<std::byte> to) {
+  assert(offset + to.size() <= from.bytes());
+  graphs_.finish();
+  for (std::size_t at = 0; at < to.size(); at += kBounceBytes) {
+    const std::size_t n = std::min(kBounceBytes, to.size() - at);
+    if (bounce_.bytes() == 0) {
+      auto made = Pinned::make(*device_, kBounceBytes);
+      if (!made) return keep(made.error());
+      bounce_ = std::move(*made);
+    }
+    device_->copy_to_host(bounce_.data(), cuda(from).data() + offset + at, n, stream());
+    if (const auto done = wait(); !done) {
+      std::memset(to.data() + at, 0xFF, to.size() - at);   // NaN: nobody mistakes it for a result
+      return;
+    }
+    std::memcpy(to.data() + at, bounce_.data(), n);
+  }
+}
+
+Result<> CudaBackend::sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
+                             std::span<Sampled> out) {
+  const auto width = static_cast<std::size_t>(vocab);
+  logits_.resize(rows.size() * width);
+  download(logits, 0, std::as_writable_bytes(std::span(logits_)));
+  if (failure_) return *failure_;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    out[i] = sampler_.sample(std::span<const float>(logits_).subspan(i * width, width), rows[i]);
+  return {};
+}
+
+}  // namespace tokenworks::backend::cuda

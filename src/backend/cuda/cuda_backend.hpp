@@ -1,0 +1,91 @@
+#pragma once
+// CudaBackend: the ops of Backend on a Device: a card, or the emulator that runs the same kernels in tests. Ops enqueue; the
+// residual stream is fp32, activations between ops are bf16 (default), f16 or fp8 with a scale per row, the cache bf16, f16 or
+// fp8. Steps of one row per sequence are padded to a bucket and replayed as graphs (step_graphs.hpp); the rest runs eagerly.
+// Results of a row do not promise to be the same bits in another batch: docs/cuda.md says what is promised. One thread, the
+// engine's, makes all calls.
+#include <map>
+#include <optional>
+#include <string>
+
+#include "backend/cuda/objects.hpp"
+#include "backend/cuda/step_graphs.hpp"
+#include "backend/cuda/step_state.hpp"
+#include "kernels/cpu/sample.hpp"
+
+namespace tokenworks::backend::cuda {
+
+struct CudaOptions {
+  kernels::cuda::Element compute = kernels::cuda::Element::bf16;   // bf16, f16, fp8
+  kernels::cuda::Element kv = kernels::cuda::Element::bf16;
+  bool graphs = true;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(std::unique_ptr<Device> device, const CudaOptions& options);
+  ~CudaBackend() override;
+
+  const BackendInfo& info() const override { return info_; }
+
+  Result<std::unique_ptr<Buffer>> allocate(std::size_t bytes) override;
+  void upload(Buffer& to, std::size_t offset, std::span<const std::byte> from) override;
+  void download(const Buffer& from, std::size_t offset, std::span<std::byte> to) override;
+  Result<std::unique_ptr<Activations>> make_activations(std::int32_t rows_max, std::int32_t columns_max) override;
+  std::size_t kv_block_bytes(const KvShape& shape) const override {
+    return shape.block_bytes() / 2 * kernels::cuda::bytes_of(options_.kv);
+  }
+  Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::int32_t blocks) override;
+  void zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) override;
+
+  Result<std::unique_ptr<Weight>> make_linear(const LinearParts& parts) override;
+  Result<std::unique_ptr<Weight>> make_vector(const formats::TensorView& vector) override;
+  Result<std::unique_ptr<Weight>> make_table(const formats::TensorView& rows) override;
+  Result<std::unique_ptr<Weight>> make_rope(const RopeSpec& rope, std::int32_t positions_max) override;
+
+  void begin_step(const StepRows& rows) override;
+  void embed(const Weight& table, Buffer& hidden) override;
+  void norm(const Buffer& hidden, const Weight& weight, float epsilon, std::int32_t rows, std::int32_t columns,
+            Activations& out) override;
+  void linear(const Activations& in, const Weight& weight, std::int32_t rows, Buffer& out, bool accumulate) override;
+  void rope_and_store(Buffer& qkv, const AttentionSpec& spec, const Weight& rope, const Weight* q_norm,
+                      const Weight* k_norm, float epsilon, KvCache& cache, std::int32_t layer) override;
+  void attention(const Buffer& qkv, const AttentionSpec& spec, const KvCache& cache, std::int32_t layer,
+                 Activations& out) override;
+  void gate(const Buffer& gate_up, GateKind kind, std::int32_t rows, std::int32_t columns, Activations& out) override;
+  void gather(const Buffer& from, std::span<const std::int32_t> rows, std::int32_t columns, Buffer& to) override;
+  Result<> sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
+                  std::span<Sampled> out) override;
+  Result<> check() override;
+
+  Device& device() { return *device_; }
+  std::size_t graphs() const { return graphs_.graphs(); }
+
+ private:
+  const kernels::cuda::CudaOps& ops() const { return device_->ops(); }
+  Stream stream() const { return device_->stream(); }
+  // Rows an op really computes: those of the bucket where it was asked for the step's, as far as its buffer goes.
+  std::int32_t padded(std::int32_t rows, const Buffer& buffer, std::int32_t columns) const;
+  void keep(const Result<>& done) {                  // the first failure is what check() answers
+    if (!done && !failure_) failure_ = done.error();
+  }
+  Result<> wait();
+  Result<Memory> upload_new(std::span<const std::byte> from, const char* what);
+  Result<std::shared_ptr<const Matrix>> pack(const LinearParts& parts);
+  Result<> pack_rows(const LinearParts& parts, Matrix& matrix);
+
+  std::unique_ptr<Device> device_;
+  CudaOptions options_;
+  BackendInfo info_;
+  std::map<std::string, std::weak_ptr<const Matrix>> packed_;   // by identity of the tensor: tied weights share
+  Pinned bounce_;                                    // of uploads and downloads
+  StepState state_;
+  StepGraphs graphs_;
+  std::int32_t step_rows_ = 0;                       // as asked for, without padding
+  std::int32_t rows_max_ = 0;
+  kernels::Sampler sampler_;
+  std::vector<float> logits_;
+  std::optional<Error> failure_;
+};
+
+}  // namespace tokenworks::backend::cuda

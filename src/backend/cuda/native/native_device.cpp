@@ -1,0 +1,135 @@
+#include "backend/cuda/native/native_device.hpp"
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <string>
+
+namespace tokenworks::backend::cuda {
+namespace {
+
+struct NativeGraph final : Graph {
+  cudaGraphExec_t exec = nullptr;
+  ~NativeGraph() override {
+    if (exec != nullptr) (void)cudaGraphExecDestroy(exec);
+  }
+};
+
+class NativeDevice final : public Device {
+ public:
+  Result<> open(int ordinal) {
+    if (!done(cudaSetDevice(ordinal), "choosing the device")) return *failure();
+    cudaDeviceProp p{};
+    if (!done(cudaGetDeviceProperties(&p, ordinal), "asking for its properties")) return *failure();
+    info_.name = p.name;
+    info_.architecture = fmt::format("sm_{}{}", p.major, p.minor);
+    info_.multiprocessors = p.multiProcessorCount;
+    info_.memory_bytes = p.totalGlobalMem;
+    if (!done(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream")) return *failure();
+    return {};
+  }
+  ~NativeDevice() override {
+    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+  const kernels::cuda::CudaOps& ops() const override { return *kernels::cuda::device_ops(); }
+
+  Result<void*> allocate(std::size_t bytes, const char* what) override {
+    ++counts_.allocations;
+    void* at = nullptr;
+    const cudaError_t code = cudaMalloc(&at, bytes);
+    if (code == cudaSuccess) return at;
+    (void)cudaGetLastError();                        // running out of memory is not sticky
+    return error(Errc::internal, fmt::format("{}: {} bytes asked for, {} of {} free on {}: {}", what, bytes, free_bytes(),
+                                             info_.memory_bytes, info_.name, cudaGetErrorString(code)));
+  }
+  void free(void* at) override {
+    ++counts_.frees;
+    (void)cudaFree(at);
+  }
+  Result<void*> allocate_pinned(std::size_t bytes) override {
+    ++counts_.allocations;
+    void* at = nullptr;
+    const cudaError_t code = cudaMallocHost(&at, bytes);
+    if (code == cudaSuccess) return at;
+    (void)cudaGetLastError();
+    return error(Errc::internal, fmt::format("{} bytes of pinned host memory: {}", bytes, cudaGetErrorString(code)));
+  }
+  void free_pinned(void* at) override { (void)cudaFreeHost(at); }
+  std::size_t free_bytes() const override {
+    std::size_t free = 0, total = 0;
+    (void)cudaMemGetInfo(&free, &total);
+    return free;
+  }
+
+  Stream stream() override { return stream_; }
+  void copy_to_device(void* to, const void* pinned, std::size_t bytes, Stream stream) override {
+    ++counts_.copies_to_device;
+    done(cudaMemcpyAsync(to, pinned, bytes, cudaMemcpyHostToDevice, native(stream)), "a copy to the device");
+  }
+  void copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) override {
+    ++counts_.copies_to_host;
+    done(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, native(stream)), "a copy to the host");
+  }
+  void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) override {
+    done(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "a copy on the device");
+  }
+  void fill(void* to, unsigned char value, std::size_t bytes, Stream stream) override {
+    done(cudaMemsetAsync(to, value, bytes, native(stream)), "a fill");
+  }
+  Result<> synchronise(Stream stream) override {
+    ++counts_.synchronisations;
+    done(cudaGetLastError(), "a launch");
+    done(cudaStreamSynchronize(native(stream)), "a step");
+    if (failed_.empty()) return {};
+    return *failure();
+  }
+
+  void begin_capture(Stream stream) override {
+    ++counts_.captures;
+    done(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal), "beginning a graph");
+  }
+  Result<std::unique_ptr<Graph>> end_capture(Stream stream) override {
+    cudaGraph_t recorded = nullptr;
+    if (!done(cudaStreamEndCapture(native(stream), &recorded), "ending a graph")) return *failure();
+    auto graph = std::make_unique<NativeGraph>();
+    const bool made = done(cudaGraphInstantiate(&graph->exec, recorded, 0), "instantiating a graph");
+    (void)cudaGraphDestroy(recorded);
+    if (!made) return *failure();
+    return std::unique_ptr<Graph>(std::move(graph));
+  }
+  void launch(const Graph& graph, Stream stream) override {
+    ++counts_.graph_launches;
+    done(cudaGraphLaunch(static_cast<const NativeGraph&>(graph).exec, native(stream)), "launching a graph");
+  }
+  bool linear(const kernels::cuda::LinearArgs&, Stream) override { return false; }   // the own kernels take all shapes
+  DeviceCounts counts() const override { return counts_; }
+
+ private:
+  static cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
+  // Keeps the first error: a device that failed stays failed.
+  bool done(cudaError_t code, const char* what) {
+    if (code == cudaSuccess) return true;
+    if (failed_.empty()) failed_ = fmt::format("{}: {} ({})", what, cudaGetErrorString(code), cudaGetErrorName(code));
+    return false;
+  }
+  std::unique_ptr<Error> failure() const {
+    return std::make_unique<Error>(error(Errc::engine_failed, fmt::format("the device {} failed: {}", info_.name, failed_)));
+  }
+
+  DeviceInfo info_;
+  cudaStream_t stream_ = nullptr;
+  std::string failed_;
+  DeviceCounts counts_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> make_native_device(int ordinal) {
+  auto device = std::make_unique<NativeDevice>();
+  if (auto opened = device->open(ordinal); !opened) return opened.error();
+  return std::unique_ptr<Device>(std::move(device));
+}
+
+}  // namespace tokenworks::backend::cuda

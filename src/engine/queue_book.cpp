@@ -1,0 +1,113 @@
+#include "engine/queue_book.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace tokenworks::engine {
+namespace {
+
+constexpr std::int64_t kSamples = 4, kSmooth = 16;
+
+Error refusal(Errc code, std::string message, std::int64_t after_ns) {
+  Error e = error(code, std::move(message));
+  e.retry_after_ms = std::max<std::int64_t>(1000, (after_ns + 999'999) / 1'000'000);
+  return e;
+}
+
+const char* name(Tier tier) { return tier == Tier::priority ? "priority" : tier == Tier::batch ? "batch" : "standard"; }
+
+}  // namespace
+
+// The forecast's, or what the queue itself showed if that is more: shares say nothing about what others will still send.
+std::int64_t QueueBook::wait_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const {
+  const std::int64_t predicted = known_ ? predicted_wait_ns(f, q.sequences, s) : 0;
+  if (q.gaps < kSamples) return predicted;
+  return std::max(predicted, static_cast<std::int64_t>(q.gap_ns * static_cast<double>(q.requests)));
+}
+
+std::int64_t QueueBook::run_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const {
+  const std::int64_t predicted = known_ ? predicted_run_ns(f, q.sequences, s) : 0;
+  if (q.runs < kSamples) return predicted;
+  return std::max(predicted, static_cast<std::int64_t>(q.run_ns + 2 * q.run_spread_ns));
+}
+
+Result<> QueueBook::enter(const QueueEntry& entry, std::int64_t now_ns) {
+  std::lock_guard lock(mutex_);
+  Queue& q = queue(entry);
+  scheduler::Forecast f = forecast_;
+  f.waiting = std::max(f.waiting, waiting_);         // the forecast may be a step old
+  f.prompt_tokens = std::max(f.prompt_tokens, prompt_tokens_);
+  const scheduler::NewSequence sequence{entry.tier, entry.weight, entry.reserved_tokens_per_second, entry.prompt_tokens, entry.max_tokens};
+  if (q.requests >= requests_max_) {
+    const std::int64_t wait = wait_ns(q, f, sequence);
+    return refusal(Errc::rate_limit_exceeded,
+                   std::to_string(q.requests) + " requests of this organization wait in tier " + name(entry.tier) +
+                       " for this model already; try again later",
+                   wait / q.requests);               // one of them will have begun by then
+  }
+  if (known_ && entry.deadline_ns != 0) {
+    const std::int64_t wait = wait_ns(q, f, sequence);
+    const double takes = caution_ * static_cast<double>(wait + run_ns(q, f, sequence));
+    const std::int64_t late = now_ns + static_cast<std::int64_t>(takes) - entry.deadline_ns;
+    if (wait > 0 && late > 0) {
+      return refusal(Errc::server_is_overloaded,
+                     "the request would wait about " + std::to_string(wait / 1'000'000) +
+                         " ms and is not expected to end before its deadline; try again later or allow more time",
+                     std::min(late, wait));
+    }
+  }
+  if (q.requests++ == 0) q.last_ns = now_ns;
+  q.sequences.waiting += entry.choices;
+  q.sequences.prompt_tokens += entry.prompt_tokens;  // choices share it
+  waiting_ += entry.choices;
+  prompt_tokens_ += entry.prompt_tokens;
+  return {};
+}
+
+void QueueBook::began(const QueueEntry& entry, std::int64_t now_ns) {
+  std::lock_guard lock(mutex_);
+  Queue& q = queue(entry);
+  q.gap_ns += (static_cast<double>(now_ns - q.last_ns) - q.gap_ns) / static_cast<double>(std::min<std::int64_t>(++q.gaps, kSmooth));
+  q.last_ns = now_ns;
+  --q.requests;
+  q.sequences.waiting -= entry.choices;
+  q.sequences.running += entry.choices;
+  q.sequences.prompt_tokens -= entry.prompt_tokens;
+  waiting_ -= entry.choices;
+  prompt_tokens_ -= entry.prompt_tokens;
+}
+
+void QueueBook::ended(const QueueEntry& entry, std::int64_t began_ns, std::int64_t now_ns, End end) {
+  std::lock_guard lock(mutex_);
+  const auto found = queues_.find(std::uint64_t{entry.tenant} * 4 + static_cast<std::uint64_t>(entry.tier));
+  Queue& q = found->second;
+  if (began_ns == 0) {
+    --q.requests;
+    q.sequences.waiting -= entry.choices;
+    q.sequences.prompt_tokens -= entry.prompt_tokens;
+    waiting_ -= entry.choices;
+    prompt_tokens_ -= entry.prompt_tokens;
+  } else {
+    q.sequences.running -= entry.choices;
+    double run = static_cast<double>(now_ns - began_ns);
+    if (end == End::late) run = std::max(run, q.run_ns + 2 * q.run_spread_ns);
+    if (end != End::other) {
+      if (q.runs++ == 0) q.run_ns = run;
+      const double smooth = static_cast<double>(std::min<std::int64_t>(q.runs, kSmooth));
+      q.run_spread_ns += (std::abs(run - q.run_ns) - q.run_spread_ns) / smooth;
+      q.run_ns += (run - q.run_ns) / smooth;
+    }
+  }
+  if (end == End::late) caution_ = std::min(caution_ * 1.05, 2.0);
+  if (end == End::complete && entry.deadline_ns != 0) caution_ = std::max(caution_ - 0.0002, 1.1);
+  if (q.requests == 0 && q.sequences.running == 0) queues_.erase(found);
+}
+
+void QueueBook::publish(const scheduler::Forecast& forecast) {
+  std::lock_guard lock(mutex_);
+  forecast_ = forecast;
+  known_ = true;
+}
+
+}  // namespace tokenworks::engine

@@ -1,0 +1,122 @@
+"""Two tenants on one daemon: shares by weight, what the metrics say about it, queues that are bounded, deadlines that are refused in time."""
+import json, threading, time, urllib.error, urllib.request
+
+import pytest
+
+from plant import NAME, PLANT, Plant
+
+TENANTS = """plans:
+  one: {models: ["*"], weight: 1}
+  three: {models: ["*"], weight: 3}
+  sold: {models: ["*"], weight: 1, reserved_tokens_per_second: 100}
+organizations:
+  acme: {plan: one}
+  beta: {plan: three}
+  gamma: {plan: sold}
+"""
+SMALL = PLANT.replace("max_sequences: 64", "max_sequences: 8").replace("limits: {{", "limits: {{queue_per_tenant: 12, ")
+
+
+def complete(plant, key, prompt, tokens, timeout=None):
+    """(status, answer, headers)"""
+    body = {"model": NAME, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
+    headers = {"authorization": "Bearer " + key, "content-type": "application/json"}
+    if timeout:
+        headers["x-request-timeout"] = str(timeout)
+    request = urllib.request.Request(plant.api + "/v1/completions", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, json.load(answer), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error), error.headers
+
+
+class Flood:
+    """`clients` threads of one tenant, each asking again as soon as it has its answer."""
+    def __init__(self, plant, key, clients, prompt, tokens):
+        self.done, self.refused, self.stop = [], [], threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(plant, key, f"{prompt} {n}", tokens)) for n in range(clients)]
+        for t in self.threads:
+            t.start()
+
+    def run(self, plant, key, prompt, tokens):
+        turn = 0
+        while not self.stop.is_set():
+            turn += 1
+            status, answer, headers = complete(plant, key, f"{turn} {prompt}", tokens)
+            if status == 200:
+                self.done.append((time.monotonic(), answer["usage"]["completion_tokens"]))
+            else:
+                self.refused.append((status, answer, headers))
+                time.sleep(0.2)
+
+    def tokens(self, since):
+        return sum(n for at, n in self.done if at >= since)
+
+    def end(self):
+        self.stop.set()
+        for t in self.threads:
+            t.join()
+
+
+@pytest.fixture(scope="module")
+def plant():
+    with Plant(tenants=TENANTS, plant=SMALL) as plant:
+        plant.keys = {name: plant.key(name) for name in ("acme", "beta", "gamma")}
+        yield plant
+
+
+def test_two_tenants_that_flood_share_by_weight_and_the_metrics_say_so(plant):
+    floods = [Flood(plant, plant.keys[name], 18, "The plant turns capacity into tokens, and every token is counted where it is made", 24)
+              for name in ("acme", "beta")]
+    time.sleep(3)
+    since, seen = time.monotonic(), []
+    while time.monotonic() < since + 300 and min(f.tokens(since) for f in floods) < 24 * 40:   # counts, not seconds, end it
+        seen.append(plant.metrics())
+        time.sleep(0.25)
+    acme, beta = (f.tokens(since) for f in floods)
+    for f in floods:
+        f.end()
+    assert 2.4 < beta / acme < 3.7, (acme, beta)
+    assert all(m["tokenworks_fairness_gap_units"] <= m["tokenworks_fairness_bound_units"] for m in seen)
+    assert max(m["tokenworks_fairness_bound_units"] for m in seen) > 0
+    # Autoscaling looks at these: busy under the flood, and quiet after it.
+    assert max(m["tokenworks_sequences_running"] for m in seen) == 8
+    assert min(m["tokenworks_sequences_waiting"] for m in seen[len(seen) // 4:]) > 0
+    assert min(m["tokenworks_predicted_wait_seconds"] for m in seen[len(seen) // 4:]) > 0
+    after = plant.metrics()
+    assert after["tokenworks_sequences_running"] == after["tokenworks_sequences_waiting"] == after["tokenworks_predicted_wait_seconds"] == 0
+
+
+def test_a_full_queue_of_ones_own_is_a_429_and_no_one_elses_business(plant):
+    flood = Flood(plant, plant.keys["acme"], 40, "A meter, a main, a bill", 48)
+    deadline = time.monotonic() + 60
+    while not flood.refused and time.monotonic() < deadline:
+        time.sleep(0.05)
+    status, answer, _ = complete(plant, plant.keys["beta"], "Another tenant asks", 4)
+    ready = urllib.request.urlopen(plant.admin + "/readyz", timeout=10).status
+    flood.end()
+    assert status == 200 and answer["usage"]["completion_tokens"] == 4
+    assert ready == 200                                   # a full queue is no reason to take the plant out of service
+    assert flood.refused
+    for status, answer, headers in flood.refused:
+        assert status == 429 and answer["error"]["code"] == "rate_limit_exceeded", answer
+        assert int(headers["retry-after"]) >= 1
+
+
+def test_who_cannot_be_in_time_is_told_at_once_when_to_come_again(plant):
+    flood = Flood(plant, plant.keys["acme"], 19, "The quick brown fox jumps over the lazy dog, again and again", 120)
+    refused = []
+    deadline = time.monotonic() + 120
+    while not refused and time.monotonic() < deadline:
+        began = time.monotonic()
+        status, answer, headers = complete(plant, plant.keys["acme"], "Quickly now", 100, timeout=1)
+        if status == 503:
+            refused.append((time.monotonic() - began, answer, headers))
+        else:
+            assert status in (200, 429, 504), answer      # in time after all, its queue is full, or before anything was known
+    flood.end()
+    assert refused
+    _, answer, headers = refused[0]
+    assert answer["error"]["code"] == "server_is_overloaded"
+    assert int(headers["retry-after"]) >= 1

@@ -1,0 +1,100 @@
+#include "engine/queue_book.hpp"
+
+#include <gtest/gtest.h>
+
+#include "collector.hpp"
+
+namespace tokenworks::engine {
+namespace {
+
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+scheduler::Forecast busy() {                         // a thousand prompt tokens a second, ten slots, all taken
+  scheduler::Forecast f;
+  f.step_ns = 20e6;
+  f.prompt_token_ns = 1e6;
+  f.output_token_ns = 1e5;
+  f.hold_ns = 2e9;
+  f.answer_tokens = 50, f.long_answer_tokens = 80;
+  f.slots = 10, f.running = 10, f.waiting = 20;
+  f.prompt_tokens = 20'000;
+  f.tier_weight = {304, 76, 20};
+  f.active_weight = {0, 2, 0};
+  return f;
+}
+
+QueueEntry request(std::uint32_t tenant, std::int64_t prompt = 100, std::int64_t deadline_ns = 0, Tier tier = Tier::standard) {
+  return {tenant, 1, tier, 0, 1, prompt, 100, deadline_ns};
+}
+
+TEST(QueueBook, ATenantsQueueInATierIsBoundedAndNobodyElsesIs) {
+  QueueBook book(3);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(book.enter(request(1), 0));
+  const auto refused = book.enter(request(1), 0);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::rate_limit_exceeded);
+  EXPECT_GE(refused.error().retry_after_ms, 1000);
+  EXPECT_TRUE(book.enter(request(2), 0));
+  EXPECT_TRUE(book.enter(request(1, 100, 0, Tier::batch), 0));
+  book.began(request(1), 1);                         // one runs: a place is free
+  EXPECT_TRUE(book.enter(request(1), 0));
+  EXPECT_FALSE(book.enter(request(1), 0));
+  book.ended(request(1), 1, 2, QueueBook::End::complete);
+  EXPECT_FALSE(book.enter(request(1), 0));           // one that ran held no place
+}
+
+TEST(QueueBook, ARequestThatCannotBeInTimeIsToldWhenToComeAgain) {
+  QueueBook book(1000);
+  book.publish(busy());
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(book.enter(request(1, 1000), 0));
+  // Tenant 1 has twenty seconds of prompt work before it, or forty at its half of the plant.
+  const auto late = book.enter(request(1, 100, 10 * kSecond), 0);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, Errc::server_is_overloaded);
+  EXPECT_GE(late.error().retry_after_ms, 10'000);
+  EXPECT_LE(late.error().retry_after_ms, 25'000);
+  EXPECT_TRUE(book.enter(request(1, 100, 60 * kSecond), 0));
+  EXPECT_TRUE(book.enter(request(1), 0));            // no deadline: it may wait
+  EXPECT_TRUE(book.enter(request(2, 100, 5 * kSecond), 0));   // another tenant does not wait behind it
+}
+
+TEST(QueueBook, WithoutAForecastNobodyIsRefusedForTime) {
+  QueueBook book(1000);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(book.enter(request(1, 1000, 1), 0));
+}
+
+TEST(EngineQueue, TheBoundPerTenantAndTierHoldsThroughTheEngine) {
+  EngineOptions options;
+  options.queue_per_tenant = 3;
+  Rig rig({}, options);
+  rig.controls->hold(true);
+  std::vector<std::unique_ptr<Collector>> accepted;
+  int refused = 0;
+  const auto submit = [&](std::uint64_t id, std::uint32_t tenant, Tier tier) {
+    auto c = std::make_unique<Collector>();
+    const auto r = rig.engine->submit(TicketForTest::make(request_id(id), tenant, 5, 1, tier), sequence({10, 11, 12}, 5), c->stream());
+    if (r) {
+      accepted.push_back(std::move(c));
+    } else {
+      EXPECT_EQ(r.error().code, Errc::rate_limit_exceeded);
+      EXPECT_GE(r.error().retry_after_ms, 1000);
+      ++refused;
+    }
+  };
+  submit(0, 1, Tier::standard);
+  rig.controls->wait_inside();                       // its step is held: what comes now waits
+  for (std::uint64_t i = 1; i <= 8; ++i) submit(i, 1, Tier::standard);
+  EXPECT_EQ(refused, 5);
+  submit(20, 2, Tier::standard);
+  submit(21, 1, Tier::batch);
+  EXPECT_EQ(refused, 5);
+  rig.controls->hold(false);
+  for (auto& c : accepted) c->wait();
+  rig.settle();
+  for (std::uint64_t i = 100; i < 103; ++i) submit(i, 1, Tier::standard);
+  EXPECT_EQ(refused, 5);
+  for (auto& c : accepted) c->wait();
+}
+
+}  // namespace
+}  // namespace tokenworks::engine
