@@ -114,6 +114,53 @@ struct AttendArgs {                                  // out[., head] = softmax(q
   Rows out;                                          // bf16 or f16, padding columns are the launcher's to zero
 };
 
+// The work of a step's attention, made on the device from the step's sequences by attend_plan, once a step, and read by every
+// layer: a captured graph replays it with other lengths. Sequences of few rows (decoding, verifying drafts) are cut along
+// their context into items; the others along their rows into tiles.
+struct AttendItem {                                  // 16 queries of a sequence against a piece of its context
+  std::int32_t sequence, query;                      // first of the 16; query = row in the sequence * heads of a group + head
+  std::int32_t first, count;                         // positions; first is a multiple of 16
+};
+struct AttendTile {                                  // 64 queries of a sequence against all they may see
+  std::int32_t sequence, query;
+};
+struct AttendPlan {
+  AttendItem* items = nullptr;                       // [items_max]
+  AttendTile* tiles = nullptr;                       // [tiles_max]
+  std::int32_t* counts = nullptr;                    // [3]: items, tiles, positions of an item
+  std::int32_t* first_item = nullptr;                // [sequences]
+  std::int32_t* chunks = nullptr;                    // [sequences], items of 16 queries; 0: the sequence is in the tiles
+  std::int32_t items_max = 0, tiles_max = 0;
+};
+// What a plan needs at most. Items: any number from attend_items_min on; longer pieces are taken when they do not fit.
+static constexpr std::int32_t attend_items_min(std::int32_t sequences, std::int32_t decode_rows, std::int32_t group) {
+  return sequences * ((decode_rows * group + 15) / 16);
+}
+static constexpr std::int32_t attend_tiles_max(std::int32_t rows, std::int32_t sequences, std::int32_t group) {
+  return static_cast<std::int32_t>((static_cast<std::int64_t>(rows) * group + 63) / 64) + sequences;
+}
+static constexpr bool attend_has_tiles(std::int32_t head_dim) {       // else attend_plain
+  return head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128;
+}
+struct AttendPlanArgs {
+  const SequenceRows* sequences = nullptr;           // [num_sequences]; context 0: a padding sequence
+  std::int32_t num_sequences = 0;
+  std::int32_t group = 1;                            // query heads of a key/value head
+  std::int32_t decode_rows = 1;                      // sequences of at most so many rows become items
+  std::int32_t chunk = 512;                          // positions of an item, a multiple of 64
+  AttendPlan plan;
+};
+// Partial results of items: per (item, kv head, query of 16) a maximum, a sum and head_dim outputs.
+static constexpr std::size_t attend_partial_floats(std::int32_t items_max, std::int32_t kv_heads, std::int32_t head_dim) {
+  return static_cast<std::size_t>(items_max) * static_cast<std::size_t>(kv_heads) * 16 * static_cast<std::size_t>(head_dim + 2);
+}
+struct AttendTiledArgs {
+  AttendArgs attend;                                 // head_dim that attend_has_tiles
+  AttendPlan plan;
+  float* partials = nullptr;                         // decode: attend_partial_floats()
+  std::int32_t blocks = 1;                           // of the grid for one kv head: any number is right, enough fill the card
+};
+
 enum class Quant : std::uint8_t { none, q8_0, q4_0, q4_1, q4_k };   // blocks of GGUF, kept as the file stores them
 
 struct Weights {                                     // [n, k], rows of stride elements (none) or row_bytes (GGUF blocks)
@@ -146,6 +193,9 @@ struct CudaOps {
   void (*linear)(Stream, const LinearArgs&);         // tiled tensor-core GEMM, any number of rows; Quant::none
   void (*linear_small)(Stream, const LinearArgs&);   // streams the weights once: few rows; Quant::none
   void (*attend_plain)(Stream, const AttendArgs&);   // any head size; one warp a (row, head)
+  void (*attend_plan)(Stream, const AttendPlanArgs&);
+  void (*attend_decode)(Stream, const AttendTiledArgs&);   // the plan's items, their merge, and zeros for padding
+  void (*attend_prefill)(Stream, const AttendTiledArgs&);  // the plan's tiles
 };
 
 // The table compiled by nvcc; null in a build without it.

@@ -14,6 +14,9 @@ void rope_and_store(Stream, const RopeArgs&);
 void linear(Stream, const LinearArgs&);
 void linear_small(Stream, const LinearArgs&);
 void attend_plain(Stream, const AttendArgs&);
+void attend_plan(Stream, const AttendPlanArgs&);
+void attend_decode(Stream, const AttendTiledArgs&);
+void attend_prefill(Stream, const AttendTiledArgs&);
 
 }  // namespace TW_TARGET
 
@@ -33,7 +36,10 @@ const CudaOps* device_ops() {
                            TW_TARGET::rope_and_store,
                            TW_TARGET::linear,
                            TW_TARGET::linear_small,
-                           TW_TARGET::attend_plain};
+                           TW_TARGET::attend_plain,
+                           TW_TARGET::attend_plan,
+                           TW_TARGET::attend_decode,
+                           TW_TARGET::attend_prefill};
   return &ops;
 }
 

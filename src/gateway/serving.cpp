@@ -203,10 +203,13 @@ void Serving::extend_when_near() {
 asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready, Outcome& outcome) {
   const std::int64_t counted = usage_.output;
   // progress: step: a token is written only after the commit that covers it.
+  bool again = false;
   while (parts_.progress_step && signals_->durable_output.load() < counted) {
     if (departure_.left()) co_return error(Errc::cancelled, "the client left");
     co_await bell_->wait();
+    again = true;
   }
+  if (again) bell_->ring_here();                     // a ring may have been for tokens: generate() looks before it waits
   if (!started_) {
     started_ = true;
     start_.rates = hold_.rates();

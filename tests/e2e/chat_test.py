@@ -4,6 +4,8 @@ import json, urllib.request
 import openai
 import pytest
 
+from plant import NAME, Plant
+
 MODEL = "smollm2-135m-instruct"
 QUESTION = [{"role": "user", "content": "Name three colours."}]
 
@@ -135,3 +137,13 @@ def test_every_request_is_in_the_books(plant, client):
     assert float(settle["amount"]) == raw["usage"]["cost"]
     assert len(settle["model_digest"]) == 64 and settle["jurisdiction"] == "DE" and settle["price_version"] == "test-1"
     assert plant.verify()["ok"]
+
+
+def test_short_answers_end_when_every_token_waits_for_its_commit():
+    # The ring that says "tokens are there" may come while the answer waits for the ledger: it must not be lost.
+    with Plant(progress="step", kv="128MiB") as plant:
+        client = plant.openai(plant.key(), timeout=20)
+        for i in range(30):
+            answer = client.chat.completions.create(model=NAME, messages=[{"role": "user", "content": f"Say {i}"}], max_tokens=1 + i % 8,
+                                                    extra_body={"ignore_eos": True}, stream=False)
+            assert answer.usage.completion_tokens == 1 + i % 8

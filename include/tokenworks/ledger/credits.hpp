@@ -68,7 +68,8 @@ class CreditStack {
       if (spent->remaining.nano > 0) break;
     }
     credits_.erase(credits_.begin(), spent);
-    debt_.nano += amount.nano;
+    // A debt beyond all money stays at the most there is: nothing fits on top of it either way.
+    if (__builtin_add_overflow(debt_.nano, amount.nano, &debt_.nano)) debt_.nano = INT64_MAX;
   }
   void draw(Money amount) {
     draw(amount, [](const Credit&) {});

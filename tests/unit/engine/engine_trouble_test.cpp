@@ -156,8 +156,13 @@ TEST(EngineTrouble, StoppingEndsEverythingAsCancelledAndRefusesWhatComesLater) {
     const auto r = rig.engine->submit(TicketForTest::make(request_id(i)), endless(prompt_of(8, 30)), all.back()->stream());
     if (r) continue;
     all.pop_back();
-    EXPECT_TRUE(r.error().code == Errc::server_draining || r.error().code == Errc::server_is_overloaded);
-    break;
+    if (r.error().code == Errc::server_draining) break;
+    // The thread that stops may come late: until then this tenant can fill its own queue (429), or everybody's (503).
+    if (r.error().code != Errc::rate_limit_exceeded && r.error().code != Errc::server_is_overloaded) {
+      ADD_FAILURE() << r.error().message;
+      break;
+    }
+    std::this_thread::yield();
   }
   rig.controls->hold(false);
   stopping.join();
