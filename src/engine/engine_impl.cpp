@@ -190,14 +190,15 @@ void EngineImpl::receive(bool wait) {
       patience = std::clamp<std::int64_t>(next - clock_.steady_ns(), 1'000'000, kSleepMaxNs);
     }
     const scheduler::Stats stats = scheduler_->stats();
-    if (stats.running + stats.waiting + stats.parked > stats.paused) patience = std::min(patience, kLookAgainNs);
+    const bool pending = stats.running + stats.waiting + stats.parked > stats.paused;
+    if (pending) patience = std::min(patience, kLookAgainNs);
     {
       std::lock_guard lock(status_mutex_);
       if (inbox_.size() == 0) idle_ = true;
     }
     inbox_.wait_drain(messages_, std::chrono::nanoseconds(patience));
-    std::lock_guard lock(status_mutex_);
-    if (idle_) idle_ = false, progress_ns_ = clock_.steady_ns();
+    std::lock_guard lock(status_mutex_);             // to wake and find nothing is no work
+    if (idle_ && (pending || !messages_.empty())) idle_ = false, progress_ns_ = clock_.steady_ns();
   } else {
     inbox_.drain(messages_);
   }

@@ -11,6 +11,7 @@ STREAMS = 16
 
 class Stream(threading.Thread):
     """One client: remembers every token count it saw and the final usage, if it got one."""
+    patience = 60
 
     def __init__(self, plant, key, rng):
         super().__init__(daemon=True)
@@ -22,7 +23,7 @@ class Stream(threading.Thread):
 
     def run(self):
         try:
-            connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=60)
+            connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=self.patience)
             connection.request("POST", "/v1/chat/completions", json.dumps(self.body),
                                {"Authorization": "Bearer " + self.key, "Content-Type": "application/json"})
             response = connection.getresponse()

@@ -1,5 +1,5 @@
 """Builds the tests, computes reference expectations, runs everything, counts. Called by tests/run."""
-import argparse, hashlib, json, os, pathlib, re, subprocess, sys, tempfile, time
+import argparse, hashlib, json, os, pathlib, re, resource, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as xml
 
 import cuda_resources
@@ -58,6 +58,13 @@ def goldens():
             sys.exit(f"tests/golden/{script.name} failed")
         (out / ".stamp").write_text(stamp)
         print(f"reference expectations: {script.stem} in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def readable(output):
+    """What a failed program said, without the log lines of the code under test when they would bury it."""
+    if len(output) > 12000:
+        output = "\n".join(line for line in output.splitlines() if not line.startswith('{"time"'))
+    return output[-12000:]
 
 
 class Tally:
@@ -120,7 +127,7 @@ def google_tests(binary, options, env, tally):
     ok = len(tally.failed) == failed_before
     print(f"{'ok  ' if ok else 'FAIL'} {name}: {tally.passed - passed_before} passed in {time.monotonic() - began:.1f} s", flush=True)
     if not ok:
-        print(output[-12000:], flush=True)
+        print(readable(output), flush=True)
 
 
 def python_tests(options, env, tally):
@@ -154,10 +161,12 @@ def python_tests(options, env, tally):
     ok = len(tally.failed) == failed_before
     print(f"{'ok  ' if ok else 'FAIL'} e2e: {tally.passed - passed_before} passed in {time.monotonic() - began:.1f} s", flush=True)
     if not ok:
-        print(done.stdout[-12000:], flush=True)
+        print(done.stdout[-30000:], flush=True)
 
 
 def main():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)   # 1,024 for a user who logs in: too few for hundreds of connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65536, hard))
     parser = argparse.ArgumentParser()
     parser.add_argument("--sanitize", default="")
     parser.add_argument("--filter", default="")
