@@ -70,7 +70,8 @@ std::string to_text(const Quote& q, const PriceQuestion& question) {
   force += a.until_unix_ns == INT64_MAX ? "" : " until " + utc(a.until_unix_ns);
   row("at", utc(question.unix_ns));
   row("version", a.version + ", " + force + ", sha256 " + a.version_hash.substr(0, 16));
-  row("price", a.where.file + ":" + std::to_string(a.where.line) + ", " + (a.override_of.empty() ? "for everybody" : "for " + a.override_of));
+  const std::string place = a.where.line > 0 ? a.where.file + ":" + std::to_string(a.where.line) : "kept by " + a.where.file;
+  row("price", place + ", " + (a.override_of.empty() ? "for everybody" : "for " + a.override_of));
   row("band", (a.band_over ? "over " + std::to_string(*a.band_over) + " prompt tokens" : std::string("none")) + " (" +
                   std::to_string(question.prompt_tokens) + " prompt tokens)");
   row("time", a.time.empty() ? "no rule" : a.time + ", times " + format_decimal(a.time_micro, 6));

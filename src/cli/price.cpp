@@ -1,18 +1,21 @@
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 #include "tokenworks/base/clock.hpp"
 #include "tokenworks/base/time_zone.hpp"
+#include "tokenworks/billing/price_archive.hpp"
 #include "tokenworks/billing/quote.hpp"
 #include "tokenworks/http/admin_json.hpp"
+#include "tokenworks/ledger/ledger.hpp"
 
 namespace tokenworks::cli {
 namespace {
 
 struct Flags {
-  std::string config, model, tier, organization, plan, at;
+  std::string config, model, tier, organization, plan, at, version_hash;
   std::int64_t input = 0, output = 0, cached = 0, reasoning = 0, cache_write = 0, embedding = 0;
   bool json = false;
 } flags;
@@ -56,12 +59,29 @@ nlohmann::ordered_json json_of(const billing::Quote& q, const billing::PriceQues
   return j;
 }
 
+// The book that answers: the one named by its hash, the one that was in force at a moment that is past, else the files'.
+// The ledger knows the past; it is read beside a running daemon.
+Result<billing::ArchivedBook> book_for(const config::Config& c, std::int64_t unix_ns, std::int64_t now_ns) {
+  auto book = billing::PriceBook::make(c.prices);
+  if (!book) return book.error();
+  const std::string path = c.plant.data_dir + "/ledger.sqlite";
+  std::error_code ignored;
+  const bool there = std::filesystem::exists(path, ignored);
+  if (!flags.version_hash.empty() && !there) return error(Errc::not_found, path + ": there is no ledger that could keep past prices");
+  if (there && (unix_ns < now_ns || !flags.version_hash.empty())) {
+    const auto history = ledger::price_history_of_file(path);
+    if (!history) return history.error();
+    if (!flags.version_hash.empty()) return billing::book_by_hash(*history, flags.version_hash);
+    auto past = billing::book_in_force(*history, unix_ns);
+    if (!past || past->book) return past;
+  }
+  return billing::ArchivedBook{std::move(*book)};
+}
+
 int price() {
   config::Config c;
   int code = app::kOk;
   if (!load_config(flags.config, c, code)) return code;
-  auto book = billing::PriceBook::make(c.prices);
-  if (!book) return fail(book.error());
   for (const config::ModelSpec& m : c.plant.models) {
     if (std::ranges::find(m.aliases, flags.model) != m.aliases.end()) flags.model = m.id;
   }
@@ -82,7 +102,8 @@ int price() {
     }
     asked.tier = flags.tier == "priority" ? Tier::priority : flags.tier == "batch" ? Tier::batch : Tier::standard;
   }
-  asked.unix_ns = SystemClock().unix_ns();
+  const std::int64_t now_ns = SystemClock().unix_ns();
+  asked.unix_ns = now_ns;
   if (!flags.at.empty()) {
     const auto at = parse_instant(flags.at);
     if (!at) return usage_error("--at takes an instant such as 2026-12-24T18:00:00+01:00 or a date (midnight UTC)");
@@ -98,10 +119,16 @@ int price() {
   asked.organization = flags.organization;
   asked.plan = flags.plan;
   asked.prompt_tokens = std::max(flags.input, flags.embedding);
-  auto quote = billing::quote(**book, asked,
+  const auto book = book_for(c, asked.unix_ns, now_ns);
+  if (!book) return fail(book.error());
+  auto quote = billing::quote(*book->book, asked,
                               {flags.input - flags.cached - flags.cache_write, flags.cached, flags.cache_write,
                                flags.output - flags.reasoning, flags.reasoning, flags.embedding});
   if (!quote) return fail(quote.error());
+  if (quote->answer.where.line == 0) {               // kept by the ledger, which knows when it was in force
+    quote->answer.from_unix_ns = book->from_unix_ns;
+    quote->answer.until_unix_ns = book->until_unix_ns;
+  }
   if (flags.json) {
     std::printf("%s\n", json_of(*quote, asked).dump().c_str());
   } else {
@@ -113,7 +140,7 @@ int price() {
 }  // namespace
 
 void add_price(CLI::App& app, Action& action) {
-  CLI::App* sub = app.add_subcommand("price", "What a request costs and why, line by line, from the price book alone");
+  CLI::App* sub = app.add_subcommand("price", "What a request costs and why, line by line");
   sub->add_option("--config", flags.config, "tokenworks.yaml")->required();
   sub->add_option("--model", flags.model, "Model id or alias")->required();
   sub->add_option("--input", flags.input, "Prompt tokens, cached ones included");
@@ -125,7 +152,8 @@ void add_price(CLI::App& app, Action& action) {
   sub->add_option("--tier", flags.tier, "priority, standard or batch; the plan's otherwise");
   sub->add_option("--organization", flags.organization, "Whose prices, and whose plan's");
   sub->add_option("--plan", flags.plan, "Prices of a plan");
-  sub->add_option("--at", flags.at, "Moment of admission; now otherwise");
+  sub->add_option("--at", flags.at, "Moment of admission, past ones by what the ledger keeps; now otherwise");
+  sub->add_option("--version-hash", flags.version_hash, "The price book an entry names (price_hash), in force or not");
   sub->add_flag("--json", flags.json, "Print JSON");
   sub->callback([&action] { action = price; });
 }
