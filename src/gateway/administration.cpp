@@ -5,7 +5,7 @@
 
 #include "money_desk.hpp"
 #include "tokenworks/base/log.hpp"
-#include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/billing/price_archive.hpp"
 #include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::gateway {
@@ -208,11 +208,14 @@ class AdministrationImpl final : public Administration {
 }  // namespace
 
 Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event) {
+  const auto history = ledger.price_history();
+  if (!history) return history.error();
+  if (auto allowed = billing::check_prices_change(book, *history, unix_ns); !allowed) return allowed.error();
+  std::vector<ledger::PriceHistoryRow> rows;
   for (const billing::PriceBook::Version& v : book.versions()) {
-    const std::int64_t since = std::max(v.from_unix_ns, unix_ns);
-    if (auto put = ledger.put_price_book({v.version, v.hash, v.text, since}, event); !put) return put.error();
+    rows.push_back({unix_ns, v.from_unix_ns, {v.version, v.hash, v.text, std::max(v.from_unix_ns, unix_ns)}});
   }
-  return {};
+  return ledger.put_prices(rows, event);
 }
 
 std::unique_ptr<Administration> make_administration(AdministrationParts parts) {

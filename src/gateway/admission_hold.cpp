@@ -18,14 +18,6 @@ Error no_money(billing::Budgets::Shortage&& shortage) {
   return error(Errc::insufficient_quota, std::move(m));
 }
 
-void tell(const AdmissionState& state, const std::vector<billing::BudgetEvent>& events) {
-  for (const billing::BudgetEvent& e : events) {
-    if (EventSink* sink = state.events.load(std::memory_order_acquire)) sink->budget(e);
-    log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
-                                   {"amount", to_string(e.amount)}, {"spent", to_string(e.spent)}, {"period_start", e.period_start_s}});
-  }
-}
-
 }  // namespace
 
 Hold::Inside::Inside(const std::shared_ptr<Place>& of, const tenancy::Principal& who, const Ask& ask)
@@ -300,9 +292,9 @@ Result<billing::Charge> Hold::Inside::end(const Usage& usage, const std::string&
     limits = organization.limits.state(path, state->clock.steady_ms());
   }
   rate_headers = rate_state(limits);
+  ended.record.events = state->tell(ended.events, ended.record.unix_ns);
   state->send(std::move(ended.record), std::move(durable));
   state->book(organization, ended.lapses);
-  tell(*state, ended.events);
   return std::move(ended.charge);
 }
 
