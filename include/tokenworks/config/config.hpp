@@ -55,8 +55,8 @@ struct Plant {                                       // tokenworks.yaml
     std::int64_t hold_expiry_ns = 3'600'000'000'000; // a hold without any progress for this long has lost its owner
     std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
   } limits;
-  struct Webhook {                                   // an address that is told of events, signed
-    std::string url, secret;                         // the secret's bytes, never shown
+  struct Webhook {                                   // a receiver that is told of events, signed
+    std::string name, url, secret;                   // the secret's bytes, never shown
     std::vector<std::string> events{"*"};            // types, such as budget.threshold; "*" is all
     Where where;
   };

@@ -25,6 +25,7 @@ prices: prices.yaml
 tenants: tenants.yaml
 ledger: {store: sqlite, progress: step}
 limits: {body: 1MiB, write_timeout: 2s}
+webhooks: {finance: {url: "https://example.com/hook", secret: "bytes"}}
 )";
 const std::string kPrices = R"(version: "1"
 models:
