@@ -143,20 +143,20 @@ TEST(PriceChange, WhatHasBeenInForceIsNotChangedAndThePastGetsNoNewVersion) {
   // As it is, with more to come, with what is to come changed or taken back, begun anew, cleaned up.
   EXPECT_EQ(refusal(version("1", 100'000), {version("2", 200'000, "2026-03-01"), version("3", 300'000, "2027-01-01")}), "");
   EXPECT_EQ(refusal(version("1", 100'000), {version("2", 200'000, "2026-03-01"), version("3", 350'000, "2027-02-01")}), "");
-  EXPECT_EQ(refusal(version("1", 100'000), {version("2", 200'000, "2026-03-01"), version("4", 1, "2026-06-02")}), "");
+  EXPECT_EQ(refusal(version("1", 100'000), {version("2", 200'000, "2026-03-01"), version("4", 8, "2026-06-02")}), "");
   EXPECT_EQ(refusal(version("5", 500'000)), "");
   EXPECT_EQ(refusal(version("2", 200'000)), "");
   EXPECT_EQ(refusal(version("3", 999'000)), "") << "it was never in force";
 
-  EXPECT_NE(refusal(version("1", 100'001, nullptr, 7)).find("prices.yaml:7: version '1' has been in force with other prices"), std::string::npos);
-  EXPECT_NE(refusal(version("2", 200'001)).find("version '2' has been in force"), std::string::npos);
+  EXPECT_NE(refusal(version("1", 100'008, nullptr, 7)).find("prices.yaml:7: version '1' has been in force with other prices"), std::string::npos);
+  EXPECT_NE(refusal(version("2", 200'008)).find("version '2' has been in force"), std::string::npos);
   const std::string past = refusal(version("1", 100'000), {version("4", 200'000, "2026-05-31", 12)});
   EXPECT_NE(past.find("prices.yaml:12: version '4' would begin in the past"), std::string::npos) << past;
   // Moved within the past; at this very moment it is the past as well.
   EXPECT_NE(refusal(version("1", 100'000), {version("2", 200'000, "2026-02-01")}).find("'2' would begin in the past"), std::string::npos);
   EXPECT_NE(refusal(version("1", 100'000), {version("4", 200'000, "2026-06-01")}).find("'4' would begin in the past"), std::string::npos);
   // Every mistake is told.
-  const std::string both = refusal(version("1", 7), {version("4", 8, "2026-05-31")});
+  const std::string both = refusal(version("1", 16), {version("4", 8, "2026-05-31")});
   EXPECT_NE(both.find("'1' has been"), std::string::npos);
   EXPECT_NE(both.find("'4' would"), std::string::npos);
 }

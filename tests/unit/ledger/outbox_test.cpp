@@ -56,7 +56,7 @@ TEST(Outbox, APowerCutAtAnySyncOrWriteLeavesEntryAndEventTogether) {
       const Record open = hold(request(1), 50);
       ASSERT_TRUE(book(*plant.ledger, open));
       (plant.disk.*cut)(n);
-      (void)plant.ledger->append(settled_with(open, {event("a")}));
+      (void)plant.ledger->append(settled_with(open, {event("a")}), {});
       plant.ledger.reset();
       const bool was_cut = plant.disk.dead();
       plant.disk.power_on();
