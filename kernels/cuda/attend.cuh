@@ -3,6 +3,7 @@
 // a page (16 positions) at a time from shared memory, and keeps the softmax as (maximum, sum, output) of its two rows.
 // bf16 and f16 caches go through ldmatrix. fp8 is widened to f16 on the way into the fragment; which dimension stands where
 // in it is free as long as both operands agree, so a lane takes four neighbouring bytes of a key and two of a value.
+// A tile is kDim = kv_stride(head_dim) wide; what lies beyond the head is zeros in the cache and in the queries.
 // Pages lie in shared memory with 16 bytes between rows, so that eight rows fall on different banks.
 #include "kernels/cuda/ptx.cuh"
 
@@ -71,7 +72,7 @@ __device__ __forceinline__ void store_out(const AttendArgs& a, std::size_t at, f
   static_cast<std::uint16_t*>(a.out.data)[at] = a.out.element == Element::f16 ? to_f16(value).bits : to_bf16(value).bits;
 }
 
-// The head's keys (or values) of a block: 16 rows of head_dim, contiguous.
+// The head's keys (or values) of a block: 16 rows of kv_stride, contiguous.
 __device__ __forceinline__ const unsigned char* page_of(const AttendArgs& a, std::int32_t block, std::size_t head_bytes,
                                                         bool values) {
   return reinterpret_cast<const unsigned char*>(a.kv.data) + static_cast<std::size_t>(block) * a.kv.block_bytes +
@@ -85,14 +86,14 @@ struct Warp {
   float highest[2], total[2], o[kDim / 8][4];        // of rows g and g + 8; total: this lane's columns only
   std::int32_t position[2];
 
-  __device__ __forceinline__ void begin(const Query& low, const Query& high, int t) {
+  __device__ __forceinline__ void begin(const Query& low, const Query& high, int t, std::int32_t dim) {
 #pragma unroll
     for (int k = 0; k < kDim / 16; ++k) {
       const int c = k * 16 + (sizeof(T) == 1 ? 4 : 2) * t, e = c + (sizeof(T) == 1 ? 2 : 8);
-      q[k][0] = low.q != nullptr ? pack2<P>(low.q[c], low.q[c + 1]) : 0;
-      q[k][1] = high.q != nullptr ? pack2<P>(high.q[c], high.q[c + 1]) : 0;
-      q[k][2] = low.q != nullptr ? pack2<P>(low.q[e], low.q[e + 1]) : 0;
-      q[k][3] = high.q != nullptr ? pack2<P>(high.q[e], high.q[e + 1]) : 0;
+      q[k][0] = low.q != nullptr && c < dim ? pack2<P>(low.q[c], low.q[c + 1]) : 0;
+      q[k][1] = high.q != nullptr && c < dim ? pack2<P>(high.q[c], high.q[c + 1]) : 0;
+      q[k][2] = low.q != nullptr && e < dim ? pack2<P>(low.q[e], low.q[e + 1]) : 0;
+      q[k][3] = high.q != nullptr && e < dim ? pack2<P>(high.q[e], high.q[e + 1]) : 0;
     }
     position[0] = low.position;
     position[1] = high.position;

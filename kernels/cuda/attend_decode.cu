@@ -80,6 +80,7 @@ __device__ __forceinline__ void merge_warps(const AttendTiledArgs& args, const t
       sum = fmaf(share, m.o[w][query][d], sum);
     }
     if (whole) {
+      if (d >= a.shape.head_dim) continue;
       store_out(a, out_of(a, sequence, kv_head, item.query + query) + static_cast<std::size_t>(d), sum / total * a.kv.v_scale);
       continue;
     }
@@ -103,7 +104,8 @@ __global__ void __launch_bounds__(kThreads) attend_decode_kernel(AttendTiledArgs
     const AttendItem item = args.plan.items[number];
     const SequenceRows sequence = a.sequences[item.sequence];
     Warp<T, kDim> w;
-    w.begin(query_of(a, sequence, kv_head, item.query + g), query_of(a, sequence, kv_head, item.query + g + 8), t);
+    w.begin(query_of(a, sequence, kv_head, item.query + g), query_of(a, sequence, kv_head, item.query + g + 8), t,
+            a.shape.head_dim);
 
     const std::int32_t lowest = sequence.context - sequence.rows - rule.window + 1;    // the first row's
     const std::int32_t from = rule.window > 0 && lowest > item.first ? lowest / kPage : item.first / kPage;
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(kThreads) attend_merge_kernel(AttendTiledArgs 
   const auto partial = [&](std::int32_t c) {
     const std::size_t item = static_cast<std::size_t>(args.plan.first_item[number] + query / 16 * chunks + c);
     return args.partials + ((item * static_cast<std::size_t>(a.shape.kv_heads) + static_cast<std::size_t>(kv_head)) * 16 +
-                            static_cast<std::size_t>(query % 16)) * static_cast<std::size_t>(dim + 2);
+                            static_cast<std::size_t>(query % 16)) * static_cast<std::size_t>(kv_stride(dim) + 2);
   };
   float highest = -__builtin_inff();
   for (std::int32_t c = 0; c < (TW_PLANT(109) ? chunks - 1 : chunks); ++c) highest = fmaxf(highest, partial(c)[0]);
@@ -183,7 +185,9 @@ void launch_decode(Stream stream, const AttendTiledArgs& a) {
 }
 template <class T>
 void launch_dim(Stream stream, const AttendTiledArgs& a) {
-  switch (a.attend.shape.head_dim) {
+  switch (kv_stride(a.attend.shape.head_dim)) {
+    case 16: return launch_decode<T, 16>(stream, a);
+    case 32: return launch_decode<T, 32>(stream, a);
     case 64: return launch_decode<T, 64>(stream, a);
     case 80: return launch_decode<T, 80>(stream, a);
     case 96: return launch_decode<T, 96>(stream, a);

@@ -1,5 +1,5 @@
-// Attention over the paged cache for head sizes that no tensor-core tile fits, and the plain statement of what the fast
-// kernels compute: one warp a (row, query head), 32 positions at a time, softmax kept as (maximum, sum, output).
+// Attention over the paged cache for heads of more than 128, which no tensor-core tile fits, and the plain statement of what
+// the fast kernels compute: one warp a (row, query head), 32 positions at a time, softmax kept as (maximum, sum, output).
 #include "kernels/cuda/numbers.cuh"
 
 namespace tokenworks::kernels::cuda::TW_TARGET {
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) attend_plain_kernel(AttendArgs a) {
     const std::byte* block = a.kv.data + static_cast<std::size_t>(a.tables[sequence.table + p / 16]) * a.kv.block_bytes +
                              (values ? a.kv.value_offset : 0);
     return reinterpret_cast<const T*>(block) +
-           (static_cast<std::size_t>(kv_head) * 16 + static_cast<std::size_t>(p % 16)) * static_cast<std::size_t>(dim);
+           (static_cast<std::size_t>(kv_head) * 16 + static_cast<std::size_t>(p % 16)) * static_cast<std::size_t>(kv_stride(dim));
   };
   float highest = -__builtin_inff(), total = 0, o[kDims] = {};
   for (std::int32_t first = from; first <= position; first += 32) {

@@ -46,8 +46,10 @@ __device__ __forceinline__ void store_rows(const AttendArgs& a, const Warp<T, kD
 #pragma unroll
     for (int d = 0; d < kDim / 8; ++d)
 #pragma unroll
-      for (int e = 2 * i; e < 2 * i + 2; ++e)
-        store_out(a, at + static_cast<std::size_t>(Warp<T, kDim>::dimension(d, e, t)), w.o[d][e] * factor);
+      for (int e = 2 * i; e < 2 * i + 2; ++e) {
+        const int c = Warp<T, kDim>::dimension(d, e, t);
+        if (c < a.shape.head_dim) store_out(a, at + static_cast<std::size_t>(c), w.o[d][e] * factor);
+      }
   }
 }
 
@@ -66,7 +68,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_prefill_kernel(AttendTiled
     const SequenceRows sequence = a.sequences[tile.sequence];
     const std::int32_t query = tile.query + warp * 16 + g, before = sequence.context - sequence.rows;
     Warp<T, kDim> w;
-    w.begin(query_of(a, sequence, kv_head, query), query_of(a, sequence, kv_head, query + 8), t);
+    w.begin(query_of(a, sequence, kv_head, query), query_of(a, sequence, kv_head, query + 8), t, a.shape.head_dim);
 
     const std::int32_t last_row = (tile.query + 63) / group;
     const std::int32_t end = before + (last_row < sequence.rows ? last_row + 1 : sequence.rows);
@@ -95,7 +97,9 @@ void launch_prefill(Stream stream, const AttendTiledArgs& a) {
 }
 template <class T>
 void launch_dim(Stream stream, const AttendTiledArgs& a) {
-  switch (a.attend.shape.head_dim) {
+  switch (kv_stride(a.attend.shape.head_dim)) {
+    case 16: return launch_prefill<T, 16>(stream, a);
+    case 32: return launch_prefill<T, 32>(stream, a);
     case 64: return launch_prefill<T, 64>(stream, a);
     case 80: return launch_prefill<T, 80>(stream, a);
     case 96: return launch_prefill<T, 96>(stream, a);

@@ -67,7 +67,14 @@ struct ZeroBlocksArgs {
   std::int32_t count = 0;
 };
 
-// The paged cache: [block][layer][k|v][kv head][16 tokens][head_dim], bf16, f16 or fp8 (scales kv_scale below).
+// A token's head takes kv_stride(head_dim) elements of the cache, zero beyond head_dim: the size of a tile of the attention
+// kernels, so that every head up to 128 has tiles and rows of whole 16 bytes.
+static constexpr std::int32_t kv_stride(std::int32_t head_dim) {
+  return head_dim <= 16 ? 16 : head_dim <= 32 ? 32 : head_dim <= 64 ? 64 : head_dim <= 80 ? 80 : head_dim <= 96 ? 96
+         : head_dim <= 128 ? 128 : head_dim;
+}
+
+// The paged cache: [block][layer][k|v][kv head][16 tokens][kv_stride], bf16, f16 or fp8 (scales kv_scale below).
 struct Kv {
   std::byte* data = nullptr;                         // of the layer in block 0
   std::size_t block_bytes = 0;                       // from one block to the next
@@ -140,7 +147,7 @@ static constexpr std::int32_t attend_tiles_max(std::int32_t rows, std::int32_t s
   return static_cast<std::int32_t>((static_cast<std::int64_t>(rows) * group + 63) / 64) + sequences;
 }
 static constexpr bool attend_has_tiles(std::int32_t head_dim) {       // else attend_plain
-  return head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128;
+  return head_dim <= 128 && head_dim % 2 == 0;
 }
 struct AttendPlanArgs {
   const SequenceRows* sequences = nullptr;           // [num_sequences]; context 0: a padding sequence
@@ -150,9 +157,10 @@ struct AttendPlanArgs {
   std::int32_t chunk = 512;                          // positions of an item, a multiple of 64
   AttendPlan plan;
 };
-// Partial results of items: per (item, kv head, query of 16) a maximum, a sum and head_dim outputs.
+// Partial results of items: per (item, kv head, query of 16) a maximum, a sum and kv_stride outputs.
 static constexpr std::size_t attend_partial_floats(std::int32_t items_max, std::int32_t kv_heads, std::int32_t head_dim) {
-  return static_cast<std::size_t>(items_max) * static_cast<std::size_t>(kv_heads) * 16 * static_cast<std::size_t>(head_dim + 2);
+  return static_cast<std::size_t>(items_max) * static_cast<std::size_t>(kv_heads) * 16 *
+         static_cast<std::size_t>(kv_stride(head_dim) + 2);
 }
 struct AttendTiledArgs {
   AttendArgs attend;                                 // head_dim that attend_has_tiles
@@ -181,6 +189,46 @@ struct LinearArgs {                                  // out [rows, weights.n] (+
   bool accumulate = false;
 };
 
+struct UnpackArgs {                                  // to [from.n, to_stride] = the values of GGUF blocks, zero from k on
+  Weights from;
+  void* to = nullptr;
+  Element element = Element::bf16;                   // or f16
+  std::int32_t to_stride = 0;                        // a multiple of kColumnPad
+};
+
+struct ProbeArgs {
+  const void* data = nullptr;                        // 16-byte aligned
+  std::size_t bytes = 0;                             // a multiple of 16
+  std::uint32_t* sums = nullptr;                     // [blocks * 8], exclusive ors
+  std::int32_t blocks = 1;
+};
+
+// One row to sample (backend::SampleRow). Lists are words from SampleArgs::lists on.
+struct SampleSpec {
+  std::int32_t greedy, rules;                        // rules: mask, bias or penalties change the logits first
+  float inverse_temperature, top_p, min_p, repetition, presence, frequency;
+  std::int32_t top_k, top_logprobs;                  // as in backend::SamplingParams
+  std::uint32_t seed[2], position[2], choice;        // low word first
+  std::int32_t changed_row;                          // of SampleArgs::changed, with rules
+  std::int32_t mask;                                 // its first word; -1: none
+  std::int32_t bias, bias_count;                     // pairs: token, bits of the fp32 bias
+  std::int32_t seen, seen_count;                     // pairs: token, times in the output
+};
+struct TopLogprob {
+  std::int32_t token;                                // -1: none from here on
+  float logprob;
+};
+struct SampleArgs {
+  const float* logits = nullptr;                     // [rows, vocab]
+  float* changed = nullptr;                          // scratch [rows with rules, vocab]
+  const SampleSpec* specs = nullptr;                 // [rows]
+  const std::uint32_t* lists = nullptr;
+  std::int32_t rows = 0, vocab = 0, top_max = 0;     // top_max >= every row's top_logprobs
+  std::int32_t* tokens = nullptr;                    // [rows]; -1: no finite logit
+  float* logprobs = nullptr;                         // [rows]
+  TopLogprob* top = nullptr;                         // [rows, top_max]
+};
+
 struct CudaOps {
   const char* name;                                  // "device", "emulator"
   void (*norm)(Stream, const NormArgs&);
@@ -192,10 +240,14 @@ struct CudaOps {
   void (*rope_and_store)(Stream, const RopeArgs&);
   void (*linear)(Stream, const LinearArgs&);         // tiled tensor-core GEMM, any number of rows; Quant::none
   void (*linear_small)(Stream, const LinearArgs&);   // streams the weights once: few rows; Quant::none
+  void (*linear_quant)(Stream, const LinearArgs&);   // GGUF blocks, at most 16 rows of bf16 or f16
+  void (*unpack)(Stream, const UnpackArgs&);
   void (*attend_plain)(Stream, const AttendArgs&);   // any head size; one warp a (row, head)
   void (*attend_plan)(Stream, const AttendPlanArgs&);
   void (*attend_decode)(Stream, const AttendTiledArgs&);   // the plan's items, their merge, and zeros for padding
   void (*attend_prefill)(Stream, const AttendTiledArgs&);  // the plan's tiles
+  void (*sample)(Stream, const SampleArgs&);         // the CPU sampler's choices
+  void (*probe_read)(Stream, const ProbeArgs&);      // for measuring the card
 };
 
 // The table compiled by nvcc; null in a build without it.

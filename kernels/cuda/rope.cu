@@ -13,7 +13,8 @@ template <class T>
 __device__ __forceinline__ T* slot_of(const RopeArgs& a, std::int32_t slot, std::int32_t head, bool values) {
   std::byte* block = a.kv.data + static_cast<std::size_t>(slot / 16) * a.kv.block_bytes + (values ? a.kv.value_offset : 0);
   return reinterpret_cast<T*>(block) +
-         (static_cast<std::size_t>(head) * 16 + static_cast<std::size_t>(TW_PLANT(14) ? slot % 16 + 1 : slot % 16)) * static_cast<std::size_t>(a.shape.head_dim);
+         (static_cast<std::size_t>(head) * 16 + static_cast<std::size_t>(TW_PLANT(14) ? slot % 16 + 1 : slot % 16)) *
+             static_cast<std::size_t>(kv_stride(a.shape.head_dim));
 }
 
 template <class T>

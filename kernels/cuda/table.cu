@@ -13,10 +13,14 @@ void zero_blocks(Stream, const ZeroBlocksArgs&);
 void rope_and_store(Stream, const RopeArgs&);
 void linear(Stream, const LinearArgs&);
 void linear_small(Stream, const LinearArgs&);
+void linear_quant(Stream, const LinearArgs&);
+void unpack(Stream, const UnpackArgs&);
 void attend_plain(Stream, const AttendArgs&);
 void attend_plan(Stream, const AttendPlanArgs&);
 void attend_decode(Stream, const AttendTiledArgs&);
 void attend_prefill(Stream, const AttendTiledArgs&);
+void sample(Stream, const SampleArgs&);
+void probe_read(Stream, const ProbeArgs&);
 
 }  // namespace TW_TARGET
 
@@ -36,10 +40,14 @@ const CudaOps* device_ops() {
                            TW_TARGET::rope_and_store,
                            TW_TARGET::linear,
                            TW_TARGET::linear_small,
+                           TW_TARGET::linear_quant,
+                           TW_TARGET::unpack,
                            TW_TARGET::attend_plain,
                            TW_TARGET::attend_plan,
                            TW_TARGET::attend_decode,
-                           TW_TARGET::attend_prefill};
+                           TW_TARGET::attend_prefill,
+                           TW_TARGET::sample,
+                           TW_TARGET::probe_read};
   return &ops;
 }
 

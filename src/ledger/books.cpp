@@ -253,6 +253,20 @@ Result<> Books::write_journal(std::string_view bytes) {
   return write_journal_.run();
 }
 
+// Stops at the first failure: it may have rolled the transaction back, and a statement after it would commit alone.
+Result<> Books::flush_part(std::size_t part, std::size_t& written) {
+  const auto accounts = accounts_.flush(part);
+  if (!accounts) return accounts.error();
+  const auto rollups = rollups_.flush(part, minute_from_);
+  if (!rollups) return rollups.error();
+  const auto credits = credits_.flush(part);
+  if (!credits) return credits.error();
+  const auto tags = tags_.flush(part);
+  if (!tags) return tags.error();
+  written += *accounts + *rollups + *credits + *tags;
+  return {};
+}
+
 // A part without anything to write includes every entry as it is.
 Result<> Books::flush(std::size_t rows, std::int64_t every_ns) {
   const std::int64_t now = clock_.steady_ns();
@@ -261,10 +275,7 @@ Result<> Books::flush(std::size_t rows, std::int64_t every_ns) {
   for (std::size_t i = 0; i < kParts && (all || written < rows); ++i) {
     const std::size_t part = next_part_++ % kParts;
     if (!dirty_[part] || (!all && now - written_ns_[part] < every_ns)) continue;
-    for (const auto& one : {accounts_.flush(part), rollups_.flush(part, minute_from_), credits_.flush(part), tags_.flush(part)}) {
-      if (!one) return one.error();
-      written += *one;
-    }
+    if (auto done = flush_part(part, written); !done) return done;
     dirty_[part] = false;
     written_ns_[part] = now;
   }

@@ -88,6 +88,7 @@ class Books {
   Result<> move_money(const EntryView& view, const Dictionary::Known& known, Result<>& refusal);
   void post(std::int64_t id, const EntryView& view, const Dictionary::Known& known);   // what move_money found
   Result<> flush(std::size_t rows, std::int64_t every_ns);
+  Result<> flush_part(std::size_t part, std::size_t& written);
   Result<> insert(std::int64_t id, const EntryView& view, std::int64_t context, const Digest& hash);
   void book_hold(const Record& record, std::int64_t id, std::int64_t organization);
   Result<> write_holds();

@@ -33,8 +33,8 @@ class Checkpointer {
   void finish(const Connection& writer, int wal_pages);
 
   enum class State : std::uint8_t { idle, asked, copied, stopping };
-  static constexpr int kLittle = 1500;               // pages the ledger thread may copy itself: a few milliseconds
-  static constexpr int kRounds = 4;                  // background passes before it does so regardless
+  static constexpr int kLittle = 100;                // pages the ledger thread may copy itself: a few milliseconds, syncs included
+  static constexpr int kRounds = 8;                  // background passes before it does so regardless
 
   Connection store_;
   const int pages_;

@@ -22,8 +22,10 @@ namespace tokenworks::ledger {
 struct Tuning {
   Planted planted;                                   // faults the simulation must find
   bool background_checkpoints = true;
-  int checkpoint_pages = 16384;                      // 64 MiB of log
+  int checkpoint_pages = 32768;                      // 128 MiB of log
   std::int64_t rollups_every_ns = 200'000'000;       // a part of accounts and rollups is written at most this often
+  std::size_t rollup_rows = 32;                      // of accounts and rollups that a commit writes beside its entries
+  std::int64_t gather_us = 1'000;                    // between the beginnings of two commits under load; real time
   std::int64_t close_patience_ns = 5'000'000'000;    // how long closing tries to commit on a store that fails
   std::int64_t admin_patience_ns = 10'000'000'000;   // how long an administrative call waits
 };
@@ -88,6 +90,7 @@ class Service final : public Ledger {
   // Ledger thread.
   void run();
   std::chrono::nanoseconds patience() const;
+  void gather() const;
   void absorb(std::size_t from);
   bool work_due() const;
   void attempt();
@@ -128,6 +131,7 @@ class Service final : public Ledger {
   // The transaction that was last built; kept until it is known to be committed.
   std::int64_t attempted_commit_ = 0;
   std::int64_t attempted_entries_ = 0;
+  std::chrono::steady_clock::time_point attempted_at_{};
   std::vector<Result<>> outcomes_;                   // of pending_[next_ ...]
   std::unordered_set<RequestId> ended_;              // of running_, by this transaction
   std::vector<RequestId> journaled_;

@@ -11,7 +11,7 @@ namespace tokenworks::ledger {
 namespace {
 
 constexpr std::size_t kBatch = 16384;                // items per transaction
-constexpr std::size_t kFlushRows = 32;               // of accounts and rollups that a commit writes beside its entries
+constexpr std::int64_t kBusy = 4;                    // entries in a commit from which on the next one waits for company
 constexpr std::int64_t kIdleFlushNs = 1'000'000'000; // rollups of a store that fell silent
 constexpr std::int64_t kFirstBackoffNs = 10'000'000, kLastBackoffNs = 1'000'000'000;
 constexpr std::chrono::milliseconds kPoll{20};       // how soon a stepped clock is noticed
@@ -27,6 +27,7 @@ void tell(OnDurable& durable, const Result<>& result) {
 void Service::run() {
   std::chrono::steady_clock::time_point closing{};
   for (;;) {
+    gather();
     const std::size_t before = pending_.size();
     const std::int64_t oldest = inbox_.wait_drain(pending_, patience());
     if (oldest != 0 && pending_settle_ns_.load() == 0) pending_settle_ns_ = oldest;
@@ -48,6 +49,13 @@ void Service::run() {
   }
   checkpointer_.reset();
   books_.reset();
+}
+
+// On a fast disk commits could follow each other so closely that each carries a handful of entries and writes the same pages
+// to the log again: fifty times the bytes, and a checkpoint every third of a second. A slow disk needs no such pause.
+void Service::gather() const {
+  if (attempted_entries_ < kBusy || failing_) return;
+  std::this_thread::sleep_until(attempted_at_ + std::chrono::microseconds(tuning_.gather_us));
 }
 
 std::chrono::nanoseconds Service::patience() const {
@@ -98,8 +106,12 @@ void Service::attempt() {
       if (auto done = books_->store().run("PRAGMA wal_checkpoint(TRUNCATE)"); !done) return failed(done.error());
       return committed(0);
     }
+    // On a full disk the log may hold the space that is missing: what is committed goes into the database file, and the
+    // log begins again. It works when it can; otherwise the attempt below says what is wrong.
+    sqlite3_wal_checkpoint_v2(books_->store().raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   }
   const std::int64_t begun = clock_.steady_ns();
+  attempted_at_ = std::chrono::steady_clock::now();
   const std::size_t count = std::min(kBatch, pending_.size() - next_);
   attempted_commit_ = books_->commits() + 1;
   if (tuning_.planted.acknowledge_early) {
@@ -135,7 +147,7 @@ Result<> Service::build(std::size_t count) {
   attempted_entries_ = books_->entries_in_transaction();
   // A few rows with every commit, in proportion to what it books and to what has piled up; all when nothing else is due.
   const bool all = inbox_.closed() || (count == 0 && clock_.steady_ns() - last_flush_ns_ >= kIdleFlushNs);
-  const std::size_t few = kFlushRows + 4 * static_cast<std::size_t>(attempted_entries_) + books_->rollup_cells() / 64;
+  const std::size_t few = tuning_.rollup_rows + 4 * static_cast<std::size_t>(attempted_entries_) + books_->rollup_cells() / 64;
   return books_->commit(all ? SIZE_MAX : few, tuning_.rollups_every_ns);
 }
 

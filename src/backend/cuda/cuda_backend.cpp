@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kBounceBytes = std::size_t{4} << 20;
 constexpr std::int32_t kSmallRows = 16;              // up to here the streaming kernel; above it the library or the tiles
 
-enum Op : std::uint64_t { kEmbed = 1, kNorm, kLinear, kRope, kAttention, kGate, kGather };
+enum Op : std::uint64_t { kEmbed = 1, kNorm, kLinear, kRope, kPlan, kAttention, kGate, kGather };
 
 const CudaBuffer& cuda(const Buffer& b) { return static_cast<const CudaBuffer&>(b); }
 const CudaWeight& cuda(const Weight& w) { return static_cast<const CudaWeight&>(w); }
@@ -43,8 +43,7 @@ kernels::cuda::HeadShape head_shape(const AttentionSpec& s) {
 }  // namespace
 
 CudaBackend::CudaBackend(std::unique_ptr<Device> device, const CudaOptions& options)
-    : device_(std::move(device)), options_(options), state_(*device_), graphs_(*device_),
-      sampler_(kernels::ops(kernels::best_path())) {
+    : device_(std::move(device)), options_(options), state_(*device_), graphs_(*device_) {
   info_.name = "cuda";
   info_.path = device_->info().architecture;
   info_.device = device_->info().name;
@@ -73,6 +72,8 @@ void CudaBackend::begin_step(const StepRows& rows) {
   step_rows_ = static_cast<std::int32_t>(rows.tokens.size());
   const bool decode = options_.graphs && rows.sequences.size() == rows.tokens.size() && step_rows_ > 0;
   const std::int32_t bucket = decode ? std::min(bucket_of(step_rows_), std::max(rows_max_, step_rows_)) : 0;
+  planned_ = false;
+  tiles_ = std::ranges::any_of(rows.sequences, [](const SequenceRows& s) { return s.rows > AttendMemory::kDecodeRows; });
   graphs_.finish();
   bool moved = false;
   keep(state_.stage(rows, bucket, &moved));
@@ -105,10 +106,19 @@ void CudaBackend::linear(const Activations& in, const Weight& weight, std::int32
                                        accumulate};
   graphs_.run({kLinear, key(args.in.data), key(m.view.data), key(m.view.bias), key(args.out), key(args.rows),
                std::uint64_t{accumulate}},
-              [this, args] {
-                if (args.rows <= kSmallRows) ops().linear_small(stream(), args);
-                else if (!device_->linear(args, stream())) ops().linear(stream(), args);
-              });
+              [this, args] { multiply(args); });
+}
+
+void CudaBackend::multiply(const kernels::cuda::LinearArgs& args) {
+  const bool packed = args.weights.quant != kernels::cuda::Quant::none;
+  if (args.rows <= kSmallRows) return packed ? ops().linear_quant(stream(), args) : ops().linear_small(stream(), args);
+  kernels::cuda::LinearArgs a = args;
+  if (packed) {
+    ops().unpack(stream(), {args.weights, unpacked_.data(), args.in.element, args.weights.stride});
+    a.weights.data = unpacked_.data();
+    a.weights.quant = kernels::cuda::Quant::none;
+  }
+  if (!device_->linear(a, stream())) ops().linear(stream(), a);
 }
 
 void CudaBackend::rope_and_store(Buffer& qkv, const AttentionSpec& spec, const Weight& rope, const Weight* q_norm,
@@ -132,6 +142,20 @@ void CudaBackend::rope_and_store(Buffer& qkv, const AttentionSpec& spec, const W
               [this, args] { ops().rope_and_store(stream(), args); });
 }
 
+// Once a step, on the device: which blocks take which pieces of which sequences. Part of the graph.
+void CudaBackend::plan_attention(const kernels::cuda::HeadShape& shape) {
+  if (planned_) return;
+  planned_ = true;
+  bool moved = false;
+  keep(attend_.reserve(*device_, std::max(rows_max_, state_.rows()), shape, &moved));
+  if (failure_) return;
+  if (moved) graphs_.clear();
+  const kernels::cuda::AttendPlanArgs args{state_.sequences(), state_.sequences_count(), shape.q_heads / shape.kv_heads,
+                                           AttendMemory::kDecodeRows, AttendMemory::kChunk, attend_.plan()};
+  graphs_.run({kPlan, key(args.sequences), key(args.num_sequences), key(args.group), key(args.plan.items)},
+              [this, args] { ops().attend_plan(stream(), args); });
+}
+
 void CudaBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const KvCache& cache, std::int32_t layer,
                             Activations& out) {
   CudaActivations& to = cuda(out);
@@ -150,14 +174,27 @@ void CudaBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const 
   args.out = final;
   const bool quantised = to.element == Element::fp8;
   if (quantised) args.out = {to.unquantised.data(), nullptr, Element::bf16, columns, final.stride};
-  graphs_.run({kAttention, key(args.qkv), key(args.kv.data), key(args.out.data), key(args.rows), key(args.num_sequences)},
-              [this, args, final, quantised] {
-                // The padding columns are multiplied by zero weights, and zero times anything must be zero.
-                if (args.out.stride != args.out.columns)
-                  device_->fill(args.out.data, 0, static_cast<std::size_t>(args.rows) * static_cast<std::size_t>(args.out.stride) * 2,
-                                stream());
-                ops().attend_plain(stream(), args);
-                if (quantised) ops().quantize(stream(), {args.out, final, args.rows});
+  const bool has_tiles = kernels::cuda::attend_has_tiles(spec.head_dim);
+  if (has_tiles) plan_attention(args.shape);
+  if (failure_) return;
+  // Two blocks of four warps run on a multiprocessor: the grid fills the card once, and blocks walk the plan.
+  const std::int32_t blocks = std::max(1, 2 * device_->info().multiprocessors / spec.kv_heads);
+  const kernels::cuda::AttendTiledArgs tiled{args, attend_.plan(), attend_.partials(), blocks};
+  graphs_.run({kAttention, key(args.qkv), key(args.kv.data), key(args.out.data), key(args.rows), key(args.num_sequences),
+               std::uint64_t{tiles_}},
+              [this, tiled, final, quantised, has_tiles, tiles = tiles_] {
+                const kernels::cuda::AttendArgs& a = tiled.attend;
+                if (has_tiles) {
+                  ops().attend_decode(stream(), tiled);
+                  if (tiles) ops().attend_prefill(stream(), tiled);
+                } else {
+                  // The padding columns are multiplied by zero weights, and zero times anything must be zero.
+                  if (a.out.stride != a.out.columns)
+                    device_->fill(a.out.data, 0, static_cast<std::size_t>(a.rows) * static_cast<std::size_t>(a.out.stride) * 2,
+                                  stream());
+                  ops().attend_plain(stream(), a);
+                }
+                if (quantised) ops().quantize(stream(), {a.out, final, a.rows});
               });
 }
 
@@ -201,7 +238,7 @@ void CudaBackend::download(const Buffer& from, std::size_t offset, std::span<std
   for (std::size_t at = 0; at < to.size(); at += kBounceBytes) {
     const std::size_t n = std::min(kBounceBytes, to.size() - at);
     if (bounce_.bytes() == 0) {
-      auto made = Pinned::make(*device_, kBounceBytes);
+      auto made = Pinned::make(*device_, kBounceBytes, "pinned memory");
       if (!made) return keep(made.error());
       bounce_ = std::move(*made);
     }
@@ -216,12 +253,10 @@ void CudaBackend::download(const Buffer& from, std::size_t offset, std::span<std
 
 Result<> CudaBackend::sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
                              std::span<Sampled> out) {
-  const auto width = static_cast<std::size_t>(vocab);
-  logits_.resize(rows.size() * width);
-  download(logits, 0, std::as_writable_bytes(std::span(logits_)));
-  if (failure_) return *failure_;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    out[i] = sampler_.sample(std::span<const float>(logits_).subspan(i * width, width), rows[i]);
+  graphs_.finish();
+  if (!failure_ && !rows.empty()) keep(sampler_.enqueue(*device_, state_, cuda(logits).floats(), vocab, rows));
+  if (auto done = wait(); !done) return done;
+  sampler_.read(rows, out);
   return {};
 }
 

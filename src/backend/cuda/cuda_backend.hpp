@@ -8,10 +8,11 @@
 #include <optional>
 #include <string>
 
+#include "backend/cuda/attend_memory.hpp"
+#include "backend/cuda/device_sampler.hpp"
 #include "backend/cuda/objects.hpp"
 #include "backend/cuda/step_graphs.hpp"
 #include "backend/cuda/step_state.hpp"
-#include "kernels/cpu/sample.hpp"
 
 namespace tokenworks::backend::cuda {
 
@@ -19,6 +20,7 @@ struct CudaOptions {
   kernels::cuda::Element compute = kernels::cuda::Element::bf16;   // bf16, f16, fp8
   kernels::cuda::Element kv = kernels::cuda::Element::bf16;
   bool graphs = true;
+  bool packed = true;                                // keep GGUF blocks of Q4_0, Q4_1, Q4_K and Q8_0; bf16 and f16 only
 };
 
 class CudaBackend final : public Backend {
@@ -33,7 +35,7 @@ class CudaBackend final : public Backend {
   void download(const Buffer& from, std::size_t offset, std::span<std::byte> to) override;
   Result<std::unique_ptr<Activations>> make_activations(std::int32_t rows_max, std::int32_t columns_max) override;
   std::size_t kv_block_bytes(const KvShape& shape) const override {
-    return shape.block_bytes() / 2 * kernels::cuda::bytes_of(options_.kv);
+    return CudaKvCache::half_bytes_of(shape, options_.kv) * 2 * static_cast<std::size_t>(shape.layers);
   }
   Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::int32_t blocks) override;
   void zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) override;
@@ -70,21 +72,27 @@ class CudaBackend final : public Backend {
     if (!done && !failure_) failure_ = done.error();
   }
   Result<> wait();
+  void plan_attention(const kernels::cuda::HeadShape& shape);
   Result<Memory> upload_new(std::span<const std::byte> from, const char* what);
-  Result<std::shared_ptr<const Matrix>> pack(const LinearParts& parts);
+  Result<std::unique_ptr<Weight>> make_matrix(const LinearParts& parts, bool packed);
+  Result<std::shared_ptr<const Matrix>> pack(const LinearParts& parts, bool packed);
   Result<> pack_rows(const LinearParts& parts, Matrix& matrix);
+  void multiply(const kernels::cuda::LinearArgs& args);
 
   std::unique_ptr<Device> device_;
   CudaOptions options_;
   BackendInfo info_;
   std::map<std::string, std::weak_ptr<const Matrix>> packed_;   // by identity of the tensor: tied weights share
+  Memory unpacked_;                                  // the largest packed matrix, for steps of many rows
   Pinned bounce_;                                    // of uploads and downloads
   StepState state_;
   StepGraphs graphs_;
   std::int32_t step_rows_ = 0;                       // as asked for, without padding
   std::int32_t rows_max_ = 0;
-  kernels::Sampler sampler_;
-  std::vector<float> logits_;
+  AttendMemory attend_;
+  bool planned_ = false;                             // the step's attention, by its first layer
+  bool tiles_ = false;                               // a sequence of the step has too many rows for pieces
+  DeviceSampler sampler_;
   std::optional<Error> failure_;
 };
 

@@ -15,6 +15,7 @@ namespace tokenworks::backend::cuda {
 using formats::TensorType;
 using formats::TensorView;
 using kernels::cuda::Element;
+using kernels::cuda::Quant;
 
 namespace {
 
@@ -72,6 +73,19 @@ std::string identity(const TensorView& t) {
                      t.rows(), t.columns(), hash);
 }
 
+// What blocks can be kept as they are; none when parts differ.
+Quant quant_of(const std::vector<TensorView>& parts) {
+  for (const TensorView& part : parts)
+    if (part.type != parts[0].type) return Quant::none;
+  switch (parts[0].type) {
+    case TensorType::q8_0: return Quant::q8_0;
+    case TensorType::q4_0: return Quant::q4_0;
+    case TensorType::q4_1: return Quant::q4_1;
+    case TensorType::q4_k: return Quant::q4_k;
+    default: return Quant::none;
+  }
+}
+
 // One row of a part in the element the kernels read, `to` being zero beyond it. fp8: returns the row's scale.
 float narrow_row(const TensorView& part, std::int64_t row, Element element, std::vector<float>& scratch, std::byte* to) {
   const std::size_t bytes = row_bytes(part);
@@ -111,7 +125,7 @@ void CudaBackend::upload(Buffer& to, std::size_t offset, std::span<const std::by
   assert(offset + from.size() <= to.bytes());
   graphs_.finish();
   if (bounce_.bytes() == 0) {
-    auto made = Pinned::make(*device_, kBounceBytes);
+    auto made = Pinned::make(*device_, kBounceBytes, "pinned memory");
     if (!made) return keep(made.error());
     bounce_ = std::move(*made);
   }
@@ -165,7 +179,8 @@ Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape
 
 Result<> CudaBackend::pack_rows(const LinearParts& parts, Matrix& matrix) {
   kernels::cuda::Weights& w = matrix.view;
-  const std::size_t stride_bytes = static_cast<std::size_t>(w.stride) * kernels::cuda::bytes_of(w.element);
+  const bool packed = w.quant != Quant::none;
+  const std::size_t stride_bytes = packed ? w.row_bytes : static_cast<std::size_t>(w.stride) * kernels::cuda::bytes_of(w.element);
   auto memory = Memory::make(*device_, stride_bytes * static_cast<std::size_t>(w.n), parts.parts[0].name.c_str());
   if (!memory) return memory.error();
   CudaBuffer buffer(std::move(*memory));
@@ -180,7 +195,8 @@ Result<> CudaBackend::pack_rows(const LinearParts& parts, Matrix& matrix) {
   };
   const auto add = [&](const TensorView& part, std::int64_t row) {
     chunk.resize(chunk.size() + stride_bytes);       // zeros
-    scales.push_back(narrow_row(part, row, w.element, scratch, chunk.data() + chunk.size() - stride_bytes));
+    if (packed) std::memcpy(chunk.data() + chunk.size() - stride_bytes, part.bytes.data() + static_cast<std::size_t>(row) * stride_bytes, stride_bytes);
+    else scales.push_back(narrow_row(part, row, w.element, scratch, chunk.data() + chunk.size() - stride_bytes));
     if (chunk.size() >= rows_at_once * stride_bytes) flush();
   };
   if (parts.interleave) {
@@ -203,7 +219,7 @@ Result<> CudaBackend::pack_rows(const LinearParts& parts, Matrix& matrix) {
   return {};
 }
 
-Result<std::shared_ptr<const Matrix>> CudaBackend::pack(const LinearParts& parts) {
+Result<std::shared_ptr<const Matrix>> CudaBackend::pack(const LinearParts& parts, bool packed) {
   if (auto ok = check_parts(parts); !ok) return ok.error();
   auto matrix = std::make_shared<Matrix>();
   kernels::cuda::Weights& w = matrix->view;
@@ -211,6 +227,16 @@ Result<std::shared_ptr<const Matrix>> CudaBackend::pack(const LinearParts& parts
   w.k = static_cast<std::int32_t>(parts.parts[0].columns());
   w.stride = CudaActivations::stride_of(w.k);
   for (const TensorView& part : parts.parts) w.n += static_cast<std::int32_t>(part.rows());
+  if (packed && options_.packed && options_.compute != Element::fp8) w.quant = quant_of(parts.parts);
+  if (w.quant != Quant::none) {
+    w.row_bytes = row_bytes(parts.parts[0]);
+    const std::size_t bytes = static_cast<std::size_t>(w.n) * static_cast<std::size_t>(w.stride) * kernels::cuda::bytes_of(w.element);
+    if (bytes > unpacked_.bytes()) {
+      auto room = Memory::make(*device_, bytes, "room to unpack a matrix");
+      if (!room) return room.error();
+      unpacked_ = std::move(*room);
+    }
+  }
   if (auto packed = pack_rows(parts, *matrix); !packed) return packed.error();
   if (!parts.bias.empty()) {
     std::vector<std::vector<float>> each;
@@ -234,7 +260,9 @@ Result<std::shared_ptr<const Matrix>> CudaBackend::pack(const LinearParts& parts
   return std::shared_ptr<const Matrix>(std::move(matrix));
 }
 
-Result<std::unique_ptr<Weight>> CudaBackend::make_linear(const LinearParts& parts) {
+Result<std::unique_ptr<Weight>> CudaBackend::make_linear(const LinearParts& parts) { return make_matrix(parts, true); }
+
+Result<std::unique_ptr<Weight>> CudaBackend::make_matrix(const LinearParts& parts, bool packed) {
   auto weight = std::make_unique<CudaWeight>();
   const bool shareable = parts.parts.size() == 1 && parts.bias.empty() && !parts.interleave;
   const std::string key = shareable ? identity(parts.parts[0]) : "";
@@ -242,7 +270,7 @@ Result<std::unique_ptr<Weight>> CudaBackend::make_linear(const LinearParts& part
     if (const auto found = packed_.find(key); found != packed_.end()) weight->matrix = found->second.lock();
   weight->shares = weight->matrix != nullptr;
   if (!weight->matrix) {
-    auto matrix = pack(parts);
+    auto matrix = pack(parts, packed);
     if (!matrix) return matrix.error();
     weight->matrix = std::move(*matrix);
     if (shareable) packed_[key] = weight->matrix;
@@ -250,7 +278,7 @@ Result<std::unique_ptr<Weight>> CudaBackend::make_linear(const LinearParts& part
   return std::unique_ptr<Weight>(std::move(weight));
 }
 
-Result<std::unique_ptr<Weight>> CudaBackend::make_table(const TensorView& rows) { return make_linear({.parts = {rows}}); }
+Result<std::unique_ptr<Weight>> CudaBackend::make_table(const TensorView& rows) { return make_matrix({.parts = {rows}}, false); }
 
 Result<std::unique_ptr<Weight>> CudaBackend::make_vector(const TensorView& vector) {
   const auto values = as_floats(vector);

@@ -24,7 +24,7 @@ struct DeviceInfo {
 // What tests hold against "a steady step allocates nothing and copies only ids".
 struct DeviceCounts {
   std::uint64_t allocations = 0, frees = 0, synchronisations = 0, copies_to_device = 0, copies_to_host = 0, launches = 0,
-                graph_launches = 0, captures = 0;
+                graph_launches = 0, captures = 0, bytes_to_host = 0;
 };
 
 class Graph {                                        // recorded work of a stream; freed before its Device

@@ -10,32 +10,34 @@
 
 namespace tokenworks::backend::cuda {
 
-class Memory {                                       // owned device memory
+// Memory that its owner frees: the device's, or host memory that copies may use later.
+template <bool kPinned>
+class Owned {
  public:
-  Memory() = default;
-  static Result<Memory> make(Device& device, std::size_t bytes, const char* what) {
-    auto at = device.allocate(bytes, what);
+  Owned() = default;
+  static Result<Owned> make(Device& device, std::size_t bytes, const char* what) {
+    auto at = kPinned ? device.allocate_pinned(bytes) : device.allocate(bytes, what);
     if (!at) return at.error();
-    Memory m;
+    Owned m;
     m.device_ = &device;
     m.at_ = *at;
     m.bytes_ = bytes;
     return m;
   }
-  Memory(Memory&& other) noexcept { swap(other); }
-  Memory& operator=(Memory&& other) noexcept {
+  Owned(Owned&& other) noexcept { swap(other); }
+  Owned& operator=(Owned&& other) noexcept {
     swap(other);
     return *this;
   }
-  ~Memory() {
-    if (at_ != nullptr) device_->free(at_);
+  ~Owned() {
+    if (at_ != nullptr) kPinned ? device_->free_pinned(at_) : device_->free(at_);
   }
   std::byte* data() const { return static_cast<std::byte*>(at_); }
   float* floats() const { return static_cast<float*>(at_); }
   std::size_t bytes() const { return bytes_; }
 
  private:
-  void swap(Memory& other) {
+  void swap(Owned& other) {
     std::swap(device_, other.device_);
     std::swap(at_, other.at_);
     std::swap(bytes_, other.bytes_);
@@ -44,40 +46,8 @@ class Memory {                                       // owned device memory
   void* at_ = nullptr;
   std::size_t bytes_ = 0;
 };
-
-class Pinned {                                       // owned host memory that copies may use later
- public:
-  Pinned() = default;
-  static Result<Pinned> make(Device& device, std::size_t bytes) {
-    auto at = device.allocate_pinned(bytes);
-    if (!at) return at.error();
-    Pinned p;
-    p.device_ = &device;
-    p.at_ = *at;
-    p.bytes_ = bytes;
-    return p;
-  }
-  Pinned(Pinned&& other) noexcept { swap(other); }
-  Pinned& operator=(Pinned&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-  ~Pinned() {
-    if (at_ != nullptr) device_->free_pinned(at_);
-  }
-  std::byte* data() const { return static_cast<std::byte*>(at_); }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  void swap(Pinned& other) {
-    std::swap(device_, other.device_);
-    std::swap(at_, other.at_);
-    std::swap(bytes_, other.bytes_);
-  }
-  Device* device_ = nullptr;
-  void* at_ = nullptr;
-  std::size_t bytes_ = 0;
-};
+using Memory = Owned<false>;
+using Pinned = Owned<true>;
 
 class CudaBuffer final : public Buffer {
  public:
@@ -133,10 +103,13 @@ class CudaKvCache final : public KvCache {
   std::int32_t blocks() const override { return blocks_; }
 
   std::size_t half_bytes() const {                   // keys or values of a layer in a block
-    return static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim) * kBlockTokens *
-           kernels::cuda::bytes_of(element_);
+    return half_bytes_of(shape_, element_);
   }
   std::size_t block_bytes() const { return half_bytes() * 2 * static_cast<std::size_t>(shape_.layers); }
+  static std::size_t half_bytes_of(const KvShape& shape, kernels::cuda::Element element) {
+    return static_cast<std::size_t>(shape.kv_heads) * static_cast<std::size_t>(kernels::cuda::kv_stride(shape.head_dim)) *
+           kBlockTokens * kernels::cuda::bytes_of(element);
+  }
   std::byte* data() const { return memory_.data(); }
   kernels::cuda::Kv layer(std::int32_t index) const {
     return {memory_.data() + half_bytes() * 2 * static_cast<std::size_t>(index), block_bytes(), half_bytes(), element_};

@@ -19,7 +19,7 @@ Result<> StepState::reserve(std::size_t rows, std::size_t tables, bool* moved) {
   const std::size_t bytes = (9 * rows_max + tables_max) * sizeof(std::int32_t);
   auto memory = Memory::make(device_, bytes, "the rows of a step");
   if (!memory) return memory.error();
-  auto pinned = Pinned::make(device_, bytes);
+  auto pinned = Pinned::make(device_, bytes, "pinned memory");
   if (!pinned) return pinned.error();
   memory_ = std::move(*memory);
   pinned_ = std::move(*pinned);
@@ -77,10 +77,10 @@ Result<const std::int32_t*> StepState::send(std::span<const std::int32_t> list) 
     if (auto idle = device_.synchronise(device_.stream()); !idle) return idle.error();
     ring_used_ = 0;
     if (list.size() > ring_.bytes() / sizeof(std::int32_t)) {
-      const std::size_t words = std::max(kRingWords, list.size());
+      const std::size_t words = std::max(kRingWords, 2 * list.size());
       auto memory = Memory::make(device_, words * sizeof(std::int32_t), "lists of a step");
       if (!memory) return memory.error();
-      auto pinned = Pinned::make(device_, words * sizeof(std::int32_t));
+      auto pinned = Pinned::make(device_, words * sizeof(std::int32_t), "pinned memory");
       if (!pinned) return pinned.error();
       ring_ = std::move(*memory);
       ring_pinned_ = std::move(*pinned);

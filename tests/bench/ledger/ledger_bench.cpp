@@ -1,6 +1,9 @@
 // The ledger's speed on this disk, beside the disk's own: entries/s while the store grows, the latency of a settle at a
 // steady rate, usage queries, verification, recovery after kill -9, bytes per request. Prints one JSON object.
 //   bench_ledger [--rows 2000000] [--rate 10000] [--seconds 10] [--organizations 1000] [--folder .] [--no-verify]
+//                [--settings 32/16384/0,32/32768/1000] [--rounds 1]   settle latency with several settings, alternating, the
+// disk probed beside each: rows of rollups a commit writes / pages of log that start a checkpoint / gather_us; --warm 3: seconds
+// before the measurement, in which the log grows to its full length (later it is written over and over)
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "ledger/service.hpp"
 #include "tokenworks/base/clock.hpp"
 #include "tokenworks/ledger/ledger.hpp"
 
@@ -29,12 +33,28 @@ namespace {
 constexpr std::int64_t kMonthNs = 30ll * 86400 * 1'000'000'000;
 
 struct Settings {
-  std::int64_t rows = 2'000'000, rate = 10'000, seconds = 10, organizations = 1000;
+  std::int64_t rows = 2'000'000, rate = 10'000, seconds = 10, organizations = 1000, rounds = 1, warm = 3;
+  std::vector<Tuning> settings = {Tuning{}};
   std::string folder = ".";
   bool verify = true;
 };
 
 const SystemClock kClock;
+
+// "32/16384/0,256/32768/1000"
+std::vector<Tuning> settings_of(const std::string& text) {
+  std::vector<Tuning> all;
+  for (std::size_t at = 0; at < text.size(); at = std::min(text.size(), text.find(',', at)) + 1) {
+    long long rows = 0, pages = 0, gather = 0;
+    if (std::sscanf(text.c_str() + at, "%lld/%lld/%lld", &rows, &pages, &gather) != 3) std::abort();
+    Tuning one;
+    one.rollup_rows = static_cast<std::size_t>(rows);
+    one.checkpoint_pages = static_cast<int>(pages);
+    one.gather_us = gather;
+    all.push_back(one);
+  }
+  return all;
+}
 
 std::int64_t now_us() { return kClock.steady_ns() / 1000; }
 
@@ -52,13 +72,17 @@ std::string percentiles(std::vector<std::int64_t>& us) {
          ", \"p999_us\": " + std::to_string(at(999)) + ", \"max_us\": " + std::to_string(us.back()) + "}";
 }
 
-// Appending 4 KiB and fdatasync, as a log does.
-std::vector<std::int64_t> disk_syncs(const std::string& folder, int count) {
+// Writing 4 KiB and fdatasync, as a log does: growing the file, or over what it holds (a log that began again).
+std::vector<std::int64_t> disk_syncs(const std::string& folder, int count, bool grow) {
   const std::string path = folder + "/sync.probe";
   const int file = ::open(path.c_str(), O_CREAT | O_TRUNC | O_RDWR, 0600);
   if (file < 0) std::abort();
   std::vector<char> page(4096, 'x');
   std::vector<std::int64_t> took;
+  for (int i = 0; !grow && i < count; ++i) {
+    if (::write(file, page.data(), page.size()) < 0) std::abort();
+  }
+  if (!grow && (::fsync(file) != 0 || ::lseek(file, 0, SEEK_SET) != 0)) std::abort();
   for (int i = 0; i < count; ++i) {
     const std::int64_t begun = now_us();
     if (::write(file, page.data(), page.size()) < 0 || ::fdatasync(file) != 0) std::abort();
@@ -132,6 +156,7 @@ void fill(const Settings& s, const std::string& path) {
   const std::int64_t pairs = s.rows / 2, lag = 64;   // sixty-four requests run at any time
   const std::int64_t begun = now_us(), cpu_begun = cpu_us();
   std::int64_t tenth = begun, tenth_left = 0;
+  std::string tenths;                                // entries/s of each tenth of the rows
   for (std::int64_t i = 0; i < pairs + lag; ++i) {
     if (i < pairs) {
       Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
@@ -151,40 +176,59 @@ void fill(const Settings& s, const std::string& path) {
     if (i % 4096 == 0) {
       while (ledger->health().queued > 60'000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    if (i == pairs * 9 / 10) {
-      tenth = now_us();
-      tenth_left = 2 * (pairs / 10) + ledger->health().queued;
+    if (i % (pairs / 10) == 0 && i > 0) {
+      const std::int64_t now = now_us(), queued = ledger->health().queued;
+      if (i < pairs) tenths += std::to_string((2 * (pairs / 10) + tenth_left - queued) * 1'000'000 / (now - tenth)) + ", ";
+      if (i < pairs) tenth = now, tenth_left = queued;
     }
   }
   while (ledger->health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const std::int64_t end = now_us();
-  std::printf("  \"fill\": {\"rows\": %lld, \"entries_per_s\": %lld, \"last_tenth_entries_per_s\": %lld, "
+  tenths += std::to_string((2 * (pairs / 10) + tenth_left) * 1'000'000 / (end - tenth));
+  std::printf("  \"fill\": {\"rows\": %lld, \"entries_per_s\": %lld, \"entries_per_s_by_tenth\": [%s], "
               "\"cpu_ns_per_entry\": %lld},\n",
-              static_cast<long long>(2 * pairs), static_cast<long long>(2 * pairs * 1'000'000 / (end - begun)),
-              static_cast<long long>(tenth_left * 1'000'000 / (end - tenth)),
+              static_cast<long long>(2 * pairs), static_cast<long long>(2 * pairs * 1'000'000 / (end - begun)), tenths.c_str(),
               static_cast<long long>((cpu_us() - cpu_begun) * 1000 / (2 * pairs)));
 }
 
 // `rate` settles a second (and as many holds), each timed from append to its callback.
-void settle_latency(const Settings& s, const std::string& path) {
-  const auto ledger = open(path);
-  std::atomic<std::int64_t> commits{0};
-  ledger->on_commit([&](std::int64_t, std::int64_t) { ++commits; });
+struct Latency {
+  std::vector<std::int64_t> took, commits, growing, over;   // microseconds; the last two: the disk's own syncs
+  std::int64_t wall = 0;
+};
+
+void settle_latency(const Settings& s, const std::string& path, const Tuning& tuning, Latency& into) {
+  for (const bool grow : {true, false}) {
+    for (const std::int64_t us : disk_syncs(s.folder, 300, grow)) (grow ? into.growing : into.over).push_back(us);
+  }
+  LedgerOptions options;
+  options.path = path;
+  options.build_id = "bench";
+  auto opened = Service::open(options, tuning, kClock);
+  if (!opened) std::abort();
+  Service& ledger = **opened;
+  std::mutex mutex;
+  std::atomic<bool> measured{false};
+  ledger.on_commit([&](std::int64_t ns, std::int64_t) {
+    if (!measured) return;
+    std::lock_guard lock(mutex);
+    into.commits.push_back(ns / 1000);
+  });
   std::vector<Record> templates;
   for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
-  std::mutex mutex;
-  std::vector<std::int64_t> took;
-  const std::int64_t total = s.rate * s.seconds, lag = s.rate / 10;
+  const std::int64_t total = s.rate * (s.warm + s.seconds), lag = s.rate / 10;
   const std::int64_t begun = now_us();
+  std::int64_t measured_from = begun;
   for (std::int64_t i = 0; i < total + lag; ++i) {
     while (now_us() - begun < i * 1'000'000 / s.rate) std::this_thread::sleep_for(std::chrono::microseconds(200));
     const std::int64_t unix_ns = kClock.unix_ns();
+    if (i == s.rate * s.warm) measured = true, measured_from = now_us();
     if (i < total) {
       Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
       r.unix_ns = unix_ns;
       r.request = id_of(i, begun / 1000);
       make_hold(r);
-      (void)ledger->append(std::move(r));
+      (void)ledger.append(std::move(r), {});
     }
     if (i >= lag) {
       const std::int64_t k = i - lag;
@@ -193,19 +237,37 @@ void settle_latency(const Settings& s, const std::string& path) {
       r.request = id_of(k, begun / 1000);
       make_settle(r);
       const std::int64_t asked = now_us();
-      (void)ledger->append(std::move(r), [&, asked](const Result<>& done) {
+      (void)ledger.append(std::move(r), [&, asked](const Result<>& done) {
         if (!done) std::abort();
+        if (!measured) return;
         std::lock_guard lock(mutex);
-        took.push_back(now_us() - asked);
+        into.took.push_back(now_us() - asked);
       });
     }
   }
-  while (ledger->health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  const std::int64_t wall = now_us() - begun;
-  std::lock_guard lock(mutex);
-  std::printf("  \"settle\": {\"per_s\": %lld, \"commits_per_s\": %lld, \"latency\": %s},\n",
-              static_cast<long long>(total * 1'000'000 / wall),
-              static_cast<long long>(commits.load() * 1'000'000 / wall), percentiles(took).c_str());
+  while (ledger.health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  into.wall += now_us() - measured_from;
+}
+
+// Every setting in turn, `rounds` times, so that a disturbance of the machine meets all of them.
+void settle_latencies(const Settings& s, const std::string& path) {
+  std::vector<Latency> all(s.settings.size());
+  for (std::int64_t round = 0; round < s.rounds; ++round) {
+    for (std::size_t i = 0; i < all.size(); ++i) settle_latency(s, path, s.settings[i], all[i]);
+  }
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    Latency& one = all[i];
+    const auto per_s = [&](std::size_t n) { return static_cast<long long>(static_cast<std::int64_t>(n) * 1'000'000 / one.wall); };
+    std::printf("  \"settle_%zu_%d_%lld\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
+                "    \"commit\": %s,\n    \"disk_sync_growing\": %s,\n    \"disk_sync_over\": %s,\n",
+                s.settings[i].rollup_rows, s.settings[i].checkpoint_pages,
+                static_cast<long long>(s.settings[i].gather_us), per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
+                percentiles(one.commits).c_str(), percentiles(one.growing).c_str(), percentiles(one.over).c_str());
+    const auto p99 = [](const std::vector<std::int64_t>& sorted) { return sorted[sorted.size() * 99 / 100]; };
+    const std::int64_t limit = 2 * std::min(p99(one.growing), p99(one.over)) + 5000;   // by the faster of the two
+    std::printf("    \"p99_limit_us\": %lld, \"within\": %s},\n", static_cast<long long>(limit),
+                p99(one.took) <= limit ? "true" : "false");
+  }
 }
 
 void queries(const Settings& s, const std::string& path) {
@@ -294,6 +356,9 @@ int main(int argc, char** argv) {
     else if (flag == "--rate") s.rate = std::atoll(value);
     else if (flag == "--seconds") s.seconds = std::atoll(value);
     else if (flag == "--organizations") s.organizations = std::atoll(value);
+    else if (flag == "--warm") s.warm = std::atoll(value);
+    else if (flag == "--rounds") s.rounds = std::atoll(value);
+    else if (flag == "--settings") s.settings = settings_of(value);
     else if (flag == "--folder") s.folder = value;
     else return std::fprintf(stderr, "unknown option %s\n", flag.c_str()), 2;
   }
@@ -301,11 +366,12 @@ int main(int argc, char** argv) {
   if (mkdtemp(folder.data()) == nullptr) return std::perror("mkdtemp"), 1;
   const std::string path = folder + "/ledger.sqlite";
   std::printf("{\n");
-  auto syncs = disk_syncs(folder, 500);
+  s.folder = folder;
+  auto syncs = disk_syncs(folder, 500, true);
   std::printf("  \"disk_fdatasync\": %s,\n", percentiles(syncs).c_str());
   fill(s, path);
   const auto bytes = static_cast<long long>(std::filesystem::file_size(path));
-  settle_latency(s, path);
+  settle_latencies(s, path);
   queries(s, path);
   recovery(s, path);
   std::printf("  \"bytes_per_million_requests\": %lld\n}\n", bytes / (s.rows / 2) * 1'000'000);

@@ -25,7 +25,7 @@ std::string check_attend_plain(const AttendCase& c) {
   const HeadShape shape{c.q_heads, c.kv_heads, c.head_dim, 1 / std::sqrt(static_cast<float>(c.head_dim)), c.window, c.soft_cap};
   const auto stride = static_cast<std::size_t>(shape.row_stride());
   const auto x = normal(static_cast<std::size_t>(rows) * stride, 1);
-  const std::size_t size = bytes_of(c.kv), per_half = kv_heads * 16 * dim, per_block = 2 * per_half;
+  const std::size_t size = bytes_of(c.kv), wide = static_cast<std::size_t>(kv_stride(c.head_dim)), per_half = kv_heads * 16 * wide, per_block = 2 * per_half;
   std::vector<unsigned char> bytes(static_cast<std::size_t>(blocks) * per_block * size);
   std::vector<double> values(bytes.size() / size);
   const auto raw = normal(values.size(), 2);
@@ -62,7 +62,7 @@ std::string check_attend_plain(const AttendCase& c) {
         const std::int32_t position = q.context - q.rows + r - q.row, kv_head = h / (c.q_heads / c.kv_heads);
         const auto element = [&](std::int32_t p, bool value, std::size_t d) {
           const auto block = static_cast<std::size_t>(tables[static_cast<std::size_t>(q.table + p / 16)]);
-          return values[block * per_block + (value ? per_half : 0) + (static_cast<std::size_t>(kv_head) * 16 + static_cast<std::size_t>(p % 16)) * dim + d];
+          return values[block * per_block + (value ? per_half : 0) + (static_cast<std::size_t>(kv_head) * 16 + static_cast<std::size_t>(p % 16)) * wide + d];
         };
         std::vector<double> scores;
         double highest = -INFINITY, total = 0;

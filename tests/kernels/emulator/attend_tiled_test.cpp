@@ -51,8 +51,9 @@ Step make_step(const Case& c) {
   std::mt19937 random(7);
   std::shuffle(s.tables.begin(), s.tables.end(), random);
   s.qkv = normal(static_cast<std::size_t>(s.rows) * width, 3);
-  // One layer: keys then values of all heads. What no token wrote is poison: NaN in every format.
-  const std::size_t size = bytes_of(c.cache), head = static_cast<std::size_t>(16) * dim * size;
+  // One layer: keys then values of all heads. What no token wrote is poison, NaN in every format; beyond a head are zeros.
+  const auto wide = static_cast<std::size_t>(kv_stride(c.head_dim));
+  const std::size_t size = bytes_of(c.cache), head = 16 * wide * size;
   s.value_offset = head * c.kv_heads;
   s.block_bytes = 2 * s.value_offset;
   s.cache.assign(s.block_bytes * static_cast<std::size_t>(blocks), kPoison);
@@ -69,16 +70,18 @@ Step make_step(const Case& c) {
       kv[which].resize(x.size());
       const double scale = which == 0 ? c.k_scale : c.v_scale;
       for (std::int32_t p = 0; p < q.context; ++p)
-        for (std::int32_t h = 0; h < c.kv_heads; ++h)
+        for (std::int32_t h = 0; h < c.kv_heads; ++h) {
+          const std::size_t row = s.block_bytes * static_cast<std::size_t>(s.tables[static_cast<std::size_t>(q.table + p / 16)]) +
+                                  (which == 1 ? s.value_offset : 0) + head * static_cast<std::size_t>(h) +
+                                  static_cast<std::size_t>(p % 16) * wide * size;
+          std::memset(&s.cache[row], 0, wide * size);
           for (std::int32_t d = 0; d < dim; ++d) {
             const std::size_t at = (static_cast<std::size_t>(p) * c.kv_heads + h) * dim + d;
             const std::uint32_t bits = encode(c.cache, x[at] / scale);
             kv[which][at] = decode(c.cache, bits) * scale;
-            std::memcpy(&s.cache[s.block_bytes * static_cast<std::size_t>(s.tables[static_cast<std::size_t>(q.table + p / 16)]) +
-                                 (which == 1 ? s.value_offset : 0) + head * h +
-                                 (static_cast<std::size_t>(p % 16) * dim + d) * size],
-                        &bits, size);
+            std::memcpy(&s.cache[row + static_cast<std::size_t>(d) * size], &bits, size);
           }
+        }
     }
     for (std::int32_t r = 0; r < q.rows && q.context > 0; ++r)
       for (std::int32_t h = 0; h < c.q_heads; ++h) {
@@ -198,6 +201,13 @@ TEST(EmulatedTiledAttention, DecodesEveryHeadSizeAndCacheElement) {
                     .sequences = {{1, 1}, {1, 17}, {1, 150}}, .k_scale = e == Element::fp8 ? 0.5f : 1.0f,
                     .v_scale = e == Element::fp8 ? 0.25f : 1.0f},
                    std::to_string(dim) + " element " + std::to_string(static_cast<int>(e)));
+}
+
+// Heads that no tile is made for take the next one, in the cache too.
+TEST(EmulatedTiledAttention, HeadsOfAnyEvenSizeRunInTheNextTile) {
+  for (const Element e : {Element::bf16, Element::fp8})
+    for (const std::int32_t dim : {2, 8, 16, 20, 32, 40, 72, 90, 112})
+      expect_close({.cache = e, .head_dim = dim, .sequences = {{1, 1}, {1, 70}, {20, 30}}}, std::to_string(dim));
 }
 
 TEST(EmulatedTiledAttention, DecodesEveryHeadLayout) {

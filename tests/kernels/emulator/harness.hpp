@@ -7,8 +7,12 @@
 #include <string>
 #include <vector>
 
+#if defined(TW_ON_DEVICE)                              // tests/gpu: the same tests on a card
+#include "gpu/on_device.hpp"
+#else
 #include "execute.hpp"
 #include "runtime.hpp"
+#endif
 
 namespace tokenworks::emulator {
 

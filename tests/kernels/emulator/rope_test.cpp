@@ -26,7 +26,8 @@ std::string check_rope(const RopeCase& c) {
     positions.push_back((r * 11 + 5) % positions_max);
     slots.push_back(r == 1 ? -1 : (r * 7 + 15) % (blocks * 16));       // row 1 is padding
   }
-  const std::size_t size = bytes_of(c.kv), half = static_cast<std::size_t>(c.kv_heads) * dim * 16 * size;
+  const auto wide = static_cast<std::size_t>(kv_stride(c.head_dim));
+  const std::size_t size = bytes_of(c.kv), half = static_cast<std::size_t>(c.kv_heads) * wide * 16 * size;
   const std::size_t block_bytes = half * 2 * layers;
   DeviceArray<float> qkv(device, x, "qkv");
   const DeviceArray<float> t(device, table, "rope table"), qn(device, q_norm, "q norm"), kn(device, k_norm, "k norm");
@@ -63,7 +64,7 @@ std::string check_rope(const RopeCase& c) {
         if (slot < 0) continue;
         const std::int32_t head = (h - c.q_heads) % c.kv_heads;
         const std::size_t to = static_cast<std::size_t>(slot / 16) * block_bytes / size + (half * 2 * layer + (value ? half : 0)) / size +
-                               (static_cast<std::size_t>(head) * 16 + static_cast<std::size_t>(slot % 16)) * dim;
+                               (static_cast<std::size_t>(head) * 16 + static_cast<std::size_t>(slot % 16)) * wide;
         std::copy(v.begin(), v.end(), expected_cache.begin() + static_cast<std::ptrdiff_t>(to));
         continue;
       }

@@ -120,6 +120,7 @@ void EmulatedDevice::copy_to_device(void* to, const void* pinned, std::size_t by
 
 void EmulatedDevice::copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) {
   ++counts_.copies_to_host;
+  counts_.bytes_to_host += bytes;
   enqueue(queue_of(stream), [=, this]() -> std::string {
     if (auto wrong = check_range(from, bytes, "copy to host"); !wrong.empty()) return wrong;
     std::memcpy(pinned, from, bytes);

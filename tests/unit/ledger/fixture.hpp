@@ -93,6 +93,7 @@ struct Plant {
     options.build_id = "test";
     tuning.background_checkpoints = false;
     tuning.close_patience_ns = 0;
+    tuning.gather_us = 0;
   }
   // Opens (again); the message of the error, or "".
   std::string open() {

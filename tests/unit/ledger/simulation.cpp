@@ -80,6 +80,7 @@ std::string Simulation::open() {
   tuning.checkpoint_pages = 40;
   tuning.rollups_every_ns = 5'000'000;
   tuning.close_patience_ns = 0;
+  tuning.gather_us = 0;
   auto opened = Service::open(options, tuning, clock_);
   if (!opened) return "cannot open: " + opened.error().message;
   ledger_ = std::move(*opened);

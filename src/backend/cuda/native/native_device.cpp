@@ -70,6 +70,7 @@ class NativeDevice final : public Device {
   }
   void copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) override {
     ++counts_.copies_to_host;
+    counts_.bytes_to_host += bytes;
     done(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, native(stream)), "a copy to the host");
   }
   void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) override {

@@ -1,0 +1,142 @@
+#include "backend/cuda/device_sampler.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace tokenworks::backend::cuda {
+
+using kernels::cuda::SampleSpec;
+using kernels::cuda::TopLogprob;
+
+namespace {
+
+constexpr std::size_t kSpecWords = sizeof(SampleSpec) / sizeof(std::int32_t);
+
+bool penalised(const SampleRow& row) {
+  const SamplingParams& p = *row.params;
+  return !row.seen.empty() && (p.repetition_penalty != 1.0f || p.presence_penalty != 0.0f || p.frequency_penalty != 0.0f);
+}
+
+void split(std::uint64_t v, std::uint32_t (&words)[2]) {
+  words[0] = static_cast<std::uint32_t>(v);
+  words[1] = static_cast<std::uint32_t>(v >> 32);
+}
+
+std::size_t result_bytes(std::size_t rows, std::int32_t top_max) {
+  return rows * (8 + static_cast<std::size_t>(top_max) * sizeof(TopLogprob));
+}
+
+}  // namespace
+
+void DeviceSampler::pack(std::span<const SampleRow> rows, std::int32_t vocab) {
+  words_.assign(rows.size() * kSpecWords, 0);
+  changed_rows_ = top_max_ = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const SampleRow& row = rows[i];
+    const SamplingParams& p = *row.params;
+    const float inverse = 1.0f / p.temperature;
+    SampleSpec spec{};
+    spec.greedy = !(p.temperature > 0) || !std::isfinite(inverse);
+    spec.inverse_temperature = inverse;
+    spec.top_p = p.top_p;
+    spec.min_p = p.min_p;
+    spec.repetition = p.repetition_penalty;
+    spec.presence = p.presence_penalty;
+    spec.frequency = p.frequency_penalty;
+    spec.top_k = p.top_k;
+    spec.top_logprobs = p.top_logprobs;
+    split(p.seed, spec.seed);
+    split(static_cast<std::uint64_t>(row.position), spec.position);
+    spec.choice = row.choice;
+    const auto here = [&] { return static_cast<std::int32_t>(words_.size() - rows.size() * kSpecWords); };
+    spec.mask = -1;
+    if (row.mask != nullptr) {
+      spec.mask = here();
+      const std::size_t at = words_.size(), n = (static_cast<std::size_t>(vocab) + 31) / 32;
+      words_.resize(at + n);
+      std::memcpy(words_.data() + at, row.mask, n * sizeof(std::uint32_t));
+    }
+    spec.bias = here();
+    spec.bias_count = static_cast<std::int32_t>(row.bias.size());
+    for (const TokenBias& b : row.bias) {
+      words_.push_back(b.token);
+      words_.push_back(std::bit_cast<std::int32_t>(b.bias));
+    }
+    spec.seen = here();
+    if (penalised(row)) {
+      spec.seen_count = static_cast<std::int32_t>(row.seen.size());
+      for (const TokenCount& s : row.seen) {
+        words_.push_back(s.token);
+        words_.push_back(s.in_output);
+      }
+    }
+    spec.rules = spec.mask >= 0 || spec.bias_count > 0 || spec.seen_count > 0;
+    if (spec.rules != 0) spec.changed_row = changed_rows_++;
+    top_max_ = std::max(top_max_, std::min(p.top_logprobs, vocab));
+    std::memcpy(words_.data() + i * kSpecWords, &spec, sizeof spec);
+  }
+}
+
+Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t changed_floats) {
+  const std::size_t bytes = result_bytes(rows, top_max_);
+  if (bytes > results_.bytes()) {
+    const std::size_t room = std::max({bytes, 2 * results_.bytes(), std::size_t{4096}});
+    auto memory = Memory::make(device, room, "sampled tokens");
+    if (!memory) return memory.error();
+    auto pinned = Pinned::make(device, room, "sampled tokens");
+    if (!pinned) return pinned.error();
+    results_ = std::move(*memory);                   // nothing of an earlier draw is in flight: it was read
+    results_pinned_ = std::move(*pinned);
+  }
+  if (changed_floats * sizeof(float) <= changed_.bytes()) return {};
+  auto changed = Memory::make(device, changed_floats * sizeof(float), "logits under rules");
+  if (!changed) return changed.error();
+  changed_ = std::move(*changed);
+  return {};
+}
+
+Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* logits, std::int32_t vocab,
+                                std::span<const SampleRow> rows) {
+  pack(rows, vocab);
+  if (auto ok = reserve(device, rows.size(), static_cast<std::size_t>(changed_rows_) * static_cast<std::size_t>(vocab)); !ok)
+    return ok;
+  const auto sent = state.send(words_);
+  if (!sent) return sent.error();
+  const std::size_t n = rows.size();
+  kernels::cuda::SampleArgs args;
+  args.logits = logits;
+  args.changed = changed_.floats();
+  args.specs = reinterpret_cast<const SampleSpec*>(*sent);
+  args.lists = reinterpret_cast<const std::uint32_t*>(*sent) + n * kSpecWords;
+  args.rows = static_cast<std::int32_t>(n);
+  args.vocab = vocab;
+  args.top_max = top_max_;
+  args.tokens = reinterpret_cast<std::int32_t*>(results_.data());
+  args.logprobs = results_.floats() + n;
+  args.top = reinterpret_cast<TopLogprob*>(results_.data() + n * 8);
+  device.ops().sample(device.stream(), args);
+  const bool logprobs = std::ranges::any_of(rows, [](const SampleRow& r) { return r.params->top_logprobs >= 0; });
+  device.copy_to_host(results_pinned_.data(), results_.data(), logprobs ? result_bytes(n, top_max_) : n * sizeof(std::int32_t),
+                      device.stream());
+  return {};
+}
+
+void DeviceSampler::read(std::span<const SampleRow> rows, std::span<Sampled> out) const {
+  const std::size_t n = rows.size();
+  const auto* const tokens = reinterpret_cast<const std::int32_t*>(results_pinned_.data());
+  const float* const logprobs = results_pinned_.floats() + n;
+  const auto* const top = reinterpret_cast<const TopLogprob*>(results_pinned_.data() + n * 8);
+  for (std::size_t i = 0; i < n; ++i) {
+    out[i] = {.token = tokens[i]};
+    const std::int32_t wanted = rows[i].params->top_logprobs;
+    if (out[i].token < 0 || wanted < 0) continue;
+    out[i].logprob = logprobs[i];
+    const TopLogprob* const mine = top + i * static_cast<std::size_t>(top_max_);
+    for (std::int32_t k = 0; k < std::min(wanted, top_max_) && mine[k].token >= 0; ++k)
+      out[i].top.push_back({mine[k].token, mine[k].logprob});
+  }
+}
+
+}  // namespace tokenworks::backend::cuda

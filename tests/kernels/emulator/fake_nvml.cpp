@@ -1,0 +1,28 @@
+// A libnvidia-ml for tests: two cards, the second without an energy counter. Every reading moves, so that differences can be
+// told: card 0 has used 1000 mJ more at each question.
+#include <cstddef>
+
+namespace {
+unsigned long long energy = 5000;
+int cards[2] = {0, 1};
+constexpr int kNotSupported = 3;
+}  // namespace
+
+extern "C" {
+struct Memory {
+  unsigned long long total, free, used;
+};
+int nvmlInit_v2() { return 0; }
+int nvmlShutdown() { return 0; }
+const char* nvmlErrorString(int) { return "a fake error"; }
+int nvmlDeviceGetCount_v2(unsigned* n) { return *n = 2, 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void** handle) { return *handle = &cards[i], 0; }
+int nvmlDeviceGetTemperature(void*, int, unsigned* v) { return *v = 41, 0; }
+int nvmlDeviceGetPowerUsage(void*, unsigned* v) { return *v = 350000, 0; }
+int nvmlDeviceGetTotalEnergyConsumption(void* handle, unsigned long long* v) {
+  if (*static_cast<int*>(handle) != 0) return kNotSupported;
+  *v = energy += 1000;
+  return 0;
+}
+int nvmlDeviceGetMemoryInfo(void*, Memory* m) { return *m = {100, 40, 60}, 0; }
+}

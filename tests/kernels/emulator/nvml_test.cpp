@@ -1,0 +1,32 @@
+// Nvml through a library of the test's own: what is there is read, what is lacking stays empty, a missing library says so.
+#include "backend/cuda/nvml.hpp"
+
+#include <gtest/gtest.h>
+
+namespace tokenworks::backend::cuda {
+namespace {
+
+TEST(Nvml, ReadsWhatTheCardTellsAndLeavesTheRestEmpty) {
+  const auto nvml = Nvml::open(TW_FAKE_NVML);
+  ASSERT_TRUE(nvml) << nvml.error().message;
+  EXPECT_EQ((*nvml)->devices(), 2u);
+  const auto first = (*nvml)->read(0), again = (*nvml)->read(0), second = (*nvml)->read(1);
+  ASSERT_TRUE(first && again && second);
+  EXPECT_EQ(first->temperature_celsius, 41u);
+  EXPECT_EQ(first->power_milliwatts, 350000u);
+  EXPECT_EQ(*again->energy_millijoules - *first->energy_millijoules, 1000u);
+  EXPECT_EQ(first->memory_used_bytes, 60u);
+  EXPECT_EQ(first->memory_total_bytes, 100u);
+  EXPECT_FALSE(first->ecc_errors);                   // the library lacks the function
+  EXPECT_FALSE(second->energy_millijoules);          // the card does not count
+  EXPECT_EQ((*nvml)->read(2).error().code, Errc::invalid_request);
+}
+
+TEST(Nvml, AMachineWithoutADriverSaysSo) {
+  const auto none = Nvml::open("libtokenworks-no-such-library.so");
+  ASSERT_FALSE(none);
+  EXPECT_NE(none.error().message.find("no NVIDIA driver"), std::string::npos) << none.error().message;
+}
+
+}  // namespace
+}  // namespace tokenworks::backend::cuda
