@@ -4,6 +4,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
+#include <bit>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -16,11 +18,13 @@
 
 #include "models.hpp"
 #include "notify.hpp"
+#include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/gateway/administration.hpp"
 #include "tokenworks/gateway/plant.hpp"
 #include "tokenworks/http/server.hpp"
 #include "tokenworks/jobs/idempotency.hpp"
+#include "tokenworks/jobs/webhooks.hpp"
 #include "tokenworks/ledger/ledger.hpp"
 #include "tokenworks/telemetry/metrics.hpp"
 #include "tokenworks/trust/server_key.hpp"
@@ -76,10 +80,11 @@ class Plant {
   const config::Config& config_;
   SystemClock clock_;
   std::unique_ptr<DataDirLock> lock_;
-  std::string cache_secret_, server_secret_, tag_secret_;
+  std::string cache_secret_, server_secret_, tag_secret_, event_secret_;
   std::unique_ptr<telemetry::Metrics> metrics_;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::shared_ptr<const billing::PriceBook> prices_;
+  std::unique_ptr<jobs::Webhooks> webhooks_;
   std::unique_ptr<gateway::Admission> admission_;
   std::map<std::string, std::uint32_t> tenant_numbers_;
   Snapshot<tenancy::Directory> directory_;
@@ -106,6 +111,7 @@ Result<> Plant::build() {
   cache_secret_ = key->derive("prefix-cache");
   server_secret_ = key->derive("side-table");
   tag_secret_ = key->derive("tags");
+  event_secret_ = key->derive("events");
   metrics_ = telemetry::Metrics::make({{"version", version()}, {"build_id", build_id()}});
   // The weights load while the books recover: start-up is as long as the longer of the two.
   auto books = std::async(std::launch::async, [this] { return open_books(); });
@@ -137,12 +143,19 @@ Result<> Plant::open_books() {
   if (!prices) return prices.error();
   prices_ = *prices;
   const std::int64_t now = clock_.unix_ns();
-  const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->hash()};
-  if (auto put = ledger_->put_price_book({prices_->version(), prices_->hash(), prices_->text(), now}, start); !put) return put.error();
+  const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
+  if (auto put = gateway::keep_prices(*ledger_, *prices_, now, start); !put) return put.error();
   const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction, tag_secret_};
   auto admission = gateway::Admission::make(clock_, *ledger_, labels, config_.tenants, prices_);
   if (!admission) return admission.error();
   admission_ = std::move(*admission);
+  webhooks_ = jobs::Webhooks::make({clock_, *ledger_, event_secret_, jobs::curl_send(std::string("tokenworks/") + version()), [] {
+                                      std::array<std::uint8_t, 8> bytes{};
+                                      random_bytes(bytes);
+                                      return std::bit_cast<std::uint64_t>(bytes);
+                                    }});
+  webhooks_->configure(config_.plant.webhooks);
+  admission_->set_events(webhooks_.get());
   auto keys = ledger_->keys();
   if (!keys) return keys.error();
   auto directory = tenancy::Directory::build(config_.tenants, *keys, tenant_numbers_);
@@ -197,7 +210,10 @@ Result<> Plant::start_serving() {
   parts.before_apply = [this](const config::Config& fresh) -> Result<> {
     return server_ ? server_->reload_tls(fresh.plant.tls) : Result<>{};
   };
-  parts.applied = [this](const config::Config& fresh) { metrics_->set_organizations(organization_names(fresh.tenants)); };
+  parts.applied = [this](const config::Config& fresh) {
+    metrics_->set_organizations(organization_names(fresh.tenants));
+    webhooks_->configure(fresh.plant.webhooks);
+  };
   parts.reloaded = [this](bool ok) {
     reload_ok_ = ok;
     if (ok) reload_unix_s_ = clock_.unix_ns() / kSecond;
@@ -285,6 +301,7 @@ telemetry::Scrape Plant::scrape() const {
   s.ledger_queued = books.queued;
   s.ledger_oldest_settle_ns = books.oldest_unacknowledged_settle_ns;
   s.ledger_refused = books.refused;
+  for (const jobs::Webhooks::Status& w : webhooks_->status()) s.webhooks.push_back({w.name, w.pending, w.delivered, w.failed, w.given_up});
   s.reload_ok = reload_ok_;
   s.reload_unix_s = reload_unix_s_;
   return s;
@@ -361,6 +378,7 @@ void Plant::shut_down() {
   service_.reset();
   administration_.reset();
   admission_.reset();
+  webhooks_.reset();
   ledger_.reset();                                   // commits what is queued
   log::info("stopped");
   if (hung) std::_Exit(kDeviceLost);                 // its thread still uses what the destructors would take away

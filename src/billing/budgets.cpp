@@ -370,13 +370,31 @@ std::vector<BudgetEvent> Budgets::settle(Purpose purpose, Money held, Money char
     const std::int64_t now_reached = reached(budget.spec, spent.amount);
     for (const std::int64_t percent : budget.spec.warn_at) {
       if (percent <= spent.warned || percent > now_reached) continue;
-      events.push_back({organization_, label(budget), percent, spent.period.start_s, budget.spec.amount, spent.amount});
+      events.push_back(event(budget, spent, percent));
     }
     spent.warned = std::max(spent.warned, now_reached);
     const std::int64_t bucket = bucket_s(budget);
     if (special(budget)) add_hour(budget.own, now_s - ((now_s % bucket) + bucket) % bucket, charge);
   });
   add_hour(lines_[use.line].spent, hour_of(now_s), charge);
+  return events;
+}
+
+BudgetEvent Budgets::event(const Budget& budget, const Spent& spent, std::int64_t percent) const {
+  return {organization_, label(budget),  percent,     spent.period.start_s, budget.spec.amount,
+          spent.amount,  budget.project, currency_, budget.spec};
+}
+
+std::vector<BudgetEvent> Budgets::thresholds_reached(std::int64_t unix_ns) {
+  std::vector<BudgetEvent> events;
+  for (Budget& budget : budgets_) {
+    if (budget.spec.warn_at.empty() || !budget.known) continue;
+    const Spent& spent = running(budget, unix_ns / kNanoPerSecond);
+    const std::int64_t now_reached = reached(budget.spec, spent.amount);
+    for (const std::int64_t percent : budget.spec.warn_at) {
+      if (percent <= now_reached) events.push_back(event(budget, spent, percent));
+    }
+  }
   return events;
 }
 

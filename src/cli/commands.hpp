@@ -16,6 +16,7 @@ void add_serve(CLI::App& app, Action& action);       // serve, check
 void add_keys(CLI::App& app, Action& action);
 void add_money(CLI::App& app, Action& action);       // credit, budget
 void add_usage(CLI::App& app, Action& action);
+void add_price(CLI::App& app, Action& action);
 void add_ledger(CLI::App& app, Action& action);
 void add_models(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);

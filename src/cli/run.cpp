@@ -38,6 +38,7 @@ int run(int argc, char** argv) {
   add_keys(app, action);
   add_money(app, action);
   add_usage(app, action);
+  add_price(app, action);
   add_ledger(app, action);
   add_models(app, action);
   add_chat(app, action);

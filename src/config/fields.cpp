@@ -204,11 +204,12 @@ void Fields::mapping(const std::string& key, const std::function<void(Fields&)>&
   inner.done();
 }
 
-void Fields::list(const std::string& key, const std::function<void(Fields&)>& read) {
+void Fields::list(const std::string& key, const std::function<void(Fields&)>& read, const std::string& documented) {
   const YAML::Node node = lookup(key);
+  const std::string generic = documented.empty() ? full_generic(key) + "[]" : documented;
   if (!node.IsDefined() || node.IsNull()) {
     if (document_.asked == nullptr) return;
-    Fields inner(document_, YAML::Node(YAML::NodeType::Map), full(key), full_generic(key) + "[]");   // to list its keys
+    Fields inner(document_, YAML::Node(YAML::NodeType::Map), full(key), generic);   // to list its keys
     return read(inner);
   }
   if (!node.IsSequence()) return mistake(key, "must be a list (- ...)");
@@ -219,14 +220,16 @@ void Fields::list(const std::string& key, const std::function<void(Fields&)>& re
       document_.mistake(config::line_of(item), path + " must be a mapping (key: value)");
       continue;
     }
-    Fields inner(document_, item, path, full_generic(key) + "[]");
+    Fields inner(document_, item, path, generic);
     read(inner);
     inner.done();
   }
 }
 
-void Fields::named(const std::string& key, const std::function<void(const std::string&, Fields&)>& read) {
+void Fields::named(const std::string& key, const std::function<void(const std::string&, Fields&)>& read,
+                   const std::string& documented) {
   const YAML::Node node = lookup(key);
+  const std::string generic = documented.empty() ? full_generic(key) + ".<name>" : documented;
   if (!node.IsDefined() || node.IsNull()) return;
   if (!node.IsMap()) return mistake(key, "must be a mapping of names");
   std::set<std::string> seen;
@@ -242,7 +245,7 @@ void Fields::named(const std::string& key, const std::function<void(const std::s
       document_.mistake(line, full(key) + "." + name + " must be a mapping (key: value)");
       continue;
     }
-    Fields inner(document_, value, full(key) + "." + name, full_generic(key) + ".<name>");
+    Fields inner(document_, value, full(key) + "." + name, generic);
     inner.line_ = line;
     read(name, inner);
     inner.done();

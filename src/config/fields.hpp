@@ -35,6 +35,8 @@ class Fields {
   int line() const { return line_; }
   int line_of(const std::string& key) const;
   Where where() const { return {document_.file, line_}; }
+  const std::string& path() const { return path_; }
+  void document_as(const std::string& generic) { generic_ = generic; }   // what is read from now on
   const Document& document() const { return document_; }
 
   void text(const std::string& key, std::string& into, bool required = false);
@@ -48,8 +50,11 @@ class Fields {
   void word(const std::string& key, std::string& into, const std::vector<std::string>& known);
 
   void mapping(const std::string& key, const std::function<void(Fields&)>& read);
-  void list(const std::string& key, const std::function<void(Fields&)>& read);     // of mappings
-  void named(const std::string& key, const std::function<void(const std::string& name, Fields&)>& read);   // free keys
+  // Lists of mappings, and mappings with free names. `documented`: the generic path of an item when the reference describes
+  // it elsewhere.
+  void list(const std::string& key, const std::function<void(Fields&)>& read, const std::string& documented = {});
+  void named(const std::string& key, const std::function<void(const std::string& name, Fields&)>& read,
+             const std::string& documented = {});
   void integers(const std::string& key, std::vector<std::int64_t>& into, std::int64_t least, std::int64_t most);
 
   // Reports unknown and repeated keys. Call last.

@@ -45,6 +45,48 @@ void read_file(const std::string& path, const char* kind, const char* prefix, st
   }
 }
 
+// Every model has a price in every version, and prices are for models, plans and organizations that exist.
+void check_prices(const Config& c, const std::vector<std::string>& models, std::vector<std::string>& mistakes) {
+  const auto say = [&](const Where& where, const std::string& what) {
+    mistakes.push_back(where.file + ":" + std::to_string(where.line) + ": " + what);
+  };
+  const auto known = [](const std::vector<std::string>& names, const std::string& n) { return std::find(names.begin(), names.end(), n) != names.end(); };
+  const auto hint = [](const std::string& word, const std::vector<std::string>& names) {
+    const auto near = nearest(word, names);
+    return near ? "; did you mean '" + *near + "'?" : std::string();
+  };
+  std::vector<std::string> plans, organizations;
+  for (const PlanSpec& p : c.tenants.plans) plans.push_back(p.name);
+  for (const OrganizationSpec& o : c.tenants.organizations) organizations.push_back(o.name);
+  const auto check = [&](const PricesByModel& prices) {
+    for (const auto& [id, model] : prices) {
+      if (!known(models, id)) say(model.where, "a price for '" + id + "', which is no configured model" + hint(id, models));
+    }
+  };
+  std::vector<const PriceVersion*> versions{&c.prices};
+  for (const PriceVersion& v : c.prices.later) versions.push_back(&v);
+  for (const PriceVersion* v : versions) {
+    const std::string of = v == &c.prices ? "" : ", version '" + v->version + "' (line " + std::to_string(v->where.line) + ")";
+    for (const ModelSpec& m : c.plant.models) {
+      if (m.id.empty() || v->models.contains(m.id)) continue;
+      std::vector<std::string> priced;
+      for (const auto& [id, prices] : v->models) priced.push_back(id);
+      say(m.where, "model '" + m.id + "' has no price in " + c.plant.prices_path + of + hint(m.id, priced));
+    }
+    check(v->models);
+    const auto overrides = [&](const char* what, const auto& by_name, const std::vector<std::string>& names) {
+      for (const auto& [of_whom, prices] : by_name) {
+        if (!known(names, of_whom) && !prices.empty()) {
+          say(prices.begin()->second.where, std::string("prices for the ") + what + " '" + of_whom + "', which does not exist" + hint(of_whom, names));
+        }
+        check(prices);
+      }
+    };
+    overrides("plan", v->plans, plans);
+    overrides("organization", v->organizations, organizations);
+  }
+}
+
 }  // namespace
 
 void cross_check(const Config& c, std::vector<std::string>& mistakes) {
@@ -67,15 +109,8 @@ void cross_check(const Config& c, std::vector<std::string>& mistakes) {
   std::error_code ignored;
   for (const ModelSpec& m : c.plant.models) {
     if (!m.path.empty() && !fs::exists(m.path, ignored)) say(m.where, "model '" + m.id + "': there is no file or folder " + m.path);
-    if (!m.id.empty() && !c.prices.models.contains(m.id)) {
-      std::vector<std::string> priced;
-      for (const auto& [id, prices] : c.prices.models) priced.push_back(id);
-      say(m.where, "model '" + m.id + "' has no price in " + c.plant.prices_path + hint(m.id, priced));
-    }
   }
-  for (const auto& [id, prices] : c.prices.models) {
-    if (!known_model(id)) say(prices.where, "a price for '" + id + "', which is no configured model" + hint(id, models));
-  }
+  check_prices(c, models, mistakes);
   const auto check_models = [&](const Where& where, const std::string& whose, const std::vector<std::string>& list) {
     for (const std::string& id : list) {
       if (!known_model(id)) say(where, whose + " names the model '" + id + "', which is not configured" + hint(id, models));

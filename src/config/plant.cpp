@@ -130,6 +130,7 @@ void read_plant(Fields& f, Plant& p) {
     g.word("format", format, {"json", "text"});
     p.log_json = format == "json";
   });
+  read_webhooks(f, p);
   f.integer("io_threads", p.io_threads, 1, 64);
 }
 

@@ -32,6 +32,10 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "models[].data_classes", "list", "public, internal", "classes of data it may see; the first is the default"},
         {kPlant, "prices", "path", "required", "the price book"},
         {kPlant, "tenants", "path", "required", "plans and organizations"},
+        {kPlant, "webhooks.<name>.url", "address", "required", "is told of events by a signed POST; http:// or https://"},
+        {kPlant, "webhooks.<name>.secret", "text", "one of the two", "what signs; whsec_ and Base64, or the bytes themselves; never empty"},
+        {kPlant, "webhooks.<name>.secret_file", "path", "", "file with the secret instead"},
+        {kPlant, "webhooks.<name>.events", "list of words", "[*]", "budget.threshold, credit.expired; * is all"},
         {kPlant, "ledger.store", "sqlite, postgresql", "sqlite", "where the books are; only sqlite in this version"},
         {kPlant, "ledger.dsn_file", "path", "", "file with the connection string for postgresql"},
         {kPlant, "ledger.progress", "step or duration", "100ms", "how often running sequences are journaled"},
@@ -55,9 +59,10 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "io_threads", "1 to 64", "1", "threads that serve connections"},
         {kPrices, "version", "text", "required", "name of this version; every entry carries it"},
         {kPrices, "currency", "ISO 4217 code", "USD", "of every amount"},
-        {kPrices, "models.<name>.input", "decimal, six places", "required", "per million uncached prompt tokens"},
-        {kPrices, "models.<name>.cached_input", "decimal, six places", "as input", "per million prompt tokens found in the prefix cache"},
-        {kPrices, "models.<name>.output", "decimal, six places", "required", "per million output tokens"},
+        {kPrices, "plans", "prices by plan and model", "", "instead of models, for its organizations: <plan>: {models: {<name>: {...}}}"},
+        {kPrices, "organizations", "prices by organization and model", "", "as plans, for one organization; goes before its plan's"},
+        {kPrices, "versions[].version", "text", "required", "name of a later version, which has models, tiers, plans and organizations of its own"},
+        {kPrices, "versions[].from", "RFC 3339 instant or date", "required", "in force from then on, until the next version; ascending"},
         {kPrices, "tiers.priority", "decimal, six places", "1.75", "multiplies every price; the result must be whole pico-units per token"},
         {kPrices, "tiers.standard", "decimal, six places", "1", "as above"},
         {kPrices, "tiers.batch", "decimal, six places", "0.5", "as above"},
@@ -80,6 +85,30 @@ const std::vector<KeyDoc>& reference() {
         {kTenants, "organizations.<name>.projects.<name>.cost_centre", "text", "", "for reports"},
         {kTenants, "organizations.<name>.projects.<name>.data_class", "text", "the model's first", "class of its data"},
     };
+    // A price list stands in four places.
+    for (const std::string list : {"", "bands[].", "times[].", "times[].bands[]."}) {
+      const std::string p = "models.<name>." + list;
+      const bool whole = list.empty();
+      const char* const kSix = "decimal, six places";
+      const auto otherwise = [&](const char* of_model) { return whole ? of_model : list == "times[]." ? "the model's" : "as without the band"; };
+      if (list.ends_with("bands[].")) {
+        t.push_back({kPrices, p + "over", "tokens, 128k is 128000", "required", "the prices of requests with more prompt tokens, all of their tokens"});
+      }
+      if (list == "times[].") {
+        t.push_back({kPrices, p + "days", "mon to sun", "every day", "days on which the span begins"});
+        t.push_back({kPrices, p + "from", "HH:MM", "00:00", "from this local time"});
+        t.push_back({kPrices, p + "to", "HH:MM", "24:00", "until this local time; before from: past midnight"});
+        t.push_back({kPrices, p + "timezone", "zone name", "UTC", "of from and to; one for all times of a model"});
+        t.push_back({kPrices, p + "multiplier", "decimal, six places", "", "multiplies every price meanwhile; or prices instead"});
+      }
+      t.push_back({kPrices, p + "input", kSix, otherwise("required"), "per million uncached prompt tokens"});
+      t.push_back({kPrices, p + "cached_input", kSix, otherwise("as input"), "per million prompt tokens found in the prefix cache"});
+      t.push_back({kPrices, p + "cache_write", kSix, otherwise("as input"), "per million prompt tokens written to a cache that charges for it"});
+      t.push_back({kPrices, p + "output", kSix, otherwise("required"), "per million output tokens"});
+      t.push_back({kPrices, p + "reasoning", kSix, otherwise("as output"), "per million output tokens of reasoning"});
+      t.push_back({kPrices, p + "embedding", kSix, otherwise("as input"), "per million prompt tokens of an embedding"});
+      t.push_back({kPrices, p + "per_request", "decimal, twelve places", otherwise("0"), "per request that used anything"});
+    }
     const auto limit_meaning = [](const std::string& name) -> std::string {
       if (name == "concurrent_requests") return "requests at once";
       const std::size_t per = name.find("_per_");

@@ -1,8 +1,7 @@
-#include <sys/stat.h>
-
 #include <algorithm>
 
 #include "parts.hpp"
+#include "wall_time.hpp"
 
 namespace tokenworks::config {
 namespace {
@@ -13,15 +12,6 @@ bool good_name(const std::string& name) {
   return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
   });
-}
-
-void read_zone(Fields& f, std::string& zone) {
-  f.text("timezone", zone);
-  struct stat status {};
-  if (zone.find("..") != std::string::npos || zone.empty() || zone.front() == '/' ||
-      (zone != "UTC" && (stat(("/usr/share/zoneinfo/" + zone).c_str(), &status) != 0 || !S_ISREG(status.st_mode)))) {
-    f.mistake("timezone", "is '" + zone + "', which is no time zone of this machine (such as Europe/Berlin)");
-  }
 }
 
 void read_budget_fields(Fields& f, BudgetSpec& b) {
@@ -78,39 +68,10 @@ void read_plan(const std::string& name, Fields& f, Tenants& t) {
   t.plans.push_back(std::move(p));
 }
 
-std::int64_t minute_of_day(Fields& f, const std::string& key, std::int64_t otherwise) {
-  std::string text;
-  f.text(key, text);
-  if (text.empty()) return otherwise;
-  const bool shape = text.size() == 5 && text[2] == ':' && std::isdigit(static_cast<unsigned char>(text[0])) &&
-                     std::isdigit(static_cast<unsigned char>(text[1])) && std::isdigit(static_cast<unsigned char>(text[3])) &&
-                     std::isdigit(static_cast<unsigned char>(text[4]));
-  const int minutes = shape ? ((text[0] - '0') * 10 + text[1] - '0') * 60 + (text[3] - '0') * 10 + text[4] - '0' : -1;
-  if (minutes < 0 || minutes > 24 * 60 || text[3] > '5') {
-    f.mistake(key, "is '" + text + "'; a time of day such as \"07:00\" is needed");
-    return otherwise;
-  }
-  return minutes;
-}
-
 AccessRule read_access(Fields& f) {
   AccessRule rule;
   f.texts("models", rule.models);
-  std::vector<std::string> days;
-  f.texts("days", days);
-  const std::vector<std::string> known{"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
-  for (const std::string& day : days) {
-    const auto at = std::find(known.begin(), known.end(), day);
-    if (at == known.end()) {
-      f.mistake("days", "holds '" + day + "'; known are mon, tue, wed, thu, fri, sat, sun");
-    } else {
-      rule.days.push_back(static_cast<int>(at - known.begin()));
-    }
-  }
-  rule.from_minute = minute_of_day(f, "from", 0);
-  rule.to_minute = minute_of_day(f, "to", 24 * 60);
-  if (rule.from_minute == rule.to_minute) f.mistake("to", "equals 'from': the rule would never allow anything");
-  read_zone(f, rule.timezone);
+  read_span(f, rule.days, rule.from_minute, rule.to_minute, rule.timezone, "the rule would never allow anything");
   return rule;
 }
 

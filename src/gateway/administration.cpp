@@ -5,7 +5,7 @@
 
 #include "money_desk.hpp"
 #include "tokenworks/base/log.hpp"
-#include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/billing/price_archive.hpp"
 #include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::gateway {
@@ -21,7 +21,8 @@ std::string state_hash(const ledger::KeyRow& row) {
 }
 
 std::string state_hash(const config::Config& c, const billing::PriceBook& prices) {
-  std::string text = prices.hash();
+  std::string text;
+  for (const billing::PriceBook::Version& version : prices.versions()) text += version.hash + ' ';
   for (const auto& o : c.tenants.organizations) text += '\n' + o.name + ' ' + o.plan;
   for (const auto& p : c.tenants.plans) text += '\n' + p.name;
   return hex(sha256(text));
@@ -187,13 +188,13 @@ class AdministrationImpl final : public Administration {
     const billing::PriceBook& book = **prices;
     const std::string after = state_hash(*fresh, book);
     const ledger::AuditEvent event{now, actor, "config.reload", parts_.config.path, state_, after};
-    if (auto put = parts_.ledger.put_price_book({book.version(), book.hash(), book.text(), now}, event); !put) return put.error();
+    if (auto put = keep_prices(parts_.ledger, book, now, event); !put) return put.error();
     if (auto applied = parts_.admission.reload(fresh->tenants, *prices); !applied) return applied.error();
     tenants_ = fresh->tenants;
     parts_.directory.set(std::move(*directory));
     state_ = after;
     if (parts_.applied) parts_.applied(*fresh);
-    log::info("reloaded", {{"actor", actor}, {"price_version", book.version()}});
+    log::info("reloaded", {{"actor", actor}, {"price_version", book.in_force(now).version}});
     return {};
   }
 
@@ -205,6 +206,17 @@ class AdministrationImpl final : public Administration {
 };
 
 }  // namespace
+
+Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event) {
+  const auto history = ledger.price_history();
+  if (!history) return history.error();
+  if (auto allowed = billing::check_prices_change(book, *history, unix_ns); !allowed) return allowed.error();
+  std::vector<ledger::PriceHistoryRow> rows;
+  for (const billing::PriceBook::Version& v : book.versions()) {
+    rows.push_back({unix_ns, v.from_unix_ns, {v.version, v.hash, v.text, std::max(v.from_unix_ns, unix_ns)}});
+  }
+  return ledger.put_prices(rows, event);
+}
 
 std::unique_ptr<Administration> make_administration(AdministrationParts parts) {
   return std::make_unique<AdministrationImpl>(std::move(parts));

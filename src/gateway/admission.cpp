@@ -26,6 +26,8 @@ Result<> Admission::reload(const config::Tenants& tenants, std::shared_ptr<const
   return state_->apply(tenants, prices);
 }
 
+void Admission::set_events(EventSink* sink) { state_->events.store(sink, std::memory_order_release); }
+
 Result<Entrance> Admission::enter(const tenancy::Principal& who, std::string_view model, RateState* rates) {
   if (who.organization.value.empty() || !tenancy::may_use_models(who.role)) {
     return error(Errc::insufficient_permissions, "A key of role " + std::string(tenancy::name(who.role)) +

@@ -18,13 +18,6 @@ Error no_money(billing::Budgets::Shortage&& shortage) {
   return error(Errc::insufficient_quota, std::move(m));
 }
 
-void tell(const std::vector<billing::BudgetEvent>& events) {
-  for (const billing::BudgetEvent& e : events) {
-    log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
-                                   {"amount", to_string(e.amount)}, {"spent", to_string(e.spent)}, {"period_start", e.period_start_s}});
-  }
-}
-
 }  // namespace
 
 Hold::Inside::Inside(const std::shared_ptr<Place>& of, const tenancy::Principal& who, const Ask& ask)
@@ -69,13 +62,15 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   if (record.tier < o.tier) {                        // the enum descends: priority is 0
     return error(Errc::invalid_request, "This service tier is above the plan's", "service_tier");
   }
-  const billing::Rates* found = o.prices->find(ask.model.value, record.tier);
-  if (found == nullptr) {
-    return error(Errc::model_not_found, "The model " + ask.model.value + " has no price in the price book " + o.prices->version());
+  record.unix_ns = taken_ns = state->clock.unix_ns();
+  const billing::PriceBook::Version& version = o.prices->in_force(taken_ns);
+  const auto found = o.prices->find({ask.model.value, record.tier, o.plan, o.name, prompt, taken_ns});
+  if (!found) {
+    return error(Errc::model_not_found, "The model " + ask.model.value + " has no price in the price book " + version.version);
   }
   rates = *found;
-  record.price_version = o.prices->version();
-  record.price_hash = o.prices->hash();
+  record.price_version = version.version;
+  record.price_hash = version.hash;
   record.currency = o.prices->currency();
   weight = o.weight;
   reserved_tokens_per_second = o.reserved_tokens_per_second;
@@ -85,7 +80,6 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   const auto lapses = o.budgets.balance().expire(state->clock.unix_ns());
   epoch = o.budgets.balance().epoch();
   const std::int64_t now_ms = state->clock.steady_ms();
-  record.unix_ns = taken_ns = state->clock.unix_ns();
 
   Result<> taken = take_windows(now_ms);
   if (taken) {
@@ -298,9 +292,9 @@ Result<billing::Charge> Hold::Inside::end(const Usage& usage, const std::string&
     limits = organization.limits.state(path, state->clock.steady_ms());
   }
   rate_headers = rate_state(limits);
+  ended.record.events = state->tell(ended.events, ended.record.unix_ns);
   state->send(std::move(ended.record), std::move(durable));
   state->book(organization, ended.lapses);
-  tell(ended.events);
   return std::move(ended.charge);
 }
 

@@ -97,6 +97,7 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
   Result<> recovered = recover(fresh);
   const auto configure = [&](Organization& o, const Plan& p) {
     std::lock_guard lock(o.mutex);
+    o.plan = p.plan->name;
     o.tier = p.plan->tier;
     o.weight = static_cast<std::uint32_t>(std::clamp<std::int64_t>(p.plan->weight, 1, 1 << 20));
     o.reserved_tokens_per_second = p.plan->reserved_tokens_per_second;
@@ -145,6 +146,7 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
     std::lock_guard lock(o.mutex);
     o.configured = false;
   }
+  tell_again_ = true;
   if (fresh.empty() && table_.load() != nullptr) return {};
   auto table = std::make_unique<Table>();
   for (Organization& o : organizations_) table->emplace(o.name, &o);
@@ -187,8 +189,10 @@ void AdmissionState::tick(std::int64_t hold_expiry_ns) {
     std::lock_guard reload(reload_);
     std::vector<Organization*> all;
     for (Organization& o : organizations_) all.push_back(&o);
-    if (!learn(all)) learn_again_ = true;
+    learn_again_ = !learn(all);
+    tell_again_ = true;
   }
+  tell_again(unix_ns);
   std::vector<Hold::Inside::Ended> ended;
   each([&](Organization& o) {
     std::vector<billing::Balance::Lapse> lapses;
@@ -203,11 +207,43 @@ void AdmissionState::tick(std::int64_t hold_expiry_ns) {
     book(o, lapses);
     for (Hold::Inside::Ended& e : ended) {
       log::error("hold_expired", {{"request", e.record.request.to_string()}, {"organization", o.name}, {"why", "nothing was heard of its request"}});
+      e.record.events = tell(e.events, e.record.unix_ns);
       send(std::move(e.record), {});
       book(o, e.lapses);
     }
     ended.clear();
   });
+}
+
+EventSink::Events AdmissionState::tell(const std::vector<billing::BudgetEvent>& reached, std::int64_t unix_ns) const {
+  EventSink::Events outgoing;
+  EventSink* sink = events.load(std::memory_order_acquire);
+  for (const billing::BudgetEvent& e : reached) {
+    log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
+                                   {"amount", to_string(e.amount)}, {"spent", to_string(e.spent)}, {"period_start", e.period_start_s}});
+    if (sink == nullptr) continue;
+    for (ledger::OutboxEvent& event : sink->budget_threshold(e, unix_ns)) outgoing.push_back(std::move(event));
+  }
+  return outgoing;
+}
+
+// A crash between a charge and its event, a budget that a reload made smaller: nobody knows which thresholds were told, so all
+// that are reached go to the outbox, which drops those it has had.
+void AdmissionState::tell_again(std::int64_t unix_ns) {
+  EventSink* sink = events.load(std::memory_order_acquire);
+  if (sink == nullptr || !tell_again_.exchange(false)) return;
+  EventSink::Events outgoing;
+  each([&](Organization& o) {
+    std::vector<billing::BudgetEvent> reached;
+    {
+      std::lock_guard lock(o.mutex);
+      if (o.configured) reached = o.budgets.thresholds_reached(unix_ns);
+    }
+    for (const billing::BudgetEvent& e : reached) {
+      for (ledger::OutboxEvent& event : sink->budget_threshold(e, unix_ns)) outgoing.push_back(std::move(event));
+    }
+  });
+  if (!ledger_.put_events(std::move(outgoing))) tell_again_ = true;
 }
 
 void AdmissionState::book(const Organization& organization, const std::vector<billing::Balance::Lapse>& lapses) {
@@ -228,6 +264,9 @@ void AdmissionState::book(const Organization& organization, const std::vector<bi
     record.build_id = labels.build_id;
     record.region = labels.region;
     record.jurisdiction = labels.jurisdiction;
+    if (EventSink* sink = events.load(std::memory_order_acquire)) {
+      record.events = sink->credit_expired(organization.name, organization.currency, lapse, record.request, record.unix_ns);
+    }
     log::info("credit_expired", {{"organization", organization.name}, {"credit", lapse.credit.to_string()}, {"amount", to_string(lapse.amount)}});
     send(std::move(record), {});
   }

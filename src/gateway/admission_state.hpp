@@ -27,6 +27,7 @@ struct Organization {
   const std::string name, currency;
   mutable std::mutex mutex;                          // guards everything below
   bool configured = false;                           // false: gone from the configuration, while holds may still be open
+  std::string plan;
   Tier tier = Tier::standard;
   std::uint32_t weight = 1;
   std::int64_t reserved_tokens_per_second = 0;
@@ -68,12 +69,16 @@ class AdmissionState {
   void tick(std::int64_t hold_expiry_ns);
   // Books what lapsed of credits; without the organization's mutex.
   void book(const Organization& organization, const std::vector<billing::Balance::Lapse>& lapses);
+  // Thresholds that were reached, to the log; what the sink makes of them goes with the entry. Under no lock.
+  EventSink::Events tell(const std::vector<billing::BudgetEvent>& reached, std::int64_t unix_ns) const;
 
   const Clock& clock;
+  std::atomic<EventSink*> events{nullptr};           // outlives the state, or is taken away before
 
  private:
   using Table = std::unordered_map<std::string_view, Organization*>;
 
+  void tell_again(std::int64_t unix_ns);
   Result<> apply_locked(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices);
   Result<> recover(const std::vector<Organization*>& fresh);
   Result<> recover_balances(const std::vector<Organization*>& fresh);
@@ -98,7 +103,7 @@ class AdmissionState {
   std::atomic<const Table*> table_{nullptr};
 
   std::atomic<std::int64_t> look_again_ns_{INT64_MIN};
-  std::atomic<bool> behind_{false}, learn_again_{false};
+  std::atomic<bool> behind_{false}, learn_again_{false}, tell_again_{false};
   std::mutex waiting_mutex_;
   std::deque<std::pair<ledger::Record, ledger::OnDurable>> waiting_;
   std::atomic<std::size_t> waiting_count_{0};

@@ -89,20 +89,6 @@ Result<bool> delete_setting(const Connection& store, const SettingRow& s) {
   return sqlite3_changes(store.raw()) > 0;
 }
 
-Result<bool> has_price_book(const Connection& store, const std::string& hash) {
-  auto find = store.prepare("SELECT 1 FROM price_books WHERE hash = ?1");
-  if (!find) return find.error();
-  find->bind(1, hash);
-  return find->step();
-}
-
-Result<> write_price_book(const Connection& store, const PriceBookRow& p) {
-  auto insert = store.prepare("INSERT INTO price_books(hash, version, text, since_unix_ns) VALUES (?1, ?2, ?3, ?4)");
-  if (!insert) return insert.error();
-  insert->bind(1, p.hash).bind(2, p.version).bind(3, p.text).bind(4, p.since_unix_ns);
-  return insert->run();
-}
-
 Result<> write_idempotency(const Connection& store, const IdempotencyRow& r) {
   auto insert = store.prepare(
       "INSERT OR REPLACE INTO idempotency(organization, key, body_hash, request, finished, status, body, input,"

@@ -82,6 +82,12 @@ Result<std::vector<UsageRow>> usage_of_file(const std::string& path, const Usage
   return (*reader)->usage(query);
 }
 
+Result<std::vector<PriceHistoryRow>> price_history_of_file(const std::string& path) {
+  const auto reader = Reader::open(path, "");
+  if (!reader) return reader.error();
+  return (*reader)->price_history();
+}
+
 Result<> backup_file(const std::string& path, const std::string& to) {
   const auto reader = Reader::open(path, "");
   if (!reader) return reader.error();

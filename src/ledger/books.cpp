@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ledger/outbox.hpp"
 #include "ledger/rules.hpp"
 
 namespace tokenworks::ledger {
@@ -82,6 +83,7 @@ Result<> Books::apply(const Record& r, Result<>& refusal) {
   append_entry(entry_bytes_, writer_id_, seq, view, context_bytes_);
   const Digest hash = hasher_(head_, entry_bytes_);
   if (auto done = insert(id, view, known->context, hash); !done) return done;
+  if (auto done = write_events(store_, r.events); !done) return done;
   post(id, view, *known);
   book_hold(r, id, known->organization);
   seq_ = seq;

@@ -31,6 +31,9 @@ class Reader {
   Result<std::vector<KeyRow>> keys();
   Result<std::vector<SettingRow>> settings(const std::string& kind);
   Result<std::vector<AuditEvent>> audit_events(std::int64_t limit);
+  Result<std::vector<PriceHistoryRow>> price_history();
+  Result<std::vector<Delivery>> deliveries_due(const std::string& receiver, std::int64_t unix_ns, std::int64_t most);
+  Result<std::int64_t> deliveries_pending(const std::string& receiver);
   Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns);
   const Connection& store() const { return store_; }
 

@@ -135,7 +135,24 @@ FROM entries e JOIN contexts c ON c.id = e.context JOIN series s ON s.id = c.ser
   JOIN writers w ON w.number = e.id >> 40;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kBooks}, {2, kCredits, fill_credits}};
+// Which price books were in force when, and events on their way out. What older files know of the first is since when they
+// have a book.
+constexpr const char* kOutbox = R"sql(
+CREATE TABLE price_history(
+  id INTEGER PRIMARY KEY, applied_unix_ns INTEGER NOT NULL, from_unix_ns INTEGER NOT NULL, hash TEXT NOT NULL
+) STRICT;
+INSERT INTO price_history(applied_unix_ns, from_unix_ns, hash)
+  SELECT since_unix_ns, -9223372036854775808, hash FROM price_books ORDER BY since_unix_ns, rowid;
+
+CREATE TABLE outbox(
+  id INTEGER PRIMARY KEY, receiver TEXT NOT NULL, event TEXT NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL,
+  created_unix_ns INTEGER NOT NULL, state INTEGER NOT NULL, attempts INTEGER NOT NULL, due_unix_ns INTEGER NOT NULL,
+  error TEXT NOT NULL, UNIQUE (receiver, event)
+) STRICT;
+CREATE INDEX outbox_due ON outbox(receiver, due_unix_ns) WHERE state = 0;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kBooks}, {2, kCredits, fill_credits}, {3, kOutbox}};
 static_assert(std::size(kMigrations) == kStoreVersion);
 
 Error newer(std::int64_t found, std::int64_t known) {

@@ -11,7 +11,7 @@ namespace tokenworks::ledger {
 
 inline constexpr std::int32_t kApplicationId = 0x54574c31;   // "TWL1": PRAGMA application_id of a ledger
 
-inline constexpr std::int32_t kStoreVersion = 2;     // PRAGMA user_version of today's file
+inline constexpr std::int32_t kStoreVersion = 3;     // PRAGMA user_version of today's file
 
 struct Migration {
   std::int32_t version;                              // the version the file has afterwards

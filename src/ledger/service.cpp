@@ -4,6 +4,8 @@
 #include <future>
 
 #include "ledger/admin.hpp"
+#include "ledger/outbox.hpp"
+#include "ledger/price_history.hpp"
 #include "ledger/backup.hpp"
 #include "ledger/rules.hpp"
 #include "ledger/verify.hpp"
@@ -150,14 +152,21 @@ Result<> Service::audit(const AuditEvent& event) {
   return wait([event](const Connection& store) { return write_audit(store, event); });
 }
 
-Result<> Service::put_price_book(const PriceBookRow& row, const AuditEvent& audit) {
-  return wait([row, audit](const Connection& store) -> Result<> {
-    const auto known = has_price_book(store, row.hash);
-    if (!known) return known.error();
-    if (*known) return {};
-    if (auto done = write_price_book(store, row); !done) return done;
-    return write_audit(store, audit);
+Result<> Service::put_prices(const std::vector<PriceHistoryRow>& rows, const AuditEvent& audit) {
+  return wait([rows, audit](const Connection& store) -> Result<> {
+    const auto written = write_prices(store, rows);
+    if (!written) return written.error();
+    return *written ? write_audit(store, audit) : Result<>();
   });
+}
+
+Result<> Service::put_events(std::vector<OutboxEvent> events) {
+  if (events.empty()) return {};
+  return push(TaskItem{[events = std::move(events)](const Connection& store) { return write_events(store, events); }, {}});
+}
+
+Result<> Service::delivery_tried(const DeliveryOutcome& outcome) {
+  return wait([outcome](const Connection& store) { return write_outcome(store, outcome); });
 }
 
 Result<> Service::put_idempotency(const IdempotencyRow& row) {
@@ -199,6 +208,15 @@ Result<bool> Service::remove_setting(const std::string& kind, const Organization
 
 Result<std::vector<SettingRow>> Service::settings(const std::string& kind) {
   return readers_.with([&](Reader& reader) { return reader.settings(kind); });
+}
+Result<std::vector<PriceHistoryRow>> Service::price_history() {
+  return readers_.with([](Reader& reader) { return reader.price_history(); });
+}
+Result<std::vector<Delivery>> Service::deliveries_due(const std::string& receiver, std::int64_t unix_ns, std::int64_t most) {
+  return readers_.with([&](Reader& reader) { return reader.deliveries_due(receiver, unix_ns, most); });
+}
+Result<std::int64_t> Service::deliveries_pending(const std::string& receiver) {
+  return readers_.with([&](Reader& reader) { return reader.deliveries_pending(receiver); });
 }
 Result<std::vector<KeyRow>> Service::keys() {
   return readers_.with([](Reader& reader) { return reader.keys(); });

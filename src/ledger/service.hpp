@@ -48,11 +48,17 @@ class Service final : public Ledger {
   Result<std::vector<KeyRow>> keys() override;
   Result<> audit(const AuditEvent& event) override;
   Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) override;
-  Result<> put_price_book(const PriceBookRow& row, const AuditEvent& audit) override;
+  Result<> put_prices(const std::vector<PriceHistoryRow>& rows, const AuditEvent& audit) override;
+  Result<std::vector<PriceHistoryRow>> price_history() override;
   Result<> put_idempotency(const IdempotencyRow& row) override;
   Result<> queue_idempotency(IdempotencyRow row, OnDurable durable) override;
   Result<std::vector<IdempotencyRow>> idempotency(std::int64_t not_before_unix_ns) override;
   Result<> erase_annotations(const OrganizationId& organization, const AuditEvent& audit) override;
+
+  Result<> put_events(std::vector<OutboxEvent> events) override;
+  Result<std::vector<Delivery>> deliveries_due(const std::string& receiver, std::int64_t unix_ns, std::int64_t most) override;
+  Result<std::int64_t> deliveries_pending(const std::string& receiver) override;
+  Result<> delivery_tried(const DeliveryOutcome& outcome) override;
 
   Result<> put_setting(const SettingRow& row, const AuditEvent& audit) override;
   Result<bool> remove_setting(const std::string& kind, const OrganizationId& organization, const std::string& id,

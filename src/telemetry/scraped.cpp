@@ -32,6 +32,22 @@ void counter(std::vector<MetricFamily>& families, const series::Series& s, doubl
   append(families, s.name, s.help, MetricType::Counter, value);
 }
 
+void append_webhooks(const Scrape& scrape, std::vector<MetricFamily>& families) {
+  using Webhook = Scrape::Webhook;
+  const auto family = [&](const series::Series& s, MetricType type, std::int64_t Webhook::*field) {
+    MetricFamily one{s.name, s.help, type, {}};
+    for (const Webhook& w : scrape.webhooks) {
+      one.metric.push_back(sample(type, static_cast<double>(w.*field)));
+      one.metric.back().label = {{"webhook", w.name}};
+    }
+    families.push_back(std::move(one));
+  };
+  family(series::kWebhookPending, MetricType::Gauge, &Webhook::pending);
+  family(series::kWebhookDelivered, MetricType::Counter, &Webhook::delivered);
+  family(series::kWebhookFailed, MetricType::Counter, &Webhook::failed);
+  family(series::kWebhookGivenUp, MetricType::Counter, &Webhook::given_up);
+}
+
 }  // namespace
 
 void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::vector<MetricFamily>& families) {
@@ -65,6 +81,7 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   gauge(families, series::kLedgerOldest, static_cast<double>(scrape.ledger_oldest_settle_ns) * 1e-9);
   counter(families, series::kLedgerRefused, static_cast<double>(scrape.ledger_refused));
 
+  append_webhooks(scrape, families);
   MetricFamily blocks{series::kKvBlocks.name, series::kKvBlocks.help, MetricType::Gauge, {}};
   for (const auto& [state, count] : {std::pair{"used", sum.kv_used}, {"cached", sum.kv_cached}, {"free", sum.kv_free}}) {
     blocks.metric.push_back(sample(MetricType::Gauge, static_cast<double>(count)));

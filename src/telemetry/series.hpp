@@ -36,6 +36,10 @@ inline constexpr Series kLedgerFailures{"tokenworks_ledger_failures_total", "Led
 inline constexpr Series kLedgerQueued{"tokenworks_ledger_queued_records", "Records waiting for their commit."};
 inline constexpr Series kLedgerOldest{"tokenworks_ledger_oldest_settle_seconds", "Age of the oldest settlement without a commit; above 2 admission stops."};
 inline constexpr Series kLedgerRefused{"tokenworks_ledger_refused_total", "Records that broke the books' rules and were not booked: a defect."};
+inline constexpr Series kWebhookPending{"tokenworks_webhook_pending_events", "Events waiting for their webhook to take them."};
+inline constexpr Series kWebhookDelivered{"tokenworks_webhook_delivered_total", "Events a webhook has taken."};
+inline constexpr Series kWebhookFailed{"tokenworks_webhook_failed_total", "Attempts a webhook did not take; each is tried again."};
+inline constexpr Series kWebhookGivenUp{"tokenworks_webhook_given_up_total", "Events no longer tried after three days of failures."};
 inline constexpr Series kGap{"tokenworks_fairness_gap_units", "Largest weighted service gap between two backlogged tenants, in cost units."};
 inline constexpr Series kBound{"tokenworks_fairness_bound_units", "What the fairness gap may never exceed at the live step budget."};
 inline constexpr Series kPredictedWait{"tokenworks_predicted_wait_seconds", "What a request submitted now would wait before its first step."};

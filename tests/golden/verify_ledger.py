@@ -131,7 +131,7 @@ class Checker:
     def read(self):
         if self.db.execute("PRAGMA application_id").fetchone()[0] != 0x54574C31:
             raise Bad("not a ledger")
-        if self.db.execute("PRAGMA user_version").fetchone()[0] != 2:
+        if self.db.execute("PRAGMA user_version").fetchone()[0] != 3:
             raise Bad("a schema version this page does not describe")
         self.state = self.db.execute("SELECT * FROM state").fetchone()
         if len(self.state["rolled"]) != 8 * 256:

@@ -30,6 +30,7 @@ class FakeLedger final : public ledger::Ledger {
   void refuse_appends(int count) { set([&] { refuse_ = count; }); }
   void refuse_reads(bool refuse) { set([&] { refuse_reads_ = refuse; }); }
   void set_oldest_settle_ns(std::int64_t age) { set([&] { health_.oldest_unacknowledged_settle_ns = age; }); }
+  std::vector<ledger::OutboxEvent> outbox() const { return get(outbox_); }   // events without an entry
   void keep_records(bool keep) { set([&] { keep_ = keep; }); }
 
   // Calls every callback that waits.
@@ -110,6 +111,10 @@ class FakeLedger final : public ledger::Ledger {
     if (durable) waiting_.push_back(std::move(durable));
   }
 
+  Result<> put_events(std::vector<ledger::OutboxEvent> events) override {
+    set([&] { outbox_.insert(outbox_.end(), events.begin(), events.end()); });
+    return {};
+  }
   Result<> put_key(const ledger::KeyRow&, const ledger::AuditEvent&) override { return {}; }
   Result<std::vector<ledger::KeyRow>> keys() override { return key_rows; }
   Result<std::vector<ledger::SettingRow>> settings(const std::string&) override { return setting_rows; }
@@ -124,7 +129,6 @@ class FakeLedger final : public ledger::Ledger {
   }
   Result<> audit(const ledger::AuditEvent&) override { return {}; }
   Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t) override { return std::vector<ledger::AuditEvent>{}; }
-  Result<> put_price_book(const ledger::PriceBookRow&, const ledger::AuditEvent&) override { return {}; }
   Result<> put_idempotency(const ledger::IdempotencyRow&) override { return {}; }
   Result<std::vector<ledger::IdempotencyRow>> idempotency(std::int64_t) override { return std::vector<ledger::IdempotencyRow>{}; }
   Result<> erase_annotations(const OrganizationId&, const ledger::AuditEvent&) override { return {}; }
@@ -206,6 +210,7 @@ class FakeLedger final : public ledger::Ledger {
   ledger::Health health_;
   int refuse_ = 0;
   bool keep_ = true, refuse_reads_ = false;
+  std::vector<ledger::OutboxEvent> outbox_;
   std::vector<ledger::Record> records_;
   std::vector<ledger::Annotation> annotations_;
   std::vector<ledger::Progress> progresses_;

@@ -5,6 +5,7 @@
 // Any thread.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,5 +55,8 @@ class TimeZone {
   std::int64_t standard_s_ = 0, saving_s_ = 0;
   RuleDate saving_starts_, saving_ends_;
 };
+
+// An RFC 3339 instant ("2026-11-23T07:00:00+01:00", "...T06:00:00.5Z") or a date, its midnight UTC, as Unix nanoseconds.
+std::optional<std::int64_t> parse_instant(std::string_view text);
 
 }  // namespace tokenworks

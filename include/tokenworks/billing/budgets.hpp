@@ -25,12 +25,14 @@
 
 namespace tokenworks::billing {
 
-// A budget reached one of its warn_at thresholds: told once per period. For logs now, for webhooks later: organization,
-// budget, start of the period and percent name it once and for all.
+// A budget reached one of its warn_at thresholds: told once per period, to the log and to webhooks. Organization, budget,
+// start of the period and percent name it once and for all.
 struct BudgetEvent {
   std::string organization, budget;                  // "project acme/search, 1 USD per day"
   std::int64_t percent = 0, period_start_s = 0;
   Money amount, spent;
+  std::string project = {}, currency = {};           // project "": the organization's
+  config::BudgetSpec spec = {};
 };
 
 struct BudgetState {                                 // a picture, for whoever asks
@@ -108,6 +110,8 @@ class Budgets {
 
   Money held() const { return balance_.held(); }     // of all holds of the organization
   std::vector<BudgetState> states(std::int64_t unix_ns);
+  // Every threshold that is reached in a running period, told or not: after a restart or a change nobody knows which were.
+  std::vector<BudgetEvent> thresholds_reached(std::int64_t unix_ns);
 
  private:
   struct Spent {
@@ -174,6 +178,7 @@ class Budgets {
   Money free(Budget& budget, std::int64_t unix_s);
   Money spent_in(const Budget& budget, const Period& period) const;
   std::string label(const Budget& budget) const;
+  BudgetEvent event(const Budget& budget, const Spent& spent, std::int64_t percent) const;
   Shortage shortage(const Use& use, Money amount, std::int64_t unix_s);
   static void add_hour(Spending& spending, std::int64_t hour, Money amount);
 

@@ -2,10 +2,12 @@
 // Config: the three YAML files as plain structs with defaults, already validated. Parsing collects *every* mistake, each
 // with file:line and the nearest known key, before it gives up. Money and prices stay exact decimal text turned into
 // integers; nothing passes through a double. Values of type ..._ns are nanoseconds. Immutable after load.
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tokenworks/base/money.hpp"
@@ -53,6 +55,12 @@ struct Plant {                                       // tokenworks.yaml
     std::int64_t hold_expiry_ns = 3'600'000'000'000; // a hold without any progress for this long has lost its owner
     std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
   } limits;
+  struct Webhook {                                   // a receiver that is told of events, signed
+    std::string name, url, secret;                   // the secret's bytes, never shown
+    std::vector<std::string> events{"*"};            // types, such as budget.threshold; "*" is all
+    Where where;
+  };
+  std::vector<Webhook> webhooks;
   std::string log_level = "info";
   bool log_json = true;
   std::int64_t io_threads = 1;
@@ -137,14 +145,53 @@ struct OrganizationSpec {
   Where where;
 };
 
-struct TokenPrices {                                 // pico-units per token at tier multiplier 1
-  std::int64_t input = 0, cached_input = 0, output = 0;
+// The classes a request is priced in, in the order of its charge lines. A token is in one class only: input is what the
+// prefix cache neither held nor was written, output what was not reasoning, embedding the prompt of an embedding.
+enum class PriceClass : std::uint8_t { input, cached_input, cache_write, output, reasoning, embedding, per_request };
+inline constexpr std::size_t kPriceClasses = 7;
+const char* name(PriceClass c);                      // as prices.yaml says it
+
+// Prices of classes in pico-units per token (per_request: pico-units per request) at multiplier 1; absent: not said.
+struct PriceList {
+  std::array<std::optional<std::int64_t>, kPriceClasses> pico;
+  Where where;
+  std::optional<std::int64_t>& operator[](PriceClass c) { return pico[static_cast<std::size_t>(c)]; }
+  const std::optional<std::int64_t>& operator[](PriceClass c) const { return pico[static_cast<std::size_t>(c)]; }
+};
+struct PriceBand : PriceList {                       // for requests with more than `over` prompt tokens
+  std::int64_t over = 0;
+};
+struct PriceTime : PriceList {                       // while the wall clock of the zone is in the span: either a multiplier or prices
+  std::vector<int> days;                             // 0 = Monday, of the day on which the span begins; empty: every day
+  std::int64_t from_minute = 0, to_minute = 24 * 60; // local wall time; from > to spans midnight
+  std::string timezone = "UTC";
+  std::optional<std::int64_t> multiplier_micro;      // millionths
+  std::vector<PriceBand> bands;                      // besides prices
+};
+struct ModelPrices : PriceList {
+  ModelPrices() = default;
+  ModelPrices(std::int64_t input, std::int64_t cached_input, std::int64_t output, Where at) {
+    (*this)[PriceClass::input] = input;
+    (*this)[PriceClass::cached_input] = cached_input;
+    (*this)[PriceClass::output] = output;
+    where = std::move(at);
+  }
+  std::vector<PriceBand> bands;                      // ascending
+  std::vector<PriceTime> times;                      // all in one zone, none overlapping
+};
+using PricesByModel = std::map<std::string, ModelPrices>;   // by model id
+
+struct PriceVersion {
+  std::string version;
+  std::int64_t from_unix_ns = INT64_MIN;             // in force from then until the next version's
+  PricesByModel models;
+  std::map<std::string, PricesByModel> plans, organizations;   // instead of `models`; an organization's before its plan's
+  std::int64_t tier_micro[3] = {1'750'000, 1'000'000, 500'000};   // multiplier in millionths, by Tier
   Where where;
 };
-struct Prices {                                      // prices.yaml
-  std::string version, currency = "USD";
-  std::map<std::string, TokenPrices> models;         // by model id
-  std::int64_t tier_micro[3] = {1'750'000, 1'000'000, 500'000};   // multiplier in millionths, by Tier
+struct Prices : PriceVersion {                       // prices.yaml: the version in force first, and the dated ones after it
+  std::string currency = "USD";
+  std::vector<PriceVersion> later;                   // from_unix_ns ascending
 };
 struct Tenants {                                     // tenants.yaml
   std::vector<PlanSpec> plans;

@@ -95,6 +95,9 @@ struct AdministrationParts {
   std::function<void(const config::Config&)> applied;            // metrics, log
   std::function<void(bool ok)> reloaded;                         // every reload's end
 };
+// Puts the book into the ledger, where its versions stay for ever. bad_config with file:line, and nothing kept, for a change
+// of the past: other prices in a version that has been in force, or a new version that begins before now.
+Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event);
 std::unique_ptr<Administration> make_administration(AdministrationParts parts);
 
 }  // namespace tokenworks::gateway

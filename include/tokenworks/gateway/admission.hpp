@@ -22,6 +22,7 @@
 #include "tokenworks/billing/budgets.hpp"
 #include "tokenworks/billing/price_book.hpp"
 #include "tokenworks/config/config.hpp"
+#include "tokenworks/gateway/events.hpp"
 #include "tokenworks/gateway/types.hpp"
 #include "tokenworks/ledger/ledger.hpp"
 #include "tokenworks/tenancy/directory.hpp"
@@ -112,6 +113,9 @@ class Admission {
   // Swaps limits, budgets and prices whole, or nothing on an error; what is in flight keeps the prices it was admitted under,
   // and what it holds stands against the new limits and budgets. Reads the ledger for organizations it has not seen yet.
   Result<> reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices);
+
+  // Who is told of events from now on; it outlives this object and every Hold, or is taken away (nullptr) before.
+  void set_events(EventSink* sink);
 
   // The same again, with the budgets and key limits that the ledger holds now.
   Result<> refresh();

@@ -15,6 +15,7 @@
 #include "tokenworks/base/money.hpp"
 #include "tokenworks/base/ticket.hpp"
 #include "tokenworks/base/usage.hpp"
+#include "tokenworks/ledger/outbox.hpp"
 
 namespace tokenworks::ledger {
 
@@ -58,6 +59,7 @@ struct Record {
   std::int32_t retry_count = 0;                      // x-stainless-retry-count
   std::int64_t expires_unix_ns = 0;                  // TOPUP above zero: when what is left of it is lost; 0: never
   std::vector<TagHash> tag_hashes;                   // of the request, no tag twice, at most kTagHashesMax; SETTLE counts
+  std::vector<OutboxEvent> events;                   // what it causes: in the same transaction, no part of the chain
 };
 
 struct Entry : Record {

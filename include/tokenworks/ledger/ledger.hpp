@@ -15,6 +15,7 @@
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/ledger/credits.hpp"
 #include "tokenworks/ledger/entry.hpp"
+#include "tokenworks/ledger/outbox.hpp"
 #include "tokenworks/ledger/rows.hpp"
 
 namespace tokenworks::ledger {
@@ -73,7 +74,10 @@ class Ledger {
   virtual Result<std::vector<KeyRow>> keys() = 0;
   virtual Result<> audit(const AuditEvent& event) = 0;                               // mutations outside the store (reload)
   virtual Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) = 0;      // newest first
-  virtual Result<> put_price_book(const PriceBookRow& row, const AuditEvent& audit) = 0;   // no-op when the hash is known
+  // The price books in force from now on and those dated after it; one audit row; no-op when they are the ones already.
+  // They are kept for ever.
+  virtual Result<> put_prices(const std::vector<PriceHistoryRow>&, const AuditEvent&) { return {}; }
+  virtual Result<std::vector<PriceHistoryRow>> price_history() { return std::vector<PriceHistoryRow>{}; }   // oldest first
   virtual Result<> put_idempotency(const IdempotencyRow& row) = 0;                   // insert or replace by (org, key)
   // As put_idempotency without waiting, for the request path: `durable` is called once after the commit. Rows are removed
   // 25 hours after `created_unix_ns`.
@@ -88,6 +92,16 @@ class Ledger {
   // A TOPUP or ADJUST and its audit row in one transaction; the same entry again is acknowledged and changes nothing.
   // idempotency_mismatch: its id was used for another one. Waits for the commit.
   virtual Result<> book(const Record& record, const AuditEvent&) { return append(record); }
+
+  // The outbox. Events that no entry causes are queued here, the others come with their Record; what is known changes nothing.
+  virtual Result<> put_events(std::vector<OutboxEvent>) { return {}; }
+  // What is due to a receiver, oldest first.
+  virtual Result<std::vector<Delivery>> deliveries_due(const std::string& /*receiver*/, std::int64_t /*unix_ns*/,
+                                                       std::int64_t /*most*/) {
+    return std::vector<Delivery>{};
+  }
+  virtual Result<std::int64_t> deliveries_pending(const std::string& /*receiver*/) { return 0; }
+  virtual Result<> delivery_tried(const DeliveryOutcome&) { return {}; }   // waits for the commit
 
   // Settings: small objects set through the API. Insert or replace by (kind, organization, id); remove tells whether there
   // was one (the audit row is written only then).
@@ -121,6 +135,7 @@ class Ledger {
 // Verification and usage without a daemon: opens read-only, recovers nothing.
 Result<VerifyReport> verify_file(const std::string& path);
 Result<std::vector<UsageRow>> usage_of_file(const std::string& path, const UsageQuery& query);
+Result<std::vector<PriceHistoryRow>> price_history_of_file(const std::string& path);
 Result<> backup_file(const std::string& path, const std::string& to);
 // Puts the verified store `from` in the place of `to` by rename. Nothing may have `to` open (the caller holds the data
 // directory's lock). Refuses a `from` that does not verify, and an existing `to` unless `replace`.

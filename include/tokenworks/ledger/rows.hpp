@@ -45,6 +45,13 @@ struct PriceBookRow {
   std::int64_t since_unix_ns = 0;
 };
 
+// The prices that were in force: what was applied at an instant replaces all that was to come after it.
+struct PriceHistoryRow {
+  std::int64_t applied_unix_ns = 0;                  // by a start or a reload; the rows of one have it in common
+  std::int64_t from_unix_ns = INT64_MIN;             // the version's own beginning
+  PriceBookRow book;
+};
+
 struct IdempotencyRow {
   OrganizationId organization;
   std::string key;                                   // <= 255 characters

@@ -31,6 +31,11 @@ struct Scrape {
     double fairness_gap = 0, fairness_bound = 0, predicted_wait_seconds = 0;
   };
   std::vector<Model> models;
+  struct Webhook {
+    std::string name;
+    std::int64_t pending = 0, delivered = 0, failed = 0, given_up = 0;
+  };
+  std::vector<Webhook> webhooks;
   std::int64_t holds_open = 0, ledger_entries = 0, ledger_failures = 0;
   std::int64_t ledger_queued = 0, ledger_oldest_settle_ns = 0, ledger_refused = 0;
   Money hold_amount;

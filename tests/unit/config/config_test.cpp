@@ -25,6 +25,7 @@ prices: prices.yaml
 tenants: tenants.yaml
 ledger: {store: sqlite, progress: step}
 limits: {body: 1MiB, write_timeout: 2s}
+webhooks: {finance: {url: "https://example.com/hook", secret: "bytes"}}
 )";
 const std::string kPrices = R"(version: "1"
 models:
@@ -72,8 +73,8 @@ TEST_F(ConfigTest, ReadsTheThreeFilesOfTheInterface) {
   EXPECT_EQ(c->plant.models[0].step_target_ns, 10'000'000);
   EXPECT_TRUE(c->plant.progress_step);
   EXPECT_EQ(c->plant.limits.body_bytes, 1 << 20);
-  EXPECT_EQ(c->prices.models.at("m").input, 100'000);       // 0.10 per million = 10^-7 = 100,000 pico-units a token
-  EXPECT_EQ(c->prices.models.at("m").output, 400'000);
+  EXPECT_EQ(c->prices.models.at("m")[PriceClass::input], 100'000);   // 0.10 per million = 10^-7 = 100,000 pico-units a token
+  EXPECT_EQ(c->prices.models.at("m")[PriceClass::output], 400'000);
   EXPECT_EQ(c->prices.tier_micro[0], 1'750'000);
   const OrganizationSpec& acme = c->tenants.organizations.at(0);
   EXPECT_EQ(acme.currency, "USD");

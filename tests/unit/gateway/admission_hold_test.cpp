@@ -62,7 +62,7 @@ TEST_F(AdmissionHold, EntriesCarryEverythingAnAuditorNeeds) {
     EXPECT_EQ(r.model_digest, "aa");
     EXPECT_EQ(r.tokenizer_digest, "bb");
     EXPECT_EQ(r.price_version, "v1");
-    EXPECT_EQ(r.price_hash, book()->hash());
+    EXPECT_EQ(r.price_hash, book()->versions().front().hash);
     EXPECT_EQ(r.tier, Tier::batch);
     EXPECT_EQ(r.currency, "USD");
     EXPECT_EQ(r.build_id, "build-1");
@@ -194,7 +194,7 @@ TEST_F(AdmissionHold, ThePriceAtAdmissionCountsWhateverIsReloadedMeanwhile) {
   open();
   auto admitted = admit(ask(10, 5));
   prices.version = "v2";
-  prices.models["m"].output = 4 * kOutput * 1000;
+  prices.models["m"][config::PriceClass::output] = 4 * kOutput * 1000;
   ASSERT_TRUE(admission->reload(tenants, book()));
   const Ask later = ask(10, 5);
   auto second = admit(later);

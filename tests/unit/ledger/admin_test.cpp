@@ -108,15 +108,28 @@ TEST(Admin, SettingsAreReplacedRemovedAndListedByKindWithTheirAuditRows) {
   EXPECT_EQ(plant.ledger->audit_events(10)->size(), 5u);   // the removal of nothing leaves none
 }
 
-TEST(Admin, APriceBookIsKeptOnceWithOneAuditRow) {
+TEST(Admin, PriceBooksAreKeptForEverWithOneAuditRowPerChange) {
   Plant plant;
   ASSERT_EQ(plant.open(), "");
-  const PriceBookRow book{"2026-11-01", std::string(64, 'f'), "prices", kNoon};
-  ASSERT_TRUE(plant.ledger->put_price_book(book, event("prices.load", "2026-11-01")));
-  ASSERT_TRUE(plant.ledger->put_price_book(book, event("prices.load", "2026-11-01")));
+  const auto row = [](const char* version, char hash, std::int64_t applied, std::int64_t from = INT64_MIN) {
+    return PriceHistoryRow{applied, from, {version, std::string(64, hash), std::string("prices of ") + version, applied}};
+  };
+  const auto put = [&](std::vector<PriceHistoryRow> rows) { return plant.ledger->put_prices(rows, event("prices.load", "prices.yaml")); };
+  ASSERT_TRUE(put({row("a", 'a', kNoon), row("b", 'b', kNoon, kNoon + 100)}));
+  ASSERT_TRUE(put({row("a", 'a', kNoon + 5), row("b", 'b', kNoon + 5, kNoon + 100)}));   // as before: no row
+  ASSERT_TRUE(put({row("c", 'c', kNoon + 10)}));
+  ASSERT_TRUE(put({row("a", 'a', kNoon + 3)}));       // back again, by a clock that was set back
   ASSERT_TRUE(plant.ledger->audit(event("config.reload", "tenants.yaml")));
-  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 2u);
+  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 4u);
   EXPECT_EQ(plant.ledger->audit_events(1)->size(), 1u);
+  ASSERT_EQ(plant.open(), "");
+  const auto rows = plant.ledger->price_history();
+  ASSERT_TRUE(rows) << rows.error().message;
+  std::string text;
+  for (const PriceHistoryRow& r : *rows) text += r.book.version + "+" + std::to_string(r.applied_unix_ns - kNoon) + " ";
+  EXPECT_EQ(text, "a+0 b+0 c+10 a+11 ");
+  EXPECT_EQ((*rows)[1].from_unix_ns, kNoon + 100);
+  EXPECT_EQ((*rows)[3].book.text, "prices of a");
 }
 
 TEST(Admin, IdempotencyRowsAreReplacedReadBackAndForgottenAfterTheirDay) {

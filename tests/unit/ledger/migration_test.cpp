@@ -40,6 +40,7 @@ class OldLedger {
     }
     const std::int64_t rolled = entry_id(1, seq_);
     for (int id = 60; id < 65; ++id) append(hold(request(id), 5));   // behind the rollups
+    run("INSERT INTO price_books VALUES ('c0ffee', '2026-11-01', 'prices', 17)");
     run("UPDATE state SET writer = 1, commits = 7, rolled_through = " + std::to_string(rolled));
     run("COMMIT");
   }
@@ -136,6 +137,12 @@ void expect_right(Plant& plant, std::int64_t old_entries) {
   EXPECT_TRUE(report->ok) << report->first_bad.value_or("");
   EXPECT_EQ(report->entries, old_entries + 15);      // the fifteen that were open, released
   EXPECT_EQ(report->open_holds, 0);
+  const auto prices = plant.ledger->price_history();
+  ASSERT_TRUE(prices) << prices.error().message;
+  ASSERT_EQ(prices->size(), 1u);
+  EXPECT_EQ(prices->front().applied_unix_ns, 17);
+  EXPECT_EQ(prices->front().from_unix_ns, INT64_MIN);
+  EXPECT_EQ(prices->front().book.text, "prices");
 }
 
 void kill_at_every(void (tokenworks::test::FaultVfs::*cut_at)(std::int64_t), int least) {
