@@ -17,6 +17,9 @@ class ChoiceText {
   // `constrained`: a grammar ends the choice with its last character, so that the last token is text and no stop token.
   ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::vector<std::string> stops, bool want_tokens, bool constrained);
 
+  // What `echo` with log probabilities gives before the first output: `text`, and every prompt token with what the model
+  // gave it. The first token, which has none, is `first`. Before the first take().
+  void echo(std::string text, TokenId first);
   // Takes an event of this choice. Text that may be sent is added to `chunk`, `chunk.finish` is set when the choice ended
   // for the client. Events after that change nothing.
   void take(const engine::TokenEvent& event, AnswerChunk& chunk);
@@ -29,6 +32,8 @@ class ChoiceText {
 
  private:
   void emit(std::string text, AnswerChunk& chunk);
+  void append_token(backend::Sampled token, AnswerChunk& chunk) const;
+  void emit_echo(AnswerChunk& chunk);
 
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
   tokenizer::StreamingDetokenizer detokenizer_;
@@ -44,6 +49,8 @@ class ChoiceText {
     std::size_t begins_at;
   };
   std::vector<Pending> pending_;
+  std::string echo_;
+  std::vector<backend::Sampled> echoed_;             // the prompt's tokens until the first event of the output
   std::size_t made_bytes_ = 0, sent_bytes_ = 0;
 };
 

@@ -154,9 +154,8 @@ Result<> Service::audit(const AuditEvent& event) {
 
 Result<> Service::put_prices(const std::vector<PriceHistoryRow>& rows, const AuditEvent& audit) {
   return wait([rows, audit](const Connection& store) -> Result<> {
-    const auto written = write_prices(store, rows);
-    if (!written) return written.error();
-    return *written ? write_audit(store, audit) : Result<>();
+    if (const auto written = write_prices(store, rows); !written) return written.error();
+    return write_audit(store, audit);
   });
 }
 

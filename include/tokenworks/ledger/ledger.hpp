@@ -74,8 +74,8 @@ class Ledger {
   virtual Result<std::vector<KeyRow>> keys() = 0;
   virtual Result<> audit(const AuditEvent& event) = 0;                               // mutations outside the store (reload)
   virtual Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) = 0;      // newest first
-  // The price books in force from now on and those dated after it; one audit row; no-op when they are the ones already.
-  // They are kept for ever.
+  // The price books in force from now on and those dated after it; those known already are left as they are. One audit row
+  // in any case. They are kept for ever.
   virtual Result<> put_prices(const std::vector<PriceHistoryRow>&, const AuditEvent&) { return {}; }
   virtual Result<std::vector<PriceHistoryRow>> price_history() { return std::vector<PriceHistoryRow>{}; }   // oldest first
   virtual Result<> put_idempotency(const IdempotencyRow& row) = 0;                   // insert or replace by (org, key)
