@@ -20,6 +20,7 @@ void wipe(std::vector<TokenId>& tokens) {
   tokens.clear();
 }
 
+constexpr double kHoldBackMaxNs = 2e9;
 constexpr std::array<std::int64_t, 3> kTierWeights = {304, 76, 20};   // priority, standard, batch; see fairness.cpp
 
 }  // namespace
@@ -348,6 +349,10 @@ Forecast Scheduler::forecast() const {
   f.prompt_token_ns = (st.cost.predict({.prefill = kChunk, .prefill_pairs = kChunk * kChunk / 2}) - f.base_ns) / kChunk;
   f.output_token_ns = (st.cost.predict(decodes) - f.base_ns) / static_cast<double>(decodes.decodes);
   f.hold_ns = st.hold_ns;
+  std::int64_t weights = 0;
+  for (const TierState& tier : st.tiers) weights = std::max(weights, tier.active_weight);
+  const double lead = static_cast<double>(st.gap_micro / 1'000'000 + st.budget_tokens + 2 * st.slots);   // per weight, at most
+  f.hold_back_ns = std::min(lead * static_cast<double>(weights) * f.prompt_token_ns, kHoldBackMaxNs);
   f.answer_tokens = st.answer_tokens;
   f.long_answer_tokens = st.answer_tokens + 2 * st.answer_spread;
   f.slots = st.slots;
