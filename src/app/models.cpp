@@ -29,6 +29,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   }
   model->chat_template = std::move(opened.chat_template);
   model->special = file->tokenizer().special_strings;
+  model->style = gateway::answer_style(file->tokenizer().chat_template, *model->tokenizer);
 
   const backend::BackendInfo backend_info = opened.backend->info();
   auto runner = model::load(file, std::move(opened.backend), opened.options);

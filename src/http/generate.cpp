@@ -87,7 +87,8 @@ class Observed : public gateway::AnswerSink {
 
   void note(std::vector<gateway::AnswerChunk>& chunks) {
     for (gateway::AnswerChunk& chunk : chunks) {
-      if (exchange_.account.first_token_seconds < 0 && (!chunk.text.empty() || !chunk.tokens.empty())) {
+      const bool nothing = chunk.text.empty() && chunk.tokens.empty() && chunk.reasoning.empty() && chunk.calls.empty();
+      if (exchange_.account.first_token_seconds < 0 && !nothing) {
         exchange_.account.first_token_seconds = std::chrono::duration<double>(Clock::now() - exchange_.started).count();
       }
       budget_ = budget_ || chunk.stopped_by_budget;
@@ -221,7 +222,7 @@ void write_usage_only(const Exchange& exchange, const ledger::IdempotencyRow& ro
   receipt.tier = start.tier;
   receipt.usage_only = true;
   if (who->organization_spec != nullptr) receipt.currency = who->organization_spec->currency;
-  const auto stream = openai_stream(form, true, false);
+  const auto stream = openai_stream(form, {.include_usage = true});
   const auto whole = openai_whole(form, false);
   if (parsed.stream) {
     stream->begin(start, reply.body);
@@ -252,7 +253,7 @@ Reply replay(const Exchange& exchange, const ledger::IdempotencyRow& row, const 
     reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off by a restart; what it had generated is billed. Use a new key to ask again"));
     reply.headers.add("x-should-retry", "false");
   }
-  if (parsed.stream && row.status != 0) reply.content_type = openai_stream(form, true, false)->content_type();
+  if (parsed.stream && row.status != 0) reply.content_type = openai_stream(form, {.include_usage = true})->content_type();
   reply.headers.add("x-idempotent-replayed", "true");
   if (row.status == 0) return reply;
   if (!row.body.empty()) {
@@ -271,13 +272,13 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
   if (*known) co_return replay(exchange, **known, parsed, form);
   gateway::GenerateRequest request = std::move(parsed.request);
   exchange.request.body = {};                        // a long prompt is held once, not twice
-  const bool logprobs = request.logprobs;
+  const bool logprobs = parsed.options.logprobs = request.logprobs;
 
   std::optional<StreamSink> stream;
   std::optional<WholeSink> whole;
   gateway::AnswerSink* sink = nullptr;
   if (parsed.stream) {
-    sink = &stream.emplace(exchange, run, openai_stream(form, parsed.include_usage, logprobs));
+    sink = &stream.emplace(exchange, run, openai_stream(form, parsed.options));
   } else {
     sink = &whole.emplace(exchange, run, openai_whole(form, logprobs));
   }
