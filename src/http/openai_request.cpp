@@ -140,6 +140,24 @@ void read_format(Fields& fields, std::optional<Error>& mistake, OutputFormat& fo
   }
 }
 
+void read_stream(Fields& fields, std::optional<Error>& mistake, Parsed& parsed) {
+  parsed.stream = fields.boolean("stream").value_or(false);
+  const JsonValue* options = fields.object("stream_options");
+  if (options == nullptr) return;
+  if (!parsed.stream) return fields.fail("stream_options", "is only allowed when 'stream' is true");
+  Fields inside(*options, "stream_options.", mistake);
+  parsed.include_usage = inside.boolean("include_usage").value_or(false);
+}
+
+bool empty_or_off(const JsonValue& value) {
+  if (value.kind == JsonValue::Kind::boolean) return !value.truth;
+  if (value.is_string()) return value.text.empty();
+  if (value.is_array()) return value.items.empty();
+  return value.is_null() || (value.is_object() && value.members.empty());
+}
+
+}  // namespace
+
 void read_tier(Fields& fields, std::optional<Tier>& tier) {
   const auto word = fields.string("service_tier");
   if (!word || *word == "auto") return;
@@ -173,25 +191,7 @@ void read_tags(Fields& fields, std::optional<Error>& mistake, std::map<std::stri
   }
 }
 
-void read_stream(Fields& fields, std::optional<Error>& mistake, Parsed& parsed) {
-  parsed.stream = fields.boolean("stream").value_or(false);
-  const JsonValue* options = fields.object("stream_options");
-  if (options == nullptr) return;
-  if (!parsed.stream) return fields.fail("stream_options", "is only allowed when 'stream' is true");
-  Fields inside(*options, "stream_options.", mistake);
-  parsed.include_usage = inside.boolean("include_usage").value_or(false);
-}
-
-bool empty_or_off(const JsonValue& value) {
-  if (value.kind == JsonValue::Kind::boolean) return !value.truth;
-  if (value.is_string()) return value.text.empty();
-  if (value.is_array()) return value.items.empty();
-  return value.is_null() || (value.is_object() && value.members.empty());
-}
-
-}  // namespace
-
-Result<JsonValue> read_body(std::string_view body, Parsed& parsed) {
+Result<JsonValue> read_body(std::string_view body, std::string& named) {
   if (body.empty()) return error(Errc::invalid_request, "the request body is empty; send a JSON object");
   auto value = parse_json(body);
   if (!value) return value.error();
@@ -204,9 +204,11 @@ Result<JsonValue> read_body(std::string_view body, Parsed& parsed) {
   if (mistake) return *mistake;
   if (!model || model->empty()) return error(Errc::invalid_request, "'model' is required: the id of a model from GET /v1/models", "model");
   if (model->size() > 512) return error(Errc::invalid_request, "'model' must not be longer than 512 bytes", "model");
-  parsed.request.model = *model;
+  named = *model;
   return value;
 }
+
+Result<JsonValue> read_body(std::string_view body, Parsed& parsed) { return read_body(body, parsed.request.model); }
 
 void read_common(const JsonValue& body, const config::Plant::Limits& limits, std::optional<Error>& mistake, Parsed& parsed) {
   Fields fields(body, "", mistake);

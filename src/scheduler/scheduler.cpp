@@ -210,6 +210,7 @@ Result<Handle> Scheduler::add(const SequenceSpec& spec, std::int64_t now_ns) {
   s.leader = spec.leader;
   s.leader_serial = spec.leader == kNoHandle ? 0 : st.seq(spec.leader).serial;
   s.deadline_ns = spec.deadline_ns;
+  s.computes_all = spec.computes_all;
   s.output_max = static_cast<std::int32_t>(std::min<std::int64_t>(spec.max_tokens, st.options.context_tokens));
   s.computed = s.reached = s.published = s.hit = s.probed = 0;
   s.paused = s.started = s.spared = s.open = false;
@@ -284,7 +285,7 @@ void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, s
     if (!poisoned) st.publish_full_blocks(s);
     if (!item.samples) continue;
     if (outcome.then == Outcome::Then::pauses) s.paused = true;
-    if (outcome.then == Outcome::Then::ends) st.learn_answer(static_cast<double>(s.output.size()));
+    if (outcome.then == Outcome::Then::ends && !s.computes_all) st.learn_answer(static_cast<double>(s.output.size()));
     if (poisoned || outcome.then == Outcome::Then::ends) st.end(item.handle, poisoned);
   }
   assert(sampled == outcomes.size());
