@@ -53,6 +53,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   engine_options.speculation = spec.speculation == "ngram";
   engine_options.step_target_ns = spec.step_target_ns;
   engine_options.cache_secret = cache_secret;
+  engine_options.prefix_cache = info.generates;      // an encoder computes every text whole
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));
   log::info("model_ready", {{"model", spec.id}, {"backend", backend_info.name}, {"path", backend_info.path},
                             {"device", backend_info.device}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},

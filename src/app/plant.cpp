@@ -212,7 +212,8 @@ Result<> Plant::start_serving() {
   };
   auto on_inter_token = [this](std::string_view model, double seconds, int tokens) { metrics_->inter_token(model, seconds, tokens); };
   service_ = gateway::ServiceControl::make({clock_, *admission_, directory_, models_, config_.plant.jurisdiction,
-                                            config_.plant.progress_step, workers_, on_done, on_inter_token, identity_.get()});
+                                            config_.plant.progress_step, workers_, config_.plant.limits.embedding_tokens, on_done,
+                                            on_inter_token, identity_.get()});
 
   gateway::AdministrationParts parts{clock_, *ledger_, *admission_, directory_, config_, tenant_numbers_, {}, {}, {}};
   parts.before_apply = [this](const config::Config& fresh) -> Result<> {

@@ -41,22 +41,24 @@ class Preflight {
     const std::string key = "models[" + std::to_string(index) + "].", whose = "model '" + spec.id + "': ";
     const std::size_t before = mistakes_.size();
     OpenedModel model;
-    backend::BackendChoice choice;
-    choice.backend = spec.backend;
-    choice.compute = spec.compute;
-    choice.threads = static_cast<std::int32_t>(spec.threads);
-    auto backend = backend::make_backend(choice);
-    if (backend) {
-      model.backend = std::move(*backend);
-    } else {
-      say(key + "backend", whose + backend.error().message);
-    }
     model.options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
     model.options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
     model.options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
     std::error_code ignored;
     if (spec.path.empty() || !fs::exists(spec.path, ignored)) return std::nullopt;   // the parser has said so
     auto file = formats::ModelFile::open(spec.path);
+    backend::BackendChoice choice;
+    choice.backend = spec.backend;
+    choice.compute = spec.compute;
+    choice.threads = static_cast<std::int32_t>(spec.threads);
+    const bool encoder = file && (*file)->config().token_types > 0;
+    if (encoder && choice.backend == "auto") choice.backend = "cpu";   // the one that runs encoders
+    auto backend = backend::make_backend(choice);
+    if (backend) {
+      model.backend = std::move(*backend);
+    } else {
+      say(key + "backend", whose + backend.error().message);
+    }
     if (!file) {
       say(key + "path", whose + file.error().message);
       return std::nullopt;

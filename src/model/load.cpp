@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "model/architecture.hpp"
+#include "model/encoder.hpp"
 #include "model/memory.hpp"
 #include "model/rope.hpp"
 #include "model/transformer.hpp"
@@ -48,7 +49,8 @@ Result<Checked> check(const formats::ModelFile& file, const backend::Backend& ba
 
 }  // namespace
 
-Result<> can_load(const formats::ModelFile& file, const backend::Backend& backend, const LoadOptions& options) {
+Result<> can_load(const formats::ModelFile& file, backend::Backend& backend, const LoadOptions& options) {
+  if (file.config().architecture == "bert") return can_load_encoder(file, backend, options);
   const auto checked = check(file, backend, options, {});
   if (!checked) return checked.error();
   return {};
@@ -68,6 +70,8 @@ Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::u
   auto weights = build_weights(file, slices->tensors(), checked->rope, options.context_tokens, *backend);
   if (!weights) return weights.error();
 
+  std::vector<float> final_norm(static_cast<std::size_t>(config.hidden));
+  formats::dequantize(checked->tensors.final_norm->type, checked->tensors.final_norm->bytes, final_norm);
   const Workspace workspace = workspace_of(config, options);
   RunnerInfo info{.vocab = config.vocab,
                   .context_tokens = options.context_tokens,
@@ -78,16 +82,18 @@ Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::u
                   .kv_bytes = checked->block_bytes * static_cast<std::size_t>(checked->blocks),
                   .workspace_bytes = workspace.bytes(options),
                   .stop_tokens = file.tokenizer().stop,
+                  .embedding_columns = config.hidden,
                   .fingerprint = fingerprint_of(file, checked->tensors, checked->rope, backend->info())};
   Transformer::Parts parts{.backend = std::move(backend), .config = config, .attention = attention_spec(config),
                            .gate = checked->gate, .weights = std::move(*weights), .info = std::move(info),
                            .workspace = workspace, .communicator = communicator,
-                           .head_rows = head_rows(config.vocab, rank)};
+                           .head_rows = head_rows(config.vocab, rank), .final_norm = std::move(final_norm)};
   return Transformer::make(std::move(parts));
 }
 
 Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
                                      std::unique_ptr<backend::Backend> backend, const LoadOptions& options) {
+  if (file->config().architecture == "bert") return load_encoder(*file, std::move(backend), options);
   return load_rank(*file, std::move(backend), options, {}, nullptr);
 }
 

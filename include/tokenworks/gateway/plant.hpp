@@ -55,6 +55,7 @@ struct ServiceParts {
   std::string jurisdiction;
   bool progress_step = false;                        // ledger.progress: step
   boost::asio::thread_pool& workers;                 // long prompts are encoded here
+  std::int64_t embedding_tokens_max = 300'000;       // of all inputs of a request
   std::function<void(const Outcome&)> on_done;
   std::function<void(std::string_view model, double seconds, int tokens)> on_inter_token;
   const tenancy::Identity* identity = nullptr;       // bearer tokens beside keys; null: keys only

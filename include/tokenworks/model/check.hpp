@@ -5,6 +5,6 @@
 namespace tokenworks::model {
 
 // As the errors of load(); `param` is "kv_cache" where the budget is at fault, not the file.
-Result<> can_load(const formats::ModelFile& file, const backend::Backend& backend, const LoadOptions& options);
+Result<> can_load(const formats::ModelFile& file, backend::Backend& backend, const LoadOptions& options);
 
 }  // namespace tokenworks::model
