@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,12 @@ struct Scrape {
     double fairness_gap = 0, fairness_bound = 0, predicted_wait_seconds = 0;
   };
   std::vector<Model> models;
+  struct Card {                                      // a GPU; what it does not tell is empty
+    std::string device;
+    std::optional<double> temperature_celsius, power_watts, memory_used_bytes, ecc_errors, throttle_reasons;
+    std::optional<std::uint64_t> energy_millijoules; // its counter
+  };
+  std::vector<Card> cards;
   std::int64_t holds_open = 0, ledger_entries = 0, ledger_failures = 0;
   std::int64_t ledger_queued = 0, ledger_oldest_settle_ns = 0, ledger_refused = 0;
   Money hold_amount;
