@@ -120,7 +120,11 @@ Result<std::unique_ptr<Activations>> CudaBackend::make_activations(std::int32_t 
 Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape, std::int32_t blocks) {
   assert(blocks > 0 && shape.layers > 0 && shape.kv_heads > 0 && shape.head_dim > 0);
   const std::size_t bytes = kv_block_bytes(shape) * static_cast<std::size_t>(blocks);
-  if (const std::size_t free = device_->free_bytes(); bytes > free)      // the last and largest thing that is allocated
+  // The last and largest thing at load; a step's plan, rows and samples come with the first step, for any usual group of heads.
+  const std::size_t later = AttendMemory::bytes(*device_, std::max(rows_max_, 1), {8 * shape.kv_heads, shape.kv_heads, shape.head_dim}) +
+                            (std::size_t{1} << 20) + static_cast<std::size_t>(rows_max_) * 1024;
+  const std::size_t left = device_->free_bytes(), free = left - std::min(left, later);
+  if (bytes > free)
     return error(Errc::bad_config,
                  fmt::format("the KV cache takes {} MiB, but weights and buffers have left {} of {} MiB on {}; {}", (bytes + (1 << 20) - 1) >> 20,
                              free >> 20, device_->info().memory_bytes >> 20, device_->info().name,
