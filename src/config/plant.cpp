@@ -35,7 +35,7 @@ void read_model(Fields& f, Plant& plant) {
   f.text("path", m.path, true);
   f.texts("aliases", m.aliases);
   f.word("backend", m.backend, {"auto", "cpu", "cuda"});
-  f.word("compute", m.compute, {"default", "exact"});
+  f.word("compute", m.compute, {"default", "exact", "bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"});
   f.word("speculation", m.speculation, {"ngram", "off"});
   f.word("embeddings", m.embeddings, {"auto", "last", "mean", "first", "off"});
   f.integer("context_tokens", m.context_tokens, 16, 1 << 24);

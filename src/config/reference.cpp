@@ -25,7 +25,7 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "models[].path", "path", "required", "a GGUF file or a Hugging Face folder"},
         {kPlant, "models[].aliases", "list", "", "further names"},
         {kPlant, "models[].backend", "auto, cpu, cuda", "auto", "where it runs"},
-        {kPlant, "models[].compute", "default, exact", "default", "exact: fp32 arithmetic, slower"},
+        {kPlant, "models[].compute", "default, exact, bf16, fp16, fp8, bf16-kv8, fp8-kv8", "default", "exact: fp32 arithmetic on the CPU, slower; the others on a card only (bf16 is its default), kv8: the cache in fp8"},
         {kPlant, "models[].speculation", "ngram, off", "off", "ngram: drafts tokens from the request's own text; same output, fewer steps"},
         {kPlant, "models[].embeddings", "auto, last, mean, first, off", "auto", "how /v1/embeddings pools this model; auto: as its files say, a decoder's last token; off: it is refused"},
         {kPlant, "models[].context_tokens", "16 to 16777216", "8192", "longest prompt and output together"},

@@ -303,6 +303,28 @@ TEST(EmulatorSteps, ACardTooSmallIsRefusedAtLoadWithBothNumbers) {
   EXPECT_NE(runner.error().message.find("of 262144 free"), std::string::npos) << runner.error().message;
 }
 
+// The cache comes last and is the largest: what is left for it is what the message says would fit, and that does fit.
+TEST(EmulatorSteps, ACacheTooLargeIsRefusedWithWhatWouldFit) {
+  const auto file = formats::ModelFile::open(model_path("llama"));
+  ASSERT_TRUE(file);
+  LoadOptions options = kOptions;
+  options.kv_cache_bytes = std::size_t{64} << 20;
+  const auto start = [&] {
+    return load(*file, std::make_unique<CudaBackend>(std::make_unique<EmulatedDevice>(std::size_t{16} << 20), CudaOptions{}), options);
+  };
+  const auto refused = start();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::bad_config);
+  const std::string& words = refused.error().message;
+  const std::size_t at = words.find("kv_cache: ");
+  ASSERT_NE(at, std::string::npos) << words;
+  options.kv_cache_bytes = std::stoul(words.substr(at + 10)) << 20;
+  const auto fits = start();
+  ASSERT_TRUE(fits) << fits.error().message;
+  const auto ran = logits_of(**fits, std::vector<TokenId>(40, 5));       // a step's own memory is there as well
+  EXPECT_TRUE(ran) << ran.error().message;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, EmulatorModels,
                          testing::Values("llama", "llama3", "llama_linear", "mistral", "qwen2", "qwen2_yarn", "qwen3"),
                          [](const auto& info) { return info.param; });
