@@ -123,6 +123,9 @@ void read_plant(Fields& f, Plant& p) {
     g.integer("logit_bias", l.logit_bias, 0, 1 << 20);
     g.integer("messages", l.messages, 1, 1 << 20);
     g.integer("top_logprobs", l.top_logprobs, 0, 100);
+    g.integer("content_parts", l.content_parts, 1, 1 << 20);
+    g.integer("tools", l.tools, 0, 4096);
+    g.size("schema_bytes", l.schema_bytes, 64);
   });
   f.mapping("log", [&](Fields& g) {
     g.word("level", p.log_level, {"debug", "info", "warn", "error"});
