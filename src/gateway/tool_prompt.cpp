@@ -9,6 +9,13 @@ using Json = nlohmann::ordered_json;
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+Json message_of(const std::string& role, const std::string& text) {
+  Json message = Json::object();
+  message["role"] = role;
+  message["content"] = text;
+  return message;
+}
+
 std::string instructions(const JsonText& shown, const ToolUse& tools) {
   std::string text = "You can call these functions:\n<tools>\n";
   const Json list = Json::parse(shown.text, nullptr, false);
@@ -55,7 +62,7 @@ JsonText generic_messages(const JsonText& messages, const JsonText& shown, const
       if (results) {
         out.back()["content"] = out.back()["content"].get<std::string>() + "\n" + text;
       } else {
-        out.push_back({{"role", "user"}, {"content", text}});
+        out.push_back(message_of("user", text));
       }
     } else {
       out.push_back(message);
@@ -74,7 +81,7 @@ JsonText generic_messages(const JsonText& messages, const JsonText& shown, const
       const std::string own = first->value("content", "");
       (*first)["content"] = in_user ? text + "\n\n" + own : own + "\n\n" + text;
     } else {
-      out.insert(out.begin(), {{"role", role}, {"content", text}});
+      out.insert(out.begin(), message_of(role, text));
     }
   }
   return {dump(out)};

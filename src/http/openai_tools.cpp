@@ -102,7 +102,9 @@ void read_tools(const JsonValue& body, const config::Plant::Limits& limits, std:
                 JsonText& shown) {
   Fields fields(body, "", mistake);
   for (const char* name : {"functions", "function_call"}) {
-    if (fields.any(name) != nullptr) return fields.fail(name, "is the older form of tools and not supported: send 'tools' and 'tool_choice'", Errc::unsupported_parameter);
+    const JsonValue* older = fields.any(name);
+    if (older == nullptr || (older->is_array() && older->items.empty()) || (older->is_string() && older->text == "none")) continue;
+    return fields.fail(name, "is the older form of tools and not supported: send 'tools' and 'tool_choice'", Errc::unsupported_parameter);
   }
   const JsonValue* tools = fields.array("tools");
   if (tools != nullptr && static_cast<std::int64_t>(tools->items.size()) > limits.tools) {

@@ -137,7 +137,9 @@ TEST(CallParser, MangledTextsLoseNothingAndDoNotDependOnTheCut) {
     }
     const Read whole = read(c.form, c.inside, text, {});
     ASSERT_EQ(read(c.form, c.inside, text, std::vector<std::size_t>(text.size(), 1)), whole) << text;
-    if (whole.calls.empty() && c.form != CallForm::mistral) ASSERT_EQ(whole.content, text) << name(c.form);
+    if (whole.calls.empty() && c.form != CallForm::mistral) {
+      ASSERT_EQ(whole.content, text) << name(c.form);
+    }
   }
 }
 

@@ -184,11 +184,21 @@ std::string random_answer(const grammar::Grammar& grammar, const test::ByteToken
 void expect_fits(const std::string& name, const Json& arguments) {
   ASSERT_TRUE(arguments.is_object()) << arguments.dump();
   const auto has = [&](const char* key) { return arguments.contains(key); };
-  if (name == "t0") EXPECT_TRUE(has("city") && has("days") && arguments["days"] >= 1 && arguments["days"] <= 14) << arguments.dump();
-  if (name == "t1") EXPECT_TRUE(has("mode") && arguments["mode"].is_string()) << arguments.dump();
-  if (name == "t2") EXPECT_TRUE(has("p") && arguments["p"].at("x").is_number() && arguments["p"].contains("y")) << arguments.dump();
-  if (name == "t3") EXPECT_TRUE(has("when") && arguments["when"].get<std::string>().size() == 10) << arguments.dump();
-  if (name == "t4" || name == "t5") EXPECT_TRUE(arguments.empty()) << arguments.dump();
+  if (name == "t0") {
+    EXPECT_TRUE(has("city") && has("days") && arguments["days"] >= 1 && arguments["days"] <= 14) << arguments.dump();
+  }
+  if (name == "t1") {
+    EXPECT_TRUE(has("mode") && arguments["mode"].is_string()) << arguments.dump();
+  }
+  if (name == "t2") {
+    EXPECT_TRUE(has("p") && arguments["p"].at("x").is_number() && arguments["p"].contains("y")) << arguments.dump();
+  }
+  if (name == "t3") {
+    EXPECT_TRUE(has("when") && arguments["when"].get<std::string>().size() == 10) << arguments.dump();
+  }
+  if (name == "t4" || name == "t5") {
+    EXPECT_TRUE(arguments.empty()) << arguments.dump();
+  }
 }
 
 TEST(ForcedCalls, OfAModelWithoutSenseAreValidInEveryFamily) {
@@ -221,11 +231,15 @@ TEST(ForcedCalls, OfAModelWithoutSenseAreValidInEveryFamily) {
         if (!delta.name.empty()) calls.push_back(delta);
         else calls.back().arguments += delta.arguments;
       }
-      if (!use.parallel || use.named || form == CallForm::llama) EXPECT_EQ(calls.size(), 1u) << text;
+      if (!use.parallel || use.named || form == CallForm::llama) {
+        EXPECT_EQ(calls.size(), 1u) << text;
+      }
       for (const CallDelta& call : calls) {
         const Json arguments = Json::parse(call.arguments, nullptr, false);
         ASSERT_FALSE(arguments.is_discarded()) << text;
-        if (use.named) EXPECT_EQ(call.name, use.tools[*use.named].name);
+        if (use.named) {
+          EXPECT_EQ(call.name, use.tools[*use.named].name);
+        }
         expect_fits(call.name, arguments);
       }
     }

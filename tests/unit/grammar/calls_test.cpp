@@ -101,7 +101,9 @@ TEST(Calls, AMistakeNamesThePathOfTheParameter) {
   EXPECT_TRUE(large.error().param.starts_with("tools")) << large.error().param;
   for (const std::string hostile : {"", "{}", "[]", "{\"calls\":[]}", "{\"calls\":[1]}", "{\"calls\":{}}", "{\"free\":3,\"calls\":[{}]}"}) {
     const auto compiled = compile(Kind::calls, hostile, test::small_trie());
-    if (compiled) EXPECT_NE(hostile.find("[{}]"), std::string::npos);
+    if (compiled) {
+      EXPECT_NE(hostile.find("[{}]"), std::string::npos);
+    }
   }
 }
 
