@@ -21,7 +21,8 @@ class Budget {
   void fail(std::string message, std::string_view path = {}) {
     if (mistake_) return;
     std::string param = lead_.empty() ? std::string() : lead_ + dotted(path.empty() ? place_in(message) : path);
-    mistake_ = error(Errc::invalid_request, (param.empty() ? "" : "'" + param + "': ") + message, std::move(param));
+    if (!param.empty()) message = "'" + param + "': " + message;
+    mistake_ = error(Errc::invalid_request, std::move(message), std::move(param));
   }
   // What the following mistakes belong to: the beginning of their param.
   void lead(std::string param) { lead_ = std::move(param); }

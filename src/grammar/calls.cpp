@@ -95,6 +95,7 @@ RuleId parse_calls(const Json& json, const Limits& limits, RuleBook& book, Budge
   std::deque<Json> schemas;                          // the compilers refer to them
   std::vector<Expr> all;
   for (const Json& call_of : *calls) {
+    if (!call_of.is_object()) budget.fail("a call is not described by an object");
     budget.lead(text_of(call_of, "param"));
     const auto parameters = call_of.find("parameters");
     schemas.push_back(object_schema(parameters == call_of.end() ? nullptr : &*parameters, budget));

@@ -85,7 +85,7 @@ TEST(Calls, AMistakeNamesThePathOfTheParameter) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"({"type":"object","properties":{"x":{"not":{}}}})", ".properties.x"},
       {R"({"type":"object","properties":{"a b":{"anyOf":[{"type":"string"},{"uniqueItems":true}]}}})", ".properties.a b.anyOf[1]"},
-      {R"({"type":"object","properties":{"s":{"pattern":"(?=x)"}}})", ".properties.s"},
+      {R"x({"type":"object","properties":{"s":{"pattern":"(?=x)"}}})x", ".properties.s"},
       {R"({"type":"string"})", ".type"}, {R"("text")", ""},
       {R"({"$ref":"#/$defs/missing"})", ""}};
   for (const auto& [parameters, path] : cases) {

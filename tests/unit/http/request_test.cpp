@@ -34,7 +34,7 @@ TEST(ChatRequest, EveryFieldArrives) {
     "unknown":{"x":[1,2]},"store":false,"modalities":["text"])"), kLimits);
   ASSERT_TRUE(parsed) << parsed.error().message;
   const GenerateRequest& r = parsed->request;
-  EXPECT_TRUE(parsed->stream && parsed->include_usage);
+  EXPECT_TRUE(parsed->stream && parsed->options.include_usage);
   EXPECT_FLOAT_EQ(r.sampling.temperature, 0.5f);
   EXPECT_FLOAT_EQ(r.sampling.top_p, 0.9f);
   EXPECT_FLOAT_EQ(r.sampling.min_p, 0.05f);
@@ -186,7 +186,7 @@ TEST(CompletionRequest, EveryBadFieldIsNamed) {
     EXPECT_EQ(parsed.error().param, "prompt") << what;
   }
   const Bad table[] = {{R"("logprobs":6)", "logprobs"}, {R"("logprobs":true)", "logprobs"}, {R"("echo":1)", "echo"}, {R"("max_tokens":0)", "max_tokens"},
-                       {R"("best_of":3)", "best_of", Errc::unsupported_parameter}, {R"("suffix":"x")", "suffix", Errc::unsupported_parameter}};
+                       {R"("best_of":3)", "best_of", Errc::unsupported_parameter}};
   for (const Bad& bad : table) {
     const auto parsed = parse_completion(text(bad.extra), kLimits);
     ASSERT_FALSE(parsed) << bad.extra;
