@@ -63,7 +63,6 @@ void note_receipt(Account& account, const gateway::Receipt& receipt) {
   account.usage = receipt.usage;
   account.charge = receipt.cost;
   account.currency = receipt.currency;
-  if (receipt.queue_ns >= 0) account.queue_seconds = static_cast<double>(receipt.queue_ns) / 1e9;
 }
 
 void note_refused(Exchange& exchange, const std::string& named) {
