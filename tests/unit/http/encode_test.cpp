@@ -102,7 +102,7 @@ TEST(Stream, CompletionLogprobsCountOffsetsInCharactersAcrossChunks) {
 
 // "<s>" begins every sequence of some models and stands in no text; "Zü" is cut inside its second character.
 TEST(Stream, AnEchoedPromptsOffsetsAreThoseOfItsTextAndTheOutputGoesOnAfterIt) {
-  const auto encoder = openai_stream(OpenAiForm::completion, false, true);
+  const auto encoder = openai_stream(OpenAiForm::completion, {.logprobs = true});
   std::string out;
   encoder->begin(start_of(fixed_id()), out);
   gateway::AnswerChunk chunk = piece("Z\xc3\xbc is!");
