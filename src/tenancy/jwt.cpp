@@ -5,7 +5,7 @@
 #include <openssl/rsa.h>
 
 #include <algorithm>
-#include <cmath>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 namespace tokenworks::tenancy {
@@ -65,16 +65,23 @@ bool signed_by(const Token& token, const Algorithm& algorithm, const JsonWebKey&
   return good;
 }
 
+constexpr std::int64_t kFarthest = 100'000'000'000;   // seconds: some 3,000 years
+
 // NumericDate: seconds, perhaps with a fraction. Nullopt when absent; an error text when it is no number that can be a time.
 std::optional<std::int64_t> date_of(const json& claims, const char* name, std::string& wrong) {
   const auto found = claims.find(name);
   if (found == claims.end()) return std::nullopt;
-  const double seconds = found->is_number() ? found->get<double>() : std::nan("");
-  if (!(seconds > -1e11 && seconds < 1e11)) {
+  // As text: where tenants and money are, no number is ever rounded.
+  const std::string text = found->is_number() ? found->dump() : std::string();
+  const std::string whole = text.substr(0, text.find('.'));
+  std::int64_t seconds = 0;
+  const auto [end, failed] = std::from_chars(whole.data(), whole.data() + whole.size(), seconds);
+  if (whole.empty() || failed != std::errc() || end != whole.data() + whole.size() || text.find_first_of("eE") != std::string::npos ||
+      seconds <= -kFarthest || seconds >= kFarthest) {
     wrong = std::string("has a claim '") + name + "' that is no time";
     return std::nullopt;
   }
-  return static_cast<std::int64_t>(std::floor(seconds));
+  return seconds - (seconds < 0 && text.size() != whole.size() ? 1 : 0);   // rounded down
 }
 
 bool names(const json& value, const std::string& word) {

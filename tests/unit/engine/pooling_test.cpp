@@ -119,10 +119,10 @@ TEST(Pooling, WhatCannotBePooledIsRefusedAtOnce) {
   EXPECT_EQ(refused(pooled({{}})), "invalid_request");
   EXPECT_EQ(refused(pooled({{5, test::kVocab}})), "invalid_request");
   auto none = pooled({});
-  EXPECT_EQ(refused(std::move(none)), "internal");
+  EXPECT_EQ(refused(std::move(none)), "internal_error");
   auto both = pooled({{5}});
   both.prompt = {5};
-  EXPECT_EQ(refused(std::move(both)), "internal");
+  EXPECT_EQ(refused(std::move(both)), "internal_error");
 }
 
 }  // namespace

@@ -81,7 +81,7 @@ TEST(HfConfig, TheWindowFollowsEachFamilysOwnRule) {
 
 TEST(HfConfig, WhatCannotBeServedSaysSo) {
   EXPECT_SAYS(refusal(base("gemma3_text"), "{}"),
-              "architecture 'gemma3_text' is not supported (llama, mistral, qwen2 and qwen3 are)");
+              "architecture 'gemma3_text' is not supported (llama, mistral, qwen2, qwen3 and bert are)");
   EXPECT_SAYS(refusal(base(), R"({"model_type": null, "architectures": ["GPT2LMHeadModel"]})"), "'GPT2LMHeadModel'");
   EXPECT_SAYS(refusal(base(), R"({"model_type": null})"), "names no model_type");
   EXPECT_EQ(with(base(), R"({"model_type": null, "architectures": ["Qwen3ForCausalLM"]})")->architecture, "qwen3");

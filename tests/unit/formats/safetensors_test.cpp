@@ -50,8 +50,8 @@ TEST(Safetensors, EveryLieIsNamed) {
   EXPECT_SAYS(verdict(with_header("{" + kB + "}", 32)), "there is a hole");
   EXPECT_SAYS(verdict(with_header("{" + kA + R"(,"c":{"dtype":"F32","shape":[2],"data_offsets":[20,28]}})", 28)),
               "they overlap");
-  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})", 8)),
-              "tensor 'a' has type 'I64'");
+  EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}})", 8)),
+              "tensor 'a' has type 'C64'");
   EXPECT_SAYS(verdict(with_header(R"({"a":{"shape":[1],"data_offsets":[0,4]}})", 4)), "no dtype");
   EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4)), "mean 8 bytes");
   EXPECT_SAYS(verdict(with_header(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4)),

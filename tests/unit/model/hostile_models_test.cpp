@@ -52,7 +52,7 @@ TEST(HostileModels, AVocabularyThatDoesNotFitIsRefused) {
 
 TEST(HostileModels, AnUnknownArchitectureIsToldWhichWeHave) {
   EXPECT_EQ(refusal([](FakeModel& m) { m.config_edit.architecture = "mamba"; }, Errc::bad_config),
-            "fake.gguf: architecture 'mamba' is not supported; supported are llama, mistral, qwen2, qwen3");
+            "fake.gguf: architecture 'mamba' is not supported; supported are llama, mistral, qwen2, qwen3 and, for embeddings, bert");
 }
 
 // Their answers would be wrong in silence: a Qwen3 that calls itself a Llama, one layer more than the numbers say.

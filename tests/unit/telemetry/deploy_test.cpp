@@ -38,6 +38,7 @@ std::map<std::string, Family> exposed() {
   metrics->on_scrape([] {
     Scrape scrape;
     scrape.currency = "USD";
+    scrape.webhooks = {{"finance", 1, 2, 3, 4}};
     scrape.cards = {{"0", 40.0, 300.0, 1e9, 0.0, 0.0, 5000}};
     return scrape;
   });

@@ -282,9 +282,9 @@ TEST(BadData, IsRefusedWithAReason) {
   json_refused("merges[0]", R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [7]}})");
   json_refused("is a 'Precompiled'", "{" + model + R"(, "normalizer": {"type": "Precompiled"}})");
   json_refused(
-      "pretokenizers[1] is a 'Bert",
+      "pretokenizers[1] is a 'UnicodeScripts",
       "{" + model +
-          R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "BertPreTokenizer"}]}})");
+          R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "UnicodeScripts"}]}})");
   json_refused(
       "does not compile",
       "{" + model +
