@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
+#include <thread>
 
 #include "support/fake_runner.hpp"
 #include "support/ticket.hpp"
@@ -88,6 +90,19 @@ inline Sequence sequence(std::vector<TokenId> prompt, std::int64_t max_tokens, s
   return s;
 }
 
+inline Sequence endless(std::vector<TokenId> prompt) {
+  Sequence s = sequence(std::move(prompt), 900);
+  s.ignore_eos = true;
+  return s;
+}
+
+inline std::vector<TokenId> prompt_of(std::uint64_t seed, std::size_t length) {
+  std::mt19937_64 random(seed);
+  std::vector<TokenId> prompt(length);
+  for (TokenId& t : prompt) t = 10 + static_cast<TokenId>(random() % 900);
+  return prompt;
+}
+
 // An engine over a FakeRunner.
 struct Rig {
   explicit Rig(const test::FakeRunner::Shape& shape = {}, const EngineOptions& options = {})
@@ -97,12 +112,17 @@ struct Rig {
   ManualClock clock{1'700'000'000'000'000'000};
   std::unique_ptr<Engine> engine;
 
-  void settle() {                                    // until the engine holds nothing of any request
-    for (int i = 0; i < 100'000; ++i) {
-      const EngineStatus s = engine->status();
-      if (s.running == 0 && s.waiting == 0 && s.last_step_age_ns == 0 && s.kv_blocks_used == 0) return;
+  // Until the engine's thread has come so far, however late it is given a core.
+  template <class Condition>
+  void until(const Condition& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!condition(engine->status())) {
+      ASSERT_LT(std::chrono::steady_clock::now(), end) << "the engine does not come to the state the test waits for";
       std::this_thread::yield();
     }
+  }
+  void settle() {                                    // until the engine holds nothing of any request
+    until([](const EngineStatus& s) { return s.running == 0 && s.waiting == 0 && s.last_step_age_ns == 0 && s.kv_blocks_used == 0; });
   }
 };
 

@@ -13,13 +13,6 @@ using test::expected_output;
 using test::kStopToken;
 using test::kVocab;
 
-std::vector<TokenId> prompt_of(std::uint64_t seed, std::size_t length) {
-  std::mt19937_64 random(seed);
-  std::vector<TokenId> prompt(length);
-  for (TokenId& t : prompt) t = 10 + static_cast<TokenId>(random() % 900);
-  return prompt;
-}
-
 TEST(Engine, ThePromptsOwnTokensComeBack) {
   Rig rig;
   Collector c;

@@ -1,7 +1,6 @@
 // When things go wrong: a device that is lost, numbers that are not, a step that hangs, a queue that is full, the end.
 #include <gtest/gtest.h>
 
-#include <random>
 #include <thread>
 
 #include "collector.hpp"
@@ -10,18 +9,6 @@ namespace tokenworks::engine {
 namespace {
 
 using test::expected_output;
-
-std::vector<TokenId> prompt_of(TokenId seed, std::size_t length) {
-  std::vector<TokenId> prompt;
-  for (std::size_t i = 0; i < length; ++i) prompt.push_back(10 + static_cast<TokenId>((static_cast<std::size_t>(seed) * 37 + i * i) % 900));
-  return prompt;
-}
-
-Sequence endless(std::vector<TokenId> prompt) {
-  Sequence s = sequence(std::move(prompt), 900);
-  s.ignore_eos = true;
-  return s;
-}
 
 TEST(EngineTrouble, ALostDeviceFailsEverySequenceAndRefusesNewOnes) {
   for (const bool throws : {false, true}) {
@@ -103,9 +90,10 @@ TEST(EngineTrouble, WaitingForAnExtensionIsNotBeingStuck) {
   s.extendable = true;
   ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1), 0, 3), std::move(s), c.stream()));
   c.wait(3);
-  while (rig.engine->status().last_step_age_ns != 0 || rig.engine->status().steps < 3) std::this_thread::yield();
+  rig.until([](const EngineStatus& status) { return status.steps >= 3; });
+  rig.clock.advance_ns(1);                           // from here on only an idle engine has a step of no age
+  rig.until([](const EngineStatus& status) { return status.last_step_age_ns == 0; });
   rig.clock.advance_ns(60'000'000'000);
-  for (int i = 0; i < 100 && rig.engine->status().last_step_age_ns != 0; ++i) std::this_thread::yield();
   EXPECT_TRUE(rig.engine->status().healthy);
   rig.engine->extend(request_id(1), 3, true);
   c.wait();

@@ -10,18 +10,6 @@ namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
 
-std::vector<TokenId> prompt_of(TokenId seed, std::size_t length) {
-  std::vector<TokenId> prompt;
-  for (std::size_t i = 0; i < length; ++i) prompt.push_back(10 + static_cast<TokenId>((static_cast<std::size_t>(seed) * 37 + i * i) % 900));
-  return prompt;
-}
-
-Sequence endless(std::vector<TokenId> prompt) {
-  Sequence s = sequence(std::move(prompt), 900);
-  s.ignore_eos = true;
-  return s;
-}
-
 TEST(EngineWatchdog, AStuckStepDropsReadinessInTwoSecondsAndFailsItsSequencesWithWhatTheyGot) {
   Rig rig;
   rig.controls->hold_before_step(5);
@@ -57,7 +45,7 @@ TEST(EngineWatchdog, AStuckStepDropsReadinessInTwoSecondsAndFailsItsSequencesWit
   EXPECT_FALSE(rig.engine->status().failed);
 
   rig.controls->hold(false);                         // it comes back: the engine starts anew
-  while (!rig.engine->status().healthy) std::this_thread::yield();
+  rig.until([](const EngineStatus& status) { return status.healthy; });
   rig.settle();
   EXPECT_TRUE(rig.engine->status().healthy);
   runs.drain(), two.drain(), inbox.drain();          // the Collector itself refuses an event after a finish
@@ -97,9 +85,9 @@ TEST(EngineWatchdog, AnIdleHourOrAPausedSequenceIsNoStuckStep) {
   Collector c;
   ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1), 0, 3), std::move(s), c.stream()));
   c.wait(3);
-  while (rig.engine->status().steps < 3) std::this_thread::yield();
+  rig.until([](const EngineStatus& status) { return status.steps >= 3; });
   rig.clock.advance_ns(1);                           // from here on only an idle engine has a step of no age
-  while (rig.engine->status().last_step_age_ns != 0) std::this_thread::yield();
+  rig.until([](const EngineStatus& status) { return status.last_step_age_ns == 0; });
   rig.clock.advance_ns(60 * kSecond);
   rig.engine->watch();
   rig.engine->extend(request_id(1), 3, true);
