@@ -141,8 +141,8 @@ TEST(EmulatedSampler, TiesGoToTheLowerIds) {
   for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i * 7 % 5);   // 120 of each
   logits[3] = -0.0f;
   std::vector<Asked> asked;
-  for (const int k : {0, 1, 5, 119, 120, 121, 250, 599, 600, 1000})
-    for (const float p : {0.0f, 0.1f, 0.7f, 1.0f}) {
+  for (const int k : {0, 1, 119, 120, 121, 1000})
+    for (const float p : {0.0f, 0.7f, 1.0f}) {
       Asked a;
       a.params.top_k = k;
       a.params.top_p = p;
