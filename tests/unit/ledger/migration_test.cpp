@@ -161,7 +161,7 @@ void kill_at_every(void (tokenworks::test::FaultVfs::*cut_at)(std::int64_t), int
       const auto store = Connection::open(plant.options.path, plant.options.vfs, Access::read_write);
       const auto version = store->value("PRAGMA user_version");
       ASSERT_TRUE(version) << version.error().message;
-      ASSERT_TRUE(*version == 1 || *version == kStoreVersion) << *version;
+      ASSERT_TRUE(*version >= 1 && *version <= kStoreVersion) << *version;   // some of the steps
       ASSERT_EQ(*store->value("SELECT max(version) FROM schema_versions"), *version);
     } else {
       ASSERT_EQ(first, "");
