@@ -91,7 +91,7 @@ __device__ __forceinline__ void merge_warps(const AttendTiledArgs& args, const t
 }
 
 template <class T, int kDim>
-__global__ void __launch_bounds__(kThreads) attend_decode_kernel(AttendTiledArgs args) {
+__global__ void __launch_bounds__(kThreads, 2) attend_decode_kernel(AttendTiledArgs args) {
   const AttendArgs& a = args.attend;
   auto& s = shared<Shared<T, kDim>>();
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32), g = lane / 4, t = lane % 4;

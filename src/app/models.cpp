@@ -35,6 +35,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   if (!chat_template) return failed(chat_template.error());
   model->chat_template = *chat_template;
   model->special = (*file)->tokenizer().special_strings;
+  model->style = gateway::answer_style(source, *model->tokenizer);
 
   backend::BackendChoice choice;
   choice.backend = spec.backend;

@@ -18,6 +18,7 @@
 
 #include "models.hpp"
 #include "notify.hpp"
+#include "tokenworks/backend/cards.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/gateway/administration.hpp"
@@ -94,6 +95,8 @@ class Plant {
   std::unique_ptr<gateway::ServiceControl> service_;
   std::unique_ptr<gateway::Administration> administration_;
   std::unique_ptr<http::Server> server_;
+  const std::unique_ptr<backend::Cards> cards_ = backend::Cards::open();
+  mutable std::mutex cards_mutex_;                   // two scrapes may meet
   std::atomic<bool> reload_ok_{true};
   std::atomic<std::int64_t> reload_unix_s_{0};
   std::atomic<std::int64_t> entries_{0};
@@ -290,6 +293,12 @@ telemetry::Scrape Plant::scrape() const {
     row.fairness_bound = e.fairness_bound_units;
     row.predicted_wait_seconds = static_cast<double>(e.predicted_wait_ns) * 1e-9;
     s.models.push_back(std::move(row));
+  }
+  if (cards_) {
+    std::lock_guard lock(cards_mutex_);
+    for (backend::CardReading& c : cards_->read())
+      s.cards.push_back({std::move(c.device), c.temperature_celsius, c.power_watts, c.memory_used_bytes, c.ecc_errors,
+                         c.throttle_reasons, c.energy_millijoules});
   }
   const auto totals = admission_->totals();
   s.holds_open = totals.holds_open;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <optional>
 #include <string_view>
 #include <thread>
 
@@ -14,6 +15,8 @@
 
 namespace tokenworks::backend {
 namespace {
+
+constexpr const char* kCudaComputes = "default (bf16), bf16, fp16, fp8, bf16-kv8 and fp8-kv8";
 
 Result<kernels::CpuPath> choose_path() {
   using kernels::CpuPath;
@@ -30,7 +33,7 @@ Result<kernels::CpuPath> choose_path() {
 
 #if defined(TOKENWORKS_WITH_CUDA)
 // The first card; null with the reason in `why` when none can be used.
-std::unique_ptr<Backend> make_cuda(std::string& why) {
+std::unique_ptr<Backend> make_cuda(const cuda::CudaOptions& options, std::string& why) {
   if (const cuda::Driver driver = cuda::probe_driver(); !driver.usable()) {
     why = driver.problem;
     return nullptr;
@@ -44,11 +47,11 @@ std::unique_ptr<Backend> make_cuda(std::string& why) {
     why = device.error().message;
     return nullptr;
   }
-  return std::make_unique<cuda::CudaBackend>(std::move(*device), cuda::CudaOptions{});
+  return std::make_unique<cuda::CudaBackend>(std::move(*device), options);
 }
 constexpr const char* kBuiltIn = "cpu, cuda";
 #else
-std::unique_ptr<Backend> make_cuda(std::string& why) {
+std::unique_ptr<Backend> make_cuda(const cuda::CudaOptions&, std::string& why) {
   why = "this binary was built without nvcc";
   return nullptr;
 }
@@ -56,6 +59,17 @@ constexpr const char* kBuiltIn = "cpu";
 #endif
 
 }  // namespace
+
+// What `compute` means on a card; empty: not one of its words.
+std::optional<cuda::CudaOptions> cuda_options(std::string_view compute) {
+  using kernels::cuda::Element;
+  if (compute == "default" || compute == "bf16") return cuda::CudaOptions{};
+  if (compute == "fp16") return cuda::CudaOptions{.compute = Element::f16, .kv = Element::f16};
+  if (compute == "fp8") return cuda::CudaOptions{.compute = Element::fp8};
+  if (compute == "bf16-kv8") return cuda::CudaOptions{.kv = Element::fp8};
+  if (compute == "fp8-kv8") return cuda::CudaOptions{.compute = Element::fp8, .kv = Element::fp8};
+  return std::nullopt;
+}
 
 // The reason why nothing runs on a card here; empty when models can. For `doctor` and the log.
 GpuReport gpu_report() {
@@ -77,17 +91,20 @@ GpuReport gpu_report() {
 }
 
 Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice) {
-  if (choice.backend == "cuda" || (choice.backend == "auto" && choice.compute == "default" && gpu_report().usable)) {
-    if (choice.compute != "default")
-      return error(Errc::bad_config, fmt::format("compute: {} is not one of backend cuda; default is", choice.compute));
+  const auto on_a_card = cuda_options(choice.compute);
+  const bool card_only = on_a_card && choice.compute != "default";
+  if (choice.backend == "cuda" || (choice.backend == "auto" && (card_only || (on_a_card && gpu_report().usable)))) {
+    if (!on_a_card)
+      return error(Errc::bad_config, fmt::format("compute: {} is not one of backend cuda; {} are", choice.compute, kCudaComputes));
     std::string why;
-    if (auto made = make_cuda(why)) return made;
-    if (choice.backend == "cuda")
+    if (auto made = make_cuda(*on_a_card, why)) return made;
+    if (choice.backend == "cuda" || card_only)
       return error(Errc::bad_config, fmt::format("backend: cuda cannot be had: {}; built in: {}; backend: auto or cpu runs on "
                                                  "the processor", why, kBuiltIn));
   }
   if (choice.backend != "auto" && choice.backend != "cpu")
     return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda", choice.backend));
+  if (card_only) return error(Errc::bad_config, fmt::format("compute: {} runs on backend cuda only", choice.compute));
   const auto rounding = rounding_of(choice.compute);
   if (choice.compute != "default" && choice.compute != "exact" && !rounding)
     return error(Errc::bad_config, fmt::format("compute: {} is unknown; default or exact, and for an evaluation {}",

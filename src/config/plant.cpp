@@ -35,7 +35,7 @@ void read_model(Fields& f, Plant& plant) {
   f.text("path", m.path, true);
   f.texts("aliases", m.aliases);
   f.word("backend", m.backend, {"auto", "cpu", "cuda"});
-  f.word("compute", m.compute, {"default", "exact"});
+  f.word("compute", m.compute, {"default", "exact", "bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"});
   f.word("speculation", m.speculation, {"ngram", "off"});
   f.integer("context_tokens", m.context_tokens, 16, 1 << 24);
   f.size("kv_cache", m.kv_cache_bytes, 1 << 20);
@@ -123,6 +123,9 @@ void read_plant(Fields& f, Plant& p) {
     g.integer("logit_bias", l.logit_bias, 0, 1 << 20);
     g.integer("messages", l.messages, 1, 1 << 20);
     g.integer("top_logprobs", l.top_logprobs, 0, 100);
+    g.integer("content_parts", l.content_parts, 1, 1 << 20);
+    g.integer("tools", l.tools, 0, 4096);
+    g.size("schema_bytes", l.schema_bytes, 64);
   });
   f.mapping("log", [&](Fields& g) {
     g.word("level", p.log_level, {"debug", "info", "warn", "error"});

@@ -29,7 +29,7 @@ std::int64_t QueueBook::wait_ns(const Queue& q, const scheduler::Forecast& f, co
 std::int64_t QueueBook::run_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const {
   const std::int64_t predicted = known_ ? predicted_run_ns(f, q.sequences, s) : 0;
   if (q.runs < kSamples) return predicted;
-  return std::max(predicted, static_cast<std::int64_t>(q.run_ns + 2 * q.run_spread_ns));
+  return std::max(predicted, static_cast<std::int64_t>(q.run_ns + 3 * q.run_spread_ns));
 }
 
 Result<> QueueBook::enter(const QueueEntry& entry, std::int64_t now_ns) {
@@ -48,7 +48,9 @@ Result<> QueueBook::enter(const QueueEntry& entry, std::int64_t now_ns) {
   }
   if (known_ && entry.deadline_ns != 0) {
     const std::int64_t wait = wait_ns(q, f, sequence);
-    const double takes = caution_ * static_cast<double>(wait + run_ns(q, f, sequence));
+    // Others may come and use what they leave unused now, so a promise is made on the tenant's own share alone.
+    const std::int64_t promised = std::max(wait, promised_wait_ns(f, q.sequences, sequence));
+    const double takes = caution_ * static_cast<double>(promised + run_ns(q, f, sequence));
     const std::int64_t late = now_ns + static_cast<std::int64_t>(takes) - entry.deadline_ns;
     if (wait > 0 && late > 0) {
       return refusal(Errc::server_is_overloaded,

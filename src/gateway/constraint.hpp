@@ -6,11 +6,15 @@
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/gateway/plant.hpp"
+#include "tool_prompt.hpp"
 
 namespace tokenworks::gateway {
 
-// One per choice; empty for plain text. invalid_request (param "response_format") for a schema that cannot be compiled.
-Result<std::vector<std::shared_ptr<engine::Constraint>>> make_constraints(const OutputFormat& format, const ServedModel& model,
-                                                                          std::size_t choices);
+// Whether a grammar holds the answers of this request.
+bool constrained(const GenerateRequest& request);
+// One per choice; empty for plain text. invalid_request for what cannot be compiled: param response_format, or the path of
+// the keyword within tools.
+Result<std::vector<std::shared_ptr<engine::Constraint>>> make_constraints(const GenerateRequest& request, const ServedModel& model,
+                                                                          const AnswerBegin& begin, std::size_t choices);
 
 }  // namespace tokenworks::gateway

@@ -77,19 +77,35 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
   if (!before) return before.error();
   CreditOrder booked = order;
   booked.expires_unix_ns = record.expires_unix_ns;
-  if (*before) return CreditBooked{record.request, booked, false, balance()};
+  if (*before) {
+    settle_doubt(record.request);
+    return CreditBooked{record.request, booked, false, balance()};
+  }
+  const auto doubt = doubts_.find(record.request);
+  const bool again = doubt != doubts_.end();
+  if (again && (doubt->second.type != record.type || doubt->second.amount != record.amount)) {
+    return error(Errc::idempotency_mismatch, "the id '" + order.id + "' was already used for another credit of " +
+                                                 to_string(doubt->second.amount) + ", which may still be booked; a new credit needs a new id", "id");
+  }
+  if (again) record = doubt->second;                 // the very same, or the ledger would take it for another one
 
   const ledger::AuditEvent audit{record.unix_ns, actor, order.correction ? "credit.correct" : "credit.add", organization + "/" + order.id, "",
                                  hash_of(order.id + "\n" + to_string(order.amount) + "\n" + std::to_string(record.expires_unix_ns))};
   // What goes away is set aside before it is booked, so that nobody spends it meanwhile.
   const bool takes = order.amount.nano < 0;
-  if (takes) {
+  if (takes && !again) {
     if (auto taken = admission_.adjust_balance(organization, order.amount, false, record.request); !taken) return taken.error();
   }
   if (auto done = ledger_.book(record, audit); !done) {
+    if (done.error().code == Errc::ledger_unavailable) {
+      doubts_.insert_or_assign(record.request, record);
+      return done.error();
+    }
+    doubts_.erase(record.request);
     if (takes) (void)admission_.adjust_balance(organization, Money{-order.amount.nano}, false, record.request);
     return done.error();
   }
+  doubts_.erase(record.request);
   if (!takes) {
     auto added = admission_.adjust_balance(organization, order.amount, !order.correction, record.request, record.expires_unix_ns);
     if (!added) return added.error();
@@ -100,12 +116,35 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
   return CreditBooked{record.request, booked, true, balance()};
 }
 
+// Its entry is in the books: admission learns of it now.
+void MoneyDesk::settle_doubt(const RequestId& operation) {
+  const auto doubt = doubts_.find(operation);
+  if (doubt == doubts_.end()) return;
+  const ledger::Record& r = doubt->second;
+  if (r.amount.nano > 0) {
+    const bool topup = r.type == ledger::EntryType::topup;
+    (void)admission_.adjust_balance(r.organization.value, r.amount, topup, operation, r.expires_unix_ns);
+  }
+  doubts_.erase(doubt);
+}
+
+void MoneyDesk::look_at_doubts(const std::string& organization) {
+  std::vector<RequestId> booked;
+  for (const auto& [operation, record] : doubts_) {
+    if (record.organization.value != organization) continue;
+    const auto entries = ledger_.entries_of(operation);
+    if (entries && !entries->empty()) booked.push_back(operation);
+  }
+  for (const RequestId& operation : booked) settle_doubt(operation);
+}
+
 Result<CreditsView> MoneyDesk::credits(const config::Tenants& tenants, const std::string& organization) {
   const auto o = find(tenants, organization);
   if (!o) return o.error();
   CreditsView view;
   view.organization = organization;
   view.currency = (*o)->currency;
+  look_at_doubts(organization);
   const auto standing = admission_.standing(organization);
   if (standing) {
     view.balance = standing->balance;

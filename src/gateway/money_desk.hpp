@@ -1,6 +1,7 @@
 #pragma once
 // MoneyDesk: what administration does with credits and budgets. Mutations are the caller's one at a time; every one is in
 // the ledger, with its audit row, before admission knows it. Calls block on the ledger.
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,17 @@ class MoneyDesk {
 
  private:
   Result<std::vector<ledger::SettingRow>> settings(const char* kind, const std::string& organization);
+  void settle_doubt(const RequestId& operation);
+  void look_at_doubts(const std::string& organization);
   Result<bool> booked_before(const ledger::Record& record, const CreditOrder& order);
   Result<> check_scope(const config::OrganizationSpec& organization, const std::vector<std::string>& model_ids, const BudgetOrder& order);
 
   const Clock& clock_;
   ledger::Ledger& ledger_;
   Admission& admission_;
+  // Credits the ledger did not commit in time and may still commit. Nothing is ever free that may be gone: what they take
+  // stays taken, what they bring is added when their entry is seen.
+  std::map<RequestId, ledger::Record> doubts_;
 };
 
 }  // namespace tokenworks::gateway

@@ -9,11 +9,12 @@ namespace tokenworks::gateway {
 namespace {
 
 Result<Prepared> work(const GenerateRequest& request, const ServedModel& model, std::int64_t unix_seconds) {
-  auto prompts = encode_prompts(request, model, unix_seconds);
+  AnswerBegin begin;
+  auto prompts = encode_prompts(request, model, unix_seconds, begin);
   if (!prompts) return prompts.error();
-  auto constraints = make_constraints(request.format, model, prompts->size() * request.choices);
+  auto constraints = make_constraints(request, model, begin, prompts->size() * request.choices);
   if (!constraints) return constraints.error();
-  return Prepared{std::move(*prompts), std::move(*constraints)};
+  return Prepared{std::move(*prompts), std::move(*constraints), begin};
 }
 
 }  // namespace
@@ -21,7 +22,7 @@ Result<Prepared> work(const GenerateRequest& request, const ServedModel& model, 
 boost::asio::awaitable<Result<Prepared>> prepare(std::shared_ptr<const GenerateRequest> request,
                                                  std::shared_ptr<const ServedModel> model, std::int64_t unix_seconds,
                                                  std::shared_ptr<Bell> bell, boost::asio::thread_pool& workers) {
-  if (prompt_bytes(*request) <= kInlinePromptBytes && request->format.kind == OutputFormat::Kind::text) {
+  if (prompt_bytes(*request) <= kInlinePromptBytes && !constrained(*request)) {
     co_return work(*request, *model, unix_seconds);
   }
   struct Job {

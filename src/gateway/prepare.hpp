@@ -9,12 +9,14 @@
 #include "bell.hpp"
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/gateway/plant.hpp"
+#include "tool_prompt.hpp"
 
 namespace tokenworks::gateway {
 
 struct Prepared {
   std::vector<std::vector<TokenId>> prompts;
   std::vector<std::shared_ptr<engine::Constraint>> constraints;   // empty, or one per prompt and choice
+  AnswerBegin begin;                                 // of a chat
 };
 
 boost::asio::awaitable<Result<Prepared>> prepare(std::shared_ptr<const GenerateRequest> request,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "constraint.hpp"
+
 namespace tokenworks::gateway {
 namespace {
 
@@ -14,25 +16,62 @@ Error too_long(std::int64_t tokens, const ServedModel& model, const char* param)
                param);
 }
 
-Result<std::vector<TokenId>> encode_chat(const GenerateRequest::Chat& chat, const ServedModel& model, std::int64_t unix_seconds) {
-  const std::size_t most = static_cast<std::size_t>(model.engine->info().context_tokens) * model.longest_token_bytes;
-  if (chat.messages.text.size() + chat.tools.text.size() > 8 * most + (1 << 16)) return too_long(0, model, "messages");
+// The prompt as the model's template writes it. One that knows no tools gets messages that do without; where it refuses a
+// system message for them, they are stated to the user's first message.
+Result<std::vector<tokenizer::Tokenizer::Part>> render(const GenerateRequest& request, const GenerateRequest::Chat& chat,
+                                                       const ServedModel& model, std::int64_t unix_seconds) {
   tokenizer::ChatInput input;
-  input.messages = chat.messages;
-  input.tools = chat.tools;
-  input.extra = chat.template_kwargs;
+  input.extra = template_variables(chat.template_kwargs, chat.no_reasoning || request.tools.forced());
   input.special = model.special;
   input.unix_seconds = unix_seconds;
+  if (model.style.calls != CallForm::generic) {
+    input.messages = chat.messages;
+    input.tools = chat.tools;
+    return model.chat_template->render(input);
+  }
+  input.messages = generic_messages(chat.messages, chat.tools, request.tools, false);
   auto parts = model.chat_template->render(input);
+  if (parts || chat.tools.empty()) return parts;
+  input.messages = generic_messages(chat.messages, chat.tools, request.tools, true);
+  auto again = model.chat_template->render(input);
+  return again ? std::move(again) : std::move(parts);
+}
+
+Result<std::vector<TokenId>> encode_chat(const GenerateRequest& request, const GenerateRequest::Chat& chat,
+                                         const ServedModel& model, std::int64_t unix_seconds, AnswerBegin& begin) {
+  const std::size_t most = static_cast<std::size_t>(model.engine->info().context_tokens) * model.longest_token_bytes;
+  if (chat.messages.text.size() + chat.tools.text.size() > 8 * most + (1 << 16)) return too_long(0, model, "messages");
+  auto parts = render(request, chat, model, unix_seconds);
   if (!parts) {
     Error e = parts.error();
     if (e.param.empty()) e.param = "messages";
     return e;
   }
+  begin = end_prompt(*parts, model.style, request, chat.no_reasoning, constrained(request));
   std::size_t bytes = 0;
   for (const auto& part : *parts) bytes += part.text.size();
   if (bytes > most) return too_long(0, model, "messages");
   return model.tokenizer->encode_parts(*parts);
+}
+
+// Fill in the middle: the text before and behind, marked with the model's own tokens for it.
+Result<std::vector<TokenId>> encode_middle(const std::string& text, const std::string& suffix, const ServedModel& model) {
+  if (!model.style.middle) {
+    return error(Errc::unsupported_parameter, "'suffix' is not supported by this model: it has no tokens to fill in the middle with", "suffix");
+  }
+  const AnswerStyle::Middle& middle = *model.style.middle;
+  std::vector<TokenId> ids;
+  if (const auto bos = model.tokenizer->bos()) ids.push_back(*bos);
+  const auto add = [&](TokenId marker, const std::string& piece) {
+    ids.push_back(marker);
+    const auto encoded = model.tokenizer->encode(piece);
+    ids.insert(ids.end(), encoded.begin(), encoded.end());
+  };
+  if (middle.suffix_first) add(middle.before_suffix, suffix);
+  add(middle.before_prefix, text);
+  if (!middle.suffix_first) add(middle.before_suffix, suffix);
+  if (middle.after) ids.push_back(*middle.after);
+  return ids;
 }
 
 }  // namespace
@@ -41,13 +80,13 @@ std::size_t prompt_bytes(const GenerateRequest& request) {
   std::size_t bytes = 0;
   for (const auto& prompt : request.prompts) {
     if (const auto* chat = std::get_if<GenerateRequest::Chat>(&prompt)) bytes += chat->messages.text.size() + chat->tools.text.size();
-    if (const auto* text = std::get_if<std::string>(&prompt)) bytes += text->size();
+    if (const auto* text = std::get_if<std::string>(&prompt)) bytes += text->size() + (request.suffix ? request.suffix->size() : 0);
   }
   return bytes;
 }
 
 Result<std::vector<std::vector<TokenId>>> encode_prompts(const GenerateRequest& request, const ServedModel& model,
-                                                         std::int64_t unix_seconds) {
+                                                         std::int64_t unix_seconds, AnswerBegin& begin) {
   const model::RunnerInfo& info = model.engine->info();
   std::vector<std::vector<TokenId>> all;
   for (const auto& prompt : request.prompts) {
@@ -55,14 +94,24 @@ Result<std::vector<std::vector<TokenId>>> encode_prompts(const GenerateRequest& 
     const char* param = "prompt";
     if (const auto* chat = std::get_if<GenerateRequest::Chat>(&prompt)) {
       param = "messages";
-      auto encoded = encode_chat(*chat, model, unix_seconds);
+      auto encoded = encode_chat(request, *chat, model, unix_seconds, begin);
       if (!encoded) return encoded.error();
       ids = std::move(*encoded);
     } else if (const auto* text = std::get_if<std::string>(&prompt)) {
-      if (text->size() > static_cast<std::size_t>(info.context_tokens) * model.longest_token_bytes) return too_long(0, model, param);
-      ids = model.tokenizer->encode(*text);
-      if (const auto bos = model.tokenizer->bos()) ids.insert(ids.begin(), *bos);
+      const std::size_t behind = request.suffix ? request.suffix->size() : 0;
+      if (text->size() + behind > static_cast<std::size_t>(info.context_tokens) * model.longest_token_bytes) {
+        return too_long(0, model, param);
+      }
+      if (request.suffix) {
+        auto encoded = encode_middle(*text, *request.suffix, model);
+        if (!encoded) return encoded.error();
+        ids = std::move(*encoded);
+      } else {
+        ids = model.tokenizer->encode(*text);
+        if (const auto bos = model.tokenizer->bos()) ids.insert(ids.begin(), *bos);
+      }
     } else {
+      if (request.suffix) return error(Errc::invalid_request, "'suffix' needs a prompt of text, not of token ids", "suffix");
       ids = std::get<std::vector<TokenId>>(prompt);
       const auto foreign = std::find_if(ids.begin(), ids.end(), [&](TokenId id) { return id < 0 || id >= info.vocab; });
       if (foreign != ids.end()) {

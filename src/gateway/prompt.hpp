@@ -7,6 +7,7 @@
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/gateway/plant.hpp"
 #include "tokenworks/gateway/types.hpp"
+#include "tool_prompt.hpp"
 
 namespace tokenworks::gateway {
 
@@ -16,7 +17,8 @@ std::size_t prompt_bytes(const GenerateRequest& request);
 
 // One list of ids per prompt, each shorter than the context. Errors name the parameter: invalid_request (template, ids,
 // empty prompt), context_length_exceeded.
+// `begin` learns how the answer to a chat begins.
 Result<std::vector<std::vector<TokenId>>> encode_prompts(const GenerateRequest& request, const ServedModel& model,
-                                                         std::int64_t unix_seconds);
+                                                         std::int64_t unix_seconds, AnswerBegin& begin);
 
 }  // namespace tokenworks::gateway

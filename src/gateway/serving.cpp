@@ -73,7 +73,7 @@ Result<> Serving::submit(std::size_t prompt) {
   }
   if (!request_->logprobs) sequence.sampling.top_logprobs = -1;
   sequence.bias = request_->bias;
-  sequence.stop_tokens = request_->stop_tokens;
+  if (!request_->tools.forced()) sequence.stop_tokens = request_->stop_tokens;   // nothing cuts a forced call
   sequence.ignore_eos = request_->ignore_eos;
   sequence.deadline_ns = deadline_ns_;
   sequence.extendable = hold_.chunked();
@@ -82,14 +82,30 @@ Result<> Serving::submit(std::size_t prompt) {
     sequence.constraints.assign(first, first + request_->choices);
   }
   choices_.clear();
+  const Reading reading = reading_of(prompt);
   for (std::uint32_t c = 0; c < request_->choices; ++c) {
-    choices_.emplace_back(model_->tokenizer, request_->stop, request_->logprobs, !prepared_.constraints.empty());
+    choices_.emplace_back(model_->tokenizer, model_->style, reading, static_cast<std::uint32_t>(prompt) * request_->choices + c);
   }
   stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
   auto accepted = model_->engine->submit(hold_.take_ticket(), std::move(sequence), stream_);
   if (!accepted) return accepted.error();
   running_ = true;
   return {};
+}
+
+Reading Serving::reading_of(std::size_t prompt) const {
+  Reading reading;
+  const ToolUse& tools = request_->tools;
+  if (!tools.forced()) reading.stops = request_->stop;
+  reading.want_tokens = request_->logprobs;
+  reading.constrained = !prepared_.constraints.empty();
+  reading.chat = std::holds_alternative<GenerateRequest::Chat>(request_->prompts[prompt]);
+  reading.thinking = prepared_.begin.thinking;
+  reading.calling = prepared_.begin.calling;
+  reading.calls = tools.choice != ToolUse::Choice::none;
+  for (const Tool& tool : tools.tools) reading.names.push_back(tool.name);
+  reading.request = id_;
+  return reading;
 }
 
 // What `echo` repeats: the text as the client sent it, or what its token ids say.
@@ -126,6 +142,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
   }
   for (const ChoiceText& choice : choices_) outcome.discarded_tokens += choice.discarded();
   output_before_ = usage_.output;
+  reasoning_before_ = usage_.reasoning;
   cached_before_ = usage_.cached_input;
   while (!ready.empty() && !gone_ && signals_->hold.load() == 0) {
     co_await bell_->wait();
@@ -155,26 +172,43 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
     const bool ended_before = choice.ended();
     choice.take(event, *chunk);
     if (choice.ended() && !ended_before && !choice.engine_ended()) model_->engine->cancel(id_, event.choice);
-    if (chunk->text.empty() && chunk->tokens.empty() && chunk->finish.empty()) ready.erase(chunk);
+    if (chunk->text.empty() && chunk->tokens.empty() && chunk->finish.empty() && chunk->reasoning.empty() && chunk->calls.empty()) {
+      ready.erase(chunk);
+    }
   }
   running_ = false;
-  std::int64_t output = 0;
+  std::int64_t output = 0, reasoning = 0;
   for (const ChoiceText& choice : choices_) {
     output += choice.output();
+    reasoning += choice.reasoning();
     if (!choice.engine_ended()) running_ = true;
     if (choice.ended() && weight(choice.finish()) > weight(finish_)) finish_ = choice.finish();
   }
   usage_.output = output_before_ + output;
+  usage_.reasoning = reasoning_before_ + reasoning;
   usage_.cached_input = cached_before_ + stream_->cached_tokens();
   if (!events_.empty()) count_progress();
   if (running_ && !final_extension_ && !gone_) extend_when_near();
 }
 
+// The two counts may be of different commits: the output is never shown below its part.
+Usage Serving::committed() const {
+  Usage usage;
+  usage.input = usage_.input;
+  usage.cached_input = usage_.cached_input;
+  usage.reasoning = signals_->durable_reasoning.load();
+  usage.output = std::max(signals_->durable_output.load(), usage.reasoning);
+  return usage;
+}
+
 void Serving::count_progress() {
   ledger::OnDurable durable;
-  if (parts_.progress_step) {
-    durable = [signals = signals_, bell = bell_, output = usage_.output](const Result<>& committed) {
-      if (committed) signals->durable_output.store(std::max(signals->durable_output.load(), output));
+  if (parts_.progress_step || request_->continuous_usage) {
+    durable = [signals = signals_, bell = bell_, output = usage_.output, reasoning = usage_.reasoning](const Result<>& committed) {
+      if (committed && output > signals->durable_output.load()) {
+        signals->durable_reasoning.store(reasoning);
+        signals->durable_output.store(output);
+      }
       bell->ring();
     };
   }
@@ -218,7 +252,10 @@ asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready, Outco
     outcome.first_token_seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
   }
   int tokens = 0;
-  for (const AnswerChunk& chunk : ready) tokens += chunk.text.empty() ? 0 : 1;
+  for (AnswerChunk& chunk : ready) {
+    tokens += chunk.text.empty() && chunk.reasoning.empty() && chunk.calls.empty() ? 0 : 1;
+    if (request_->continuous_usage) chunk.committed = committed();
+  }
   auto writing = sink_.write(std::move(ready));
   auto written = co_await std::move(writing);
   const std::int64_t now = parts_.clock.steady_ns();

@@ -18,7 +18,7 @@ namespace tokenworks::gateway {
 struct Signals {
   std::atomic<int> hold{0};                          // 0 pending, 1 durable, 2 lost
   std::atomic<int> settle{0};
-  std::atomic<std::int64_t> durable_output{0};       // progress: step
+  std::atomic<std::int64_t> durable_output{0}, durable_reasoning{0};   // progress: step, continuous usage
 };
 
 class Serving {
@@ -35,10 +35,12 @@ class Serving {
 
  private:
   Result<> submit(std::size_t prompt);
+  Reading reading_of(std::size_t prompt) const;
   std::string prompt_text(std::size_t prompt) const;
   boost::asio::awaitable<Result<>> generate(std::size_t prompt, Outcome& outcome);
   void take_events(std::size_t prompt, std::vector<AnswerChunk>& ready);
   void count_progress();
+  Usage committed() const;                           // what the ledger has of it
   void extend_when_near();
   boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready, Outcome& outcome);
   boost::asio::awaitable<Result<Receipt>> settle(Outcome& outcome);
@@ -63,7 +65,7 @@ class Serving {
   std::vector<engine::TokenEvent> events_;
   std::string echo_;
   Usage usage_;                                      // of all prompts so far
-  std::int64_t output_before_ = 0, cached_before_ = 0;   // of the prompts that ended
+  std::int64_t output_before_ = 0, cached_before_ = 0, reasoning_before_ = 0;   // of the prompts that ended
   bool running_ = false, started_ = false, gone_ = false, final_extension_ = false;
   std::int64_t last_delivery_ns_ = 0;
   static constexpr auto kNever = std::chrono::steady_clock::time_point::max();

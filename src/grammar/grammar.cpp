@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "grammar/calls.hpp"
 #include "grammar/ebnf.hpp"
 #include "grammar/matcher.hpp"
 #include "grammar/regex.hpp"
@@ -12,6 +13,7 @@ namespace tokenworks::grammar {
 namespace {
 
 constexpr std::size_t kWarmStates = 24;
+constexpr std::size_t kCallsDepth = 3;  // of what stands around a schema
 
 // Depth of brackets in JSON text; strings are passed over. What is no JSON is found by the parser.
 std::size_t json_depth(std::string_view text) {
@@ -102,6 +104,12 @@ RuleId read_source(Kind kind, std::string_view source, const Limits& limits, Rul
     }
     case Kind::ebnf:
       return parse_ebnf(source, limits.depth, book, budget);
+    case Kind::calls: {
+      Limits around = limits;
+      around.depth += kCallsDepth;
+      const auto calls = parse_json(source, "the tools", around, budget);
+      return calls ? parse_calls(*calls, limits, book, budget) : 0;
+    }
   }
   return 0;
 }

@@ -27,11 +27,12 @@ bool is_annotation(const std::string& key) {
 
 void SchemaCompiler::unsupported(const std::string& keyword, const std::string& path, const std::string& why) {
   budget_.fail("the schema keyword '" + keyword + "' at " + path + " is not supported" +
-               (why.empty() ? "" : ": " + why));
+                   (why.empty() ? "" : ": " + why),
+               path);
 }
 
 void SchemaCompiler::wrong(const std::string& keyword, const std::string& path, const std::string& what) {
-  budget_.fail("the schema keyword '" + keyword + "' at " + path + " " + what);
+  budget_.fail("the schema keyword '" + keyword + "' at " + path + " " + what, path);
 }
 
 std::int64_t SchemaCompiler::count(const std::string& key, const Json& value, const std::string& path) {

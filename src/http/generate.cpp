@@ -78,7 +78,8 @@ class Observed : public gateway::AnswerSink {
 
   void note(std::vector<gateway::AnswerChunk>& chunks) {
     for (gateway::AnswerChunk& chunk : chunks) {
-      if (exchange_.account.first_token_seconds < 0 && (!chunk.text.empty() || !chunk.tokens.empty())) {
+      const bool nothing = chunk.text.empty() && chunk.tokens.empty() && chunk.reasoning.empty() && chunk.calls.empty();
+      if (exchange_.account.first_token_seconds < 0 && !nothing) {
         exchange_.account.first_token_seconds = std::chrono::duration<double>(Clock::now() - exchange_.started).count();
       }
       budget_ = budget_ || chunk.stopped_by_budget;
@@ -209,7 +210,7 @@ void note_refused(Exchange& exchange, const std::string& named) {
 
 // The answer to a request that was answered before: as it was, or, where no content is kept, its usage alone.
 Reply replay(const ledger::IdempotencyRow& row, const Parsed& parsed, OpenAiForm form) {
-  const auto stream = openai_stream(form, true, false);
+  const auto stream = openai_stream(form, {.include_usage = true});
   Reply reply;
   if (row.status == 0) {                             // its process died: there is no answer, and asking again brings none
     reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off by a restart; what it had generated is billed. Use a new key to ask again"));
@@ -251,13 +252,13 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
   gateway::GenerateRequest request = std::move(parsed.request);
   exchange.request.body = {};                        // a long prompt is held once, not twice
   const std::string named = request.model;
-  const bool logprobs = request.logprobs;
+  const bool logprobs = parsed.options.logprobs = request.logprobs;
 
   std::optional<StreamSink> stream;
   std::optional<WholeSink> whole;
   gateway::AnswerSink* sink = nullptr;
   if (parsed.stream) {
-    sink = &stream.emplace(exchange, run, openai_stream(form, parsed.include_usage, logprobs));
+    sink = &stream.emplace(exchange, run, openai_stream(form, parsed.options));
   } else {
     sink = &whole.emplace(exchange, run, openai_whole(form, logprobs));
   }

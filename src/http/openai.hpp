@@ -14,17 +14,23 @@
 
 namespace tokenworks::http {
 
+struct StreamOptions {
+  bool include_usage = false, logprobs = false;
+  bool continuous_usage = false;                     // chunks carry the usage that is committed by then (vLLM)
+  bool obfuscation = false;                          // deltas are padded, so that their sizes say less about the text
+};
+
 struct Parsed {
   gateway::GenerateRequest request;
   bool stream = false;
-  bool include_usage = false;
+  StreamOptions options;
 };
 
 Result<Parsed> parse_chat(std::string_view body, const config::Plant::Limits& limits);
 Result<Parsed> parse_completion(std::string_view body, const config::Plant::Limits& limits);
 
 enum class OpenAiForm : std::uint8_t { chat, completion };
-std::unique_ptr<StreamEncoder> openai_stream(OpenAiForm form, bool include_usage, bool logprobs);
+std::unique_ptr<StreamEncoder> openai_stream(OpenAiForm form, const StreamOptions& options);
 std::unique_ptr<WholeEncoder> openai_whole(OpenAiForm form, bool logprobs);
 
 // "chatcmpl-" or "cmpl-" and the request id's hex digits.

@@ -72,7 +72,9 @@ Result<Parsed> parse_completion(std::string_view body, const config::Plant::Limi
     request.logprobs = true;
     request.sampling.top_logprobs = static_cast<std::int32_t>(*top);
   }
-  refuse_unsupported(*value, {"suffix"}, mistake);
+  request.suffix = fields.string("suffix");
+  if (request.suffix && request.suffix->empty()) request.suffix.reset();
+  if (request.suffix && request.echo) fields.fail("suffix", "cannot be combined with 'echo'");
   read_common(*value, limits, mistake, parsed);
   if (const auto best_of = fields.integer("best_of", 0, 20); best_of && *best_of > 0 && *best_of != request.choices) {
     fields.fail("best_of", "is supported only when it equals 'n'", Errc::unsupported_parameter);

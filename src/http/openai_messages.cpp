@@ -12,13 +12,17 @@ std::string at(const char* name, std::size_t index) { return std::string(name) +
 
 // Text of a content that may be a string or an array of parts; parts are joined by a newline, as vLLM does for templates
 // that expect a string.
-std::string flatten(const JsonValue& content, const std::string& where, std::optional<Error>& mistake) {
+std::string flatten(const JsonValue& content, const std::string& where, std::int64_t parts_max, std::optional<Error>& mistake) {
   if (content.is_string()) return content.text;
   const auto fail = [&](const std::string& param, const std::string& why) {
     if (!mistake) mistake = error(Errc::invalid_request, "'" + param + "' " + why, param);
   };
   if (!content.is_array()) {
     fail(where, "must be a string or an array of content parts");
+    return {};
+  }
+  if (static_cast<std::int64_t>(content.items.size()) > parts_max) {
+    fail(where, "takes at most " + std::to_string(parts_max) + " content parts");
     return {};
   }
   std::string text;
@@ -86,7 +90,8 @@ std::string tool_calls(const JsonValue& calls, const std::string& where, std::op
   return out + "]";
 }
 
-void read_message(const JsonValue& message, const std::string& where, std::optional<Error>& mistake, std::string& out) {
+void read_message(const JsonValue& message, const std::string& where, const config::Plant::Limits& limits, std::optional<Error>& mistake,
+                  std::string& out) {
   if (!message.is_object()) {
     mistake = error(Errc::invalid_request, "'" + where + "' must be an object", where);
     return;
@@ -102,7 +107,7 @@ void read_message(const JsonValue& message, const std::string& where, std::optio
   const JsonValue* content = fields.any("content");
   const JsonValue* calls = *role == "assistant" ? fields.array("tool_calls") : nullptr;
   if (content != nullptr) {
-    object.string("content", flatten(*content, where + ".content", mistake));
+    object.string("content", flatten(*content, where + ".content", limits.content_parts, mistake));
   } else if (*role == "assistant") {
     const auto refusal = fields.string("refusal");
     if (calls == nullptr && !refusal) fields.fail("content", "is required unless the message has tool_calls");
@@ -111,6 +116,9 @@ void read_message(const JsonValue& message, const std::string& where, std::optio
     fields.fail("content", "is required");
   }
   if (const auto name = fields.string("name")) object.string("name", *name);
+  if (calls != nullptr && static_cast<std::int64_t>(calls->items.size()) > limits.tools) {
+    return fields.fail("tool_calls", "takes at most " + std::to_string(limits.tools) + " calls");
+  }
   if (calls != nullptr && !calls->items.empty()) object.raw("tool_calls", tool_calls(*calls, where + ".tool_calls", mistake));
   if (*role == "tool") {
     const auto id = fields.string("tool_call_id");
@@ -134,7 +142,7 @@ Result<JsonText> read_messages(const JsonValue& messages, const config::Plant::L
   std::optional<Error> mistake;
   for (std::size_t i = 0; i < messages.items.size(); ++i) {
     if (i > 0) out.text += ',';
-    read_message(messages.items[i], at("messages", i), mistake, out.text);
+    read_message(messages.items[i], at("messages", i), limits, mistake, out.text);
     if (mistake) return *mistake;
   }
   out.text += ']';

@@ -99,7 +99,8 @@ void append_answer_start(std::string& out, OpenAiForm form, const char* object, 
 }
 
 std::string_view finish_reason(const gateway::AnswerChunk& chunk) {
-  return chunk.finish == "length" || chunk.stopped_by_budget ? "length" : "stop";
+  if (chunk.finish == "length" || chunk.stopped_by_budget) return "length";
+  return chunk.finish == "tool_calls" ? "tool_calls" : "stop";
 }
 
 std::string answer_id(OpenAiForm form, const RequestId& id) {
@@ -115,9 +116,10 @@ const char* service_tier_name(Tier tier) {
   return "default";
 }
 
-void append_usage(std::string& out, const gateway::Receipt& receipt) {
-  const Usage& usage = receipt.usage;
-  JsonObject object(out);
+namespace {
+
+// The members every usage object has.
+void write_counts(JsonObject& object, const Usage& usage) {
   object.integer("prompt_tokens", usage.input);
   object.integer("completion_tokens", usage.output);
   object.integer("total_tokens", usage.input + usage.output);
@@ -131,6 +133,19 @@ void append_usage(std::string& out, const gateway::Receipt& receipt) {
   completion.integer("accepted_prediction_tokens", 0);
   completion.integer("rejected_prediction_tokens", 0);
   completion.close();
+}
+
+}  // namespace
+
+void append_counts(std::string& out, const Usage& usage) {
+  JsonObject object(out);
+  write_counts(object, usage);
+  object.close();
+}
+
+void append_usage(std::string& out, const gateway::Receipt& receipt) {
+  JsonObject object(out);
+  write_counts(object, receipt.usage);
   object.raw("cost", to_string(receipt.cost));       // exact: a JSON number with at most nine decimals
   JsonObject details(object.key("cost_details"));
   if (!receipt.currency.empty()) details.string("currency", receipt.currency);

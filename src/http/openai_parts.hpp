@@ -25,6 +25,8 @@ class CompletionLogprobs {
 
 // {"id":...,"object":...,"created":...,"model":...,"service_tier":...,"system_fingerprint":...  without closing brace.
 void append_answer_start(std::string& out, OpenAiForm form, const char* object, const gateway::AnswerStart& start);
+// The usage object without cost: what is known while an answer runs.
+void append_counts(std::string& out, const Usage& usage);
 // OpenAI's finish reason for ours.
 std::string_view finish_reason(const gateway::AnswerChunk& chunk);
 

@@ -126,7 +126,7 @@ void read_structured(Fields& fields, const std::string& prefix, OutputFormat& fo
   }
 }
 
-void read_format(Fields& fields, std::optional<Error>& mistake, OutputFormat& format) {
+void read_format(Fields& fields, const config::Plant::Limits& limits, std::optional<Error>& mistake, OutputFormat& format) {
   read_response_format(fields, mistake, format);
   bool given = format.kind != OutputFormat::Kind::text;
   read_structured(fields, "guided_", format, given);
@@ -137,6 +137,9 @@ void read_format(Fields& fields, std::optional<Error>& mistake, OutputFormat& fo
       if (given) return inside.fail("json_object", "cannot be combined with another output format");
       format.kind = OutputFormat::Kind::json_object;
     }
+  }
+  if (static_cast<std::int64_t>(format.schema.text.size() + format.pattern.size()) > limits.schema_bytes) {
+    fields.fail("response_format", "takes a schema, pattern or grammar of at most " + std::to_string(limits.schema_bytes) + " bytes");
   }
 }
 
@@ -165,7 +168,8 @@ void read_tags(Fields& fields, std::optional<Error>& mistake, std::map<std::stri
       tags[key] = value.text;
     }
   }
-  for (const char* name : {"user", "safety_identifier"}) {
+  // The prefix cache finds what is shared by itself, for one tenant at a time: the key is kept as a tag and steers nothing.
+  for (const char* name : {"user", "safety_identifier", "prompt_cache_key"}) {
     if (const auto text = fields.string(name)) {
       if (text->size() > 512) return fields.fail(name, "must not be longer than 512 bytes");
       tags[name] = *text;
@@ -179,7 +183,13 @@ void read_stream(Fields& fields, std::optional<Error>& mistake, Parsed& parsed) 
   if (options == nullptr) return;
   if (!parsed.stream) return fields.fail("stream_options", "is only allowed when 'stream' is true");
   Fields inside(*options, "stream_options.", mistake);
-  parsed.include_usage = inside.boolean("include_usage").value_or(false);
+  parsed.options.include_usage = inside.boolean("include_usage").value_or(false);
+  parsed.options.obfuscation = inside.boolean("include_obfuscation").value_or(false);
+  parsed.options.continuous_usage = inside.boolean("continuous_usage_stats").value_or(false);
+  if (parsed.options.continuous_usage && !parsed.options.include_usage) {
+    return inside.fail("continuous_usage_stats", "is only allowed when 'include_usage' is true");
+  }
+  parsed.request.continuous_usage = parsed.options.continuous_usage;
 }
 
 bool empty_or_off(const JsonValue& value) {
@@ -215,7 +225,7 @@ void read_common(const JsonValue& body, const config::Plant::Limits& limits, std
   if (const auto n = fields.integer("n", 1, limits.choices)) request.choices = static_cast<std::uint32_t>(*n);
   read_stops(fields, limits, request);
   read_bias(fields, limits, request);
-  read_format(fields, mistake, request.format);
+  read_format(fields, limits, mistake, request.format);
   read_tier(fields, request.tier);
   read_tags(fields, mistake, request.tags);
   read_stream(fields, mistake, parsed);

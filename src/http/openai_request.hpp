@@ -11,6 +11,11 @@ void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string
 // The body as an object, with `model` read.
 Result<JsonValue> read_body(std::string_view body, Parsed& parsed);
 
+// Chat only: tools, tool_choice and parallel_tool_calls; `shown` is what the template gets of them.
+void read_tools(const JsonValue& body, const config::Plant::Limits& limits, std::optional<Error>& mistake, gateway::ToolUse& use,
+                JsonText& shown);
+// Chat only: chat_template_kwargs and reasoning_effort, which is given on to the template with them.
+void read_template_variables(const JsonValue& body, std::optional<Error>& mistake, gateway::GenerateRequest::Chat& chat);
 // Chat only: checks the messages and gives them on with content flattened to strings and developer written as system.
 Result<JsonText> read_messages(const JsonValue& messages, const config::Plant::Limits& limits);
 

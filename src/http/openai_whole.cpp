@@ -19,6 +19,14 @@ class OpenAiWhole final : public WholeEncoder {
     if (chunk.choice >= choices_.size()) return;
     Choice& choice = choices_[chunk.choice];
     choice.text += chunk.text;
+    choice.reasoning += chunk.reasoning;
+    for (gateway::CallDelta& call : chunk.calls) {
+      if (call.index >= choice.calls.size()) choice.calls.resize(call.index + 1);
+      gateway::CallDelta& whole = choice.calls[call.index];
+      whole.id += call.id;
+      whole.name += call.name;
+      whole.arguments += call.arguments;
+    }
     if (logprobs_ && form_ == OpenAiForm::chat && !chunk.tokens.empty()) {
       if (!choice.logprobs.empty()) choice.logprobs += ',';
       append_chat_logprobs(choice.logprobs, chunk);
@@ -41,9 +49,26 @@ class OpenAiWhole final : public WholeEncoder {
 
  private:
   struct Choice {
-    std::string text, logprobs, finish = "stop";
+    std::string text, reasoning, logprobs, finish = "stop";
+    std::vector<gateway::CallDelta> calls;
     CompletionLogprobs older;
   };
+
+  static void append_calls(std::string& out, const std::vector<gateway::CallDelta>& calls) {
+    out += '[';
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      if (i > 0) out += ',';
+      JsonObject call(out);
+      call.string("id", calls[i].id);
+      call.string("type", "function");
+      JsonObject function(call.key("function"));
+      function.string("name", calls[i].name);
+      function.string("arguments", calls[i].arguments);
+      function.close();
+      call.close();
+    }
+    out += ']';
+  }
 
   void append_choice(std::string& out, std::size_t i) {
     Choice& choice = choices_[i];
@@ -52,8 +77,14 @@ class OpenAiWhole final : public WholeEncoder {
     if (form_ == OpenAiForm::chat) {
       JsonObject message(object.key("message"));
       message.string("role", "assistant");
-      message.string("content", choice.text);
+      if (choice.text.empty() && !choice.calls.empty()) {
+        message.raw("content", "null");
+      } else {
+        message.string("content", choice.text);
+      }
       message.raw("refusal", "null");
+      if (!choice.reasoning.empty()) message.string("reasoning_content", choice.reasoning);
+      if (!choice.calls.empty()) append_calls(message.key("tool_calls"), choice.calls);
       message.close();
     } else {
       object.string("text", choice.text);

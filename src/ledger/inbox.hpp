@@ -32,6 +32,15 @@ struct TaskItem {
 };
 using Item = std::variant<RecordItem, ProgressItem, TaskItem>;
 
+// Forgets the first `next` items once they are as many as those that still wait: a queue that never runs empty must not keep
+// all that ever went through it, and no item is moved more than once on the average.
+template <class T>
+void drop_consumed(std::vector<T>& items, std::size_t& next) {
+  if (2 * next < items.size()) return;
+  items.erase(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(next));
+  next = 0;
+}
+
 class Inbox {
  public:
   // False when closed. Any thread.

@@ -265,10 +265,7 @@ void Service::committed(std::int64_t nanoseconds) {
   ended_.clear();
   journaled_.clear();
   dropped_.clear();
-  if (next_ == pending_.size()) {
-    pending_.clear();
-    next_ = 0;
-  }
+  drop_consumed(pending_, next_);
   checkpointer_->after_commit(books_->store(), books_->wal_pages());
 }
 

@@ -1,34 +1,38 @@
 // load: from a ModelFile and a Backend to a Runner. Everything that can be refused is refused before a byte is copied.
+#include "model/load.hpp"
+
 #include <utility>
 
 #include "model/architecture.hpp"
 #include "model/memory.hpp"
 #include "model/rope.hpp"
-#include "model/tensors.hpp"
 #include "model/transformer.hpp"
 #include "model/weights.hpp"
 
 namespace tokenworks::model {
 
-Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
-                                     std::unique_ptr<backend::Backend> backend, const LoadOptions& asked) {
-  const auto architecture = find_architecture(*file);
+Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::unique_ptr<backend::Backend> backend,
+                                          const LoadOptions& asked, Rank rank, backend::Communicator* communicator) {
+  const auto architecture = find_architecture(file);
   if (!architecture) return architecture.error();
-  if (const auto numbers = check_numbers(*file); !numbers) return numbers.error();
-  const auto gate = gate_kind(*file);
+  if (const auto numbers = check_numbers(file); !numbers) return numbers.error();
+  const auto gate = gate_kind(file);
   if (!gate) return gate.error();
-  const formats::ModelConfig& config = file->config();
-  const auto rope = rope_spec(config, file->path());
+  if (const auto split = check_split(file, rank.size); !split) return split.error();
+  const formats::ModelConfig config = slice_config(file.config(), rank);
+  const auto rope = rope_spec(config, file.path());
   if (!rope) return rope.error();
-  const auto tensors = find_tensors(*file, **architecture);
+  const auto tensors = find_tensors(file, **architecture);
   if (!tensors) return tensors.error();
-  const auto options = settle_options(*file, asked);
+  const auto options = settle_options(file, asked);
   if (!options) return options.error();
   const std::size_t block_bytes = backend->kv_block_bytes(kv_shape(config));
-  const auto blocks = kv_blocks(*file, *options, block_bytes);
+  const auto blocks = kv_blocks(file, *options, block_bytes);
   if (!blocks) return blocks.error();
+  const auto slices = Slices::make(*tensors, file.config(), rank);
+  if (!slices) return slices.error();
 
-  auto weights = build_weights(*file, *tensors, *rope, options->context_tokens, *backend);
+  auto weights = build_weights(file, slices->tensors(), *rope, options->context_tokens, *backend);
   if (!weights) return weights.error();
 
   const Workspace workspace = workspace_of(config, *options);
@@ -40,12 +44,18 @@ Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> f
                   .weight_bytes = weights->bytes,
                   .kv_bytes = block_bytes * static_cast<std::size_t>(*blocks),
                   .workspace_bytes = workspace.bytes(*options),
-                  .stop_tokens = file->tokenizer().stop,
-                  .fingerprint = fingerprint_of(*file, *tensors, *rope, backend->info())};
+                  .stop_tokens = file.tokenizer().stop,
+                  .fingerprint = fingerprint_of(file, *tensors, *rope, backend->info())};
   Transformer::Parts parts{.backend = std::move(backend), .config = config, .attention = attention_spec(config),
                            .gate = *gate, .weights = std::move(*weights), .info = std::move(info),
-                           .workspace = workspace};
+                           .workspace = workspace, .communicator = communicator,
+                           .head_rows = head_rows(config.vocab, rank)};
   return Transformer::make(std::move(parts));
+}
+
+Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
+                                     std::unique_ptr<backend::Backend> backend, const LoadOptions& options) {
+  return load_rank(*file, std::move(backend), options, {}, nullptr);
 }
 
 }  // namespace tokenworks::model

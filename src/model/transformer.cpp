@@ -24,6 +24,15 @@ Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
     if (!made) return made.error();
     *buffer = std::move(*made);
   }
+  if (const backend::Communicator* c = t->p_.communicator) {
+    const auto n = static_cast<std::size_t>(t->p_.info.sequences_max), vocab = static_cast<std::size_t>(t->p_.config.vocab);
+    const auto size = static_cast<std::size_t>(c->size()), most = (vocab + size - 1) / size;
+    auto own = backend.allocate(n * static_cast<std::size_t>(t->p_.head_rows) * sizeof(float));
+    if (!own) return own.error();
+    t->own_logits_ = std::move(*own);
+    t->host_.resize(std::max({need.hidden, n * most, n * vocab}));
+    t->gathered_.resize(size * n * most);
+  }
   auto input = backend.make_activations(t->p_.info.rows_max, need.activation_columns);
   if (!input) return input.error();
   t->input_ = std::move(*input);
@@ -71,7 +80,8 @@ void Transformer::attention(const LayerWeights& layer, std::int32_t index, std::
   b.rope_and_store(*qkv_, p_.attention, *p_.weights.rope, layer.q_norm.get(), layer.k_norm.get(), epsilon, *cache_,
                    index);
   b.attention(*qkv_, p_.attention, *cache_, index, *input_);
-  b.linear(*input_, *layer.output, rows, *hidden_, true);
+  b.linear(*input_, *layer.output, rows, *hidden_, first_rank());
+  reduce(*hidden_, rows);
 }
 
 void Transformer::feed_forward(const LayerWeights& layer, backend::Buffer& hidden, std::int32_t rows) {
@@ -79,7 +89,45 @@ void Transformer::feed_forward(const LayerWeights& layer, backend::Buffer& hidde
   b.norm(hidden, *layer.ffn_norm, p_.config.norm_epsilon, rows, p_.config.hidden, *input_);
   b.linear(*input_, *layer.gate_up, rows, *gate_up_, false);
   b.gate(*gate_up_, p_.gate, rows, p_.config.ffn, *input_);
-  b.linear(*input_, *layer.down, rows, hidden, true);
+  b.linear(*input_, *layer.down, rows, hidden, first_rank());
+  reduce(hidden, rows);
+}
+
+void Transformer::reduce(backend::Buffer& hidden, std::int32_t rows) {
+  if (p_.communicator == nullptr || failure_) return;
+  const std::span values(host_.data(), static_cast<std::size_t>(rows) * static_cast<std::size_t>(p_.config.hidden));
+  p_.backend->download(hidden, 0, std::as_writable_bytes(values));
+  if (auto summed = p_.communicator->all_reduce(values); !summed) failure_ = summed.error();
+  else p_.backend->upload(hidden, 0, std::as_bytes(values));
+}
+
+void Transformer::gather_logits(std::size_t rows) {
+  if (failure_) return;
+  const auto vocab = static_cast<std::size_t>(p_.config.vocab), own = static_cast<std::size_t>(p_.head_rows);
+  const auto size = static_cast<std::size_t>(p_.communicator->size()), most = (vocab + size - 1) / size;
+  p_.backend->download(*own_logits_, 0, std::as_writable_bytes(std::span(host_).first(rows * own)));
+  for (std::size_t r = rows; r-- > 0 && own < most;)           // rows as wide as the widest rank's
+    std::copy_backward(host_.begin() + static_cast<std::ptrdiff_t>(r * own), host_.begin() + static_cast<std::ptrdiff_t>((r + 1) * own),
+                       host_.begin() + static_cast<std::ptrdiff_t>(r * most + own));
+  const std::span all = std::span(gathered_).first(size * rows * most);
+  if (auto done = p_.communicator->all_gather(std::span(host_).first(rows * most), all); !done) {
+    failure_ = done.error();
+    return;
+  }
+  if (!first_rank()) return;
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t rank = 0; rank < size; ++rank) {
+      const std::size_t begin = rank * most, n = std::min(most, vocab - std::min(vocab, begin));
+      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>((rank * rows + r) * most), n,
+                  host_.begin() + static_cast<std::ptrdiff_t>(r * vocab + begin));
+    }
+  p_.backend->upload(*logits_, 0, std::as_bytes(std::span(host_).first(rows * vocab)));
+}
+
+Result<> Transformer::finished() {
+  if (auto device = p_.backend->check(); !device) return device;
+  if (failure_) return *failure_;
+  return {};
 }
 
 void Transformer::layers(const backend::StepRows& rows) {
@@ -99,7 +147,9 @@ void Transformer::head(std::span<const std::int32_t> wanted) {
   b.gather(*hidden_, wanted, p_.config.hidden, *sampled_);
   feed_forward(p_.weights.layers.back(), *sampled_, n);
   b.norm(*sampled_, *p_.weights.final_norm, p_.config.norm_epsilon, n, p_.config.hidden, *input_);
-  b.linear(*input_, *p_.weights.head, n, *logits_, false);
+  if (p_.communicator == nullptr) return b.linear(*input_, *p_.weights.head, n, *logits_, false);
+  b.linear(*input_, *p_.weights.head, n, *own_logits_, false);
+  gather_logits(wanted.size());
 }
 
 Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled) {
@@ -110,8 +160,9 @@ Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled)
                  fmt::format("step refused: {} rows to sample, {} sampling rows, {} results; loaded for {}", n,
                              step.sampling.size(), sampled.size(), p_.info.sequences_max));
   layers(step.rows);
-  if (n == 0) return p_.backend->check();            // a chunk of a prompt: nothing to sample, but the rows may go now
+  if (n == 0) return finished();              // a chunk of a prompt: nothing to sample, but the rows may go now
   head(step.sample_rows);
+  if (failure_ || !first_rank()) return finished();
   return p_.backend->sample(*logits_, p_.config.vocab, step.sampling, sampled);
 }
 
@@ -127,9 +178,9 @@ Result<> Transformer::logits(const backend::StepRows& rows, std::span<const std:
   for (std::size_t at = 0; at < wanted.size(); at += batch) {
     const std::size_t n = std::min(batch, wanted.size() - at);
     head(wanted.subspan(at, n));
-    p_.backend->download(*logits_, 0, std::as_writable_bytes(out.subspan(at * vocab, n * vocab)));
+    if (first_rank()) p_.backend->download(*logits_, 0, std::as_writable_bytes(out.subspan(at * vocab, n * vocab)));
   }
-  return p_.backend->check();
+  return finished();
 }
 
 void Transformer::zero_blocks(std::span<const std::int32_t> blocks) { p_.backend->zero_blocks(*cache_, blocks); }

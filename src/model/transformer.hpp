@@ -4,10 +4,12 @@
 // input in the backend's form. Owned and called by the engine thread; owns backend, weights, KV cache and step buffers,
 // all made at load: a step allocates nothing.
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/memory.hpp"
 #include "model/weights.hpp"
+#include "tokenworks/backend/communicator.hpp"
 #include "tokenworks/model/runner.hpp"
 
 namespace tokenworks::model {
@@ -22,6 +24,8 @@ class Transformer final : public Runner {
     Weights weights;
     RunnerInfo info;                                 // weight_bytes, kv_bytes and workspace_bytes filled in
     Workspace workspace;
+    backend::Communicator* communicator = nullptr;   // of several ranks: this is one's part; outlives the transformer
+    std::int32_t head_rows = 0;                      // of this rank, with a communicator
   };
   static Result<std::unique_ptr<Runner>> make(Parts parts);
 
@@ -42,6 +46,11 @@ class Transformer final : public Runner {
   void feed_forward(const LayerWeights& layer, backend::Buffer& hidden, std::int32_t rows);
   // The last feed-forward, norm and head for at most sequences_max rows: logits_ [wanted.size(), vocab].
   void head(std::span<const std::int32_t> wanted);
+  bool first_rank() const { return p_.communicator == nullptr || p_.communicator->rank() == 0; }
+  // hidden [rows, hidden]: the sum over ranks. The residual stands in the first rank's; the others bring their products only.
+  void reduce(backend::Buffer& hidden, std::int32_t rows);
+  void gather_logits(std::size_t rows);              // from every rank's own rows of the head
+  Result<> finished();                               // the device's state, or the first thing that failed between ranks
 
   Parts p_;                                          // the backend outlives everything below
   std::unique_ptr<backend::Buffer> hidden_;          // [rows_max, hidden]
@@ -51,6 +60,9 @@ class Transformer final : public Runner {
   std::unique_ptr<backend::Buffer> logits_;          // [sequences_max, vocab]
   std::unique_ptr<backend::Activations> input_;      // [rows_max, widest]
   std::unique_ptr<backend::KvCache> cache_;
+  std::unique_ptr<backend::Buffer> own_logits_;      // [sequences_max, head_rows], of several ranks
+  std::vector<float> host_, gathered_;               // what goes between ranks
+  std::optional<Error> failure_;
 };
 
 }  // namespace tokenworks::model

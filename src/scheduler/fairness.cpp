@@ -8,11 +8,6 @@
 
 namespace tokenworks::scheduler {
 
-namespace {
-// 16 : 4 : 1, with batch raised to the floor of 5 % (1/21 would be 4.8): 304 : 76 : 20. Costs are charged over weight / 19.
-constexpr std::int64_t kTierScale = 19;
-}  // namespace
-
 Micro Scheduler::State::effective(const Flow& flow) const { return std::max(flow.v, tiers[flow.tier].floor); }
 Micro Scheduler::State::effective(const TierState& tier) const { return std::max(tier.v, tiers_floor); }
 
@@ -49,6 +44,7 @@ void Scheduler::State::charge(FlowId id, std::int64_t cost_micro) {
   flow.rest = own % flow.weight;
   tier.highest = std::max(tier.highest, flow.v);
   if (tier.waiting.contains(id)) tier.waiting.update(id);
+  charge_slots(id, cost_micro);
   const std::int64_t whole = cost_micro * kTierScale + tier.rest;
   tier.v = effective(tier) + whole / tier.weight;
   tier.rest = whole % tier.weight;
@@ -56,6 +52,7 @@ void Scheduler::State::charge(FlowId id, std::int64_t cost_micro) {
 }
 
 void Scheduler::State::settle_virtual_time() {
+  settle_slots();
   Micro widest = 0, lowest_tier = 0;
   bool any = false;
   for (TierState& tier : tiers) {

@@ -29,13 +29,20 @@ double takes_ns(const Forecast& f, double work, double share) {
   return work / share / std::clamp(1 - f.base_ns / std::max(f.step_ns, 1.0), 0.1, 1.0);
 }
 
+// Of its own queue alone, served with its tenant's share.
+double own_wait_ns(const Forecast& f, const QueueAhead& ahead, double share) {
+  return takes_ns(f, work_ns(f, ahead.waiting, ahead.waiting > 0 ? ahead.running : 0, ahead.prompt_tokens), share);
+}
+
+bool idle(const Forecast& f) { return f.waiting == 0 && f.prompt_tokens == 0 && f.running < f.slots; }
+
 }  // namespace
 
 std::int64_t predicted_wait_ns(const Forecast& f, const QueueAhead& ahead, const NewSequence& s) {
-  if (f.waiting == 0 && f.prompt_tokens == 0 && f.running < f.slots) return 0;
+  if (idle(f)) return 0;
   const double share = share_of(f, ahead, s);
   // Others' unused shares are used, so a queue never takes longer than all queues together.
-  double wait = std::min(takes_ns(f, work_ns(f, ahead.waiting, ahead.waiting > 0 ? ahead.running : 0, ahead.prompt_tokens), share),
+  double wait = std::min(own_wait_ns(f, ahead, share),
                          takes_ns(f, work_ns(f, f.waiting, f.waiting > 0 ? f.running : 0, f.prompt_tokens), 1));
   if (f.running + f.waiting >= f.slots) {
     const double own_slots = std::max(1.0, share * static_cast<double>(f.slots));
@@ -45,6 +52,12 @@ std::int64_t predicted_wait_ns(const Forecast& f, const QueueAhead& ahead, const
     wait = std::max(wait, for_slot);
   }
   return static_cast<std::int64_t>(std::min(wait, 1e15));
+}
+
+std::int64_t promised_wait_ns(const Forecast& f, const QueueAhead& ahead, const NewSequence& s) {
+  if (idle(f)) return 0;
+  const double own = own_wait_ns(f, ahead, share_of(f, ahead, s)) + f.hold_back_ns;
+  return std::max(predicted_wait_ns(f, ahead, s), static_cast<std::int64_t>(std::min(own, 1e15)));
 }
 
 std::int64_t predicted_run_ns(const Forecast& f, const QueueAhead& ahead, const NewSequence& s) {

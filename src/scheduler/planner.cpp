@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <tuple>
+#include <utility>
 
 #include "scheduler/state.hpp"
 
@@ -23,12 +24,13 @@ void Scheduler::State::make_plan() {
   plan.items.clear(), plan.expired.clear(), plan.preempted.clear();
   plan.prefill_tokens = plan.decode_tokens = plan.draft_tokens = 0;
   load = {};
-  popped.clear();
+  popped.clear(), out_of_line.clear();
   claims_known = false;
   expire();
   for (TierState& tier : tiers) {
     tier.unsatisfied = tier.waiting_unsatisfied = tier.waiting_closed = false;
-    tier.misfits = 0;
+    tier.misfits = tier.claims = 0;
+    tier.capped = false;
     const bool waits = tier.misfit != kNoHandle && seq(tier.misfit).serial == tier.misfit_serial &&
                        seq(tier.misfit).where == Where::waiting;
     tier.misfit_before = waits ? flows[seq(tier.misfit).flow].v : kNobody;   // it may have been charged since
@@ -39,9 +41,11 @@ void Scheduler::State::make_plan() {
   size_budget();
   serve_reserved();
 
+  slots_scarce = waiting_total > free_slots();
   std::array<std::size_t, 3> order = {0, 1, 2};      // tiers by their own counters
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return std::pair(effective(tiers[a]), a) < std::pair(effective(tiers[b]), b);
+    return std::tuple(effective(tiers[a]), slots_scarce ? in_line(tiers[a]) : 0, a) <
+           std::tuple(effective(tiers[b]), slots_scarce ? in_line(tiers[b]) : 0, b);
   });
   std::array<Micro, 3> up_to;
   Micro lowest_tier = kNobody;
@@ -53,6 +57,7 @@ void Scheduler::State::make_plan() {
   const auto waits = [&](std::size_t t) {            // too far above a tier that has prompt work
     return lowest_tier != kNobody && effective(tiers[t]) > lowest_tier + gap_micro;
   };
+  if (slots_scarce) divide_free_slots({!waits(0), !waits(1), !waits(2)});
   for (const std::size_t t : order) {
     if (!waits(t)) decode_window(t, -1, up_to[t]);
   }
@@ -65,6 +70,8 @@ void Scheduler::State::make_plan() {
       decode_window(t, -1, up_to[t]);
       prefill_window(t, -1, up_to[t]);
     }
+    tiers[t].slots_left = INT32_MAX;                 // what other tiers left of their part, too
+    if (std::exchange(tiers[t].capped, false)) prefill_window(t, -1, up_to[t]);
     while (!tiers[t].unsatisfied && up_to[t] != kNobody && !(waits(t) && lower_unsatisfied)) {
       const Micro above = up_to[t], lowest = lowest_demand(t, above);
       up_to[t] = lowest == kNobody ? kNobody : lowest + gap_micro;
@@ -79,6 +86,10 @@ void Scheduler::State::make_plan() {
   for (const FlowId id : popped) {
     TierState& tier = tiers[flows[id].tier];
     if (flows[id].waiting > 0 && !tier.waiting.contains(id)) tier.waiting.push(id);
+  }
+  for (const FlowId id : out_of_line) {
+    TierState& tier = tiers[flows[id].tier];
+    if (flows[id].waiting > 0 && !tier.line.contains(id)) tier.line.push(id);
   }
   prefill_backlog = 0;
   for (const Handle h : running) prefill_backlog += std::max(0, seq(h).known() - seq(h).computed - 1);
@@ -178,7 +189,7 @@ void Scheduler::State::decode_window(std::size_t t, Micro above, Micro up_to) {
 }
 
 // Inside a window anyone may go first without harm to the bound: whoever needs least for its next output does. Of many
-// waiting flows a few with the lowest counters are looked at together.
+// waiting flows a few with the lowest counters are looked at together; while slots are scarce, those whose turn it is.
 void Scheduler::State::prefill_window(std::size_t t, Micro above, Micro up_to) {
   TierState& tier = tiers[t];
   candidates.clear();
@@ -186,10 +197,11 @@ void Scheduler::State::prefill_window(std::size_t t, Micro above, Micro up_to) {
     const Flow& flow = flows[id];
     if (flow.tier != t || flow.prefills.empty() || effective(flow) <= above || effective(flow) > up_to) continue;
     candidates.push_back(id);
-    if (tier.waiting.contains(id)) take_from_waiting(id);
+    if (!slots_scarce && tier.waiting.contains(id)) take_from_waiting(id);
   }
   for (;;) {
-    for (int looked = 0; looked < kLookTogether && admissions_open(tier) && !tier.waiting.empty(); ++looked) {
+    if (slots_scarce) grant_slots(t, up_to);
+    for (int looked = 0; !slots_scarce && looked < kLookTogether && admissions_open(tier) && !tier.waiting.empty(); ++looked) {
       const FlowId id = tier.waiting.top();
       if (effective(flows[id]) > up_to) break;
       take_from_waiting(id);
@@ -220,12 +232,13 @@ bool Scheduler::State::admissions_open(TierState& tier) {
   return claims_possible;
 }
 
-// Rows until the flow's next sequence in line gives a token.
+// Rows until the flow's next sequence in line gives a token; of a long prompt a quarter at least, lest its last chunk keep a
+// short one from its first.
 std::int32_t Scheduler::State::next_piece(FlowId id) const {
   const Flow& flow = flows[id];
   if (flow.seen_step == step) {
     for (const Handle h : flow.prefills) {
-      if (unplanned(seqs[h])) return seqs[h].known() - seqs[h].computed;
+      if (unplanned(seqs[h])) return std::max(seqs[h].known() - seqs[h].computed, seqs[h].known() / 4);
     }
   }
   return flow.head == kNoHandle ? 0 : seqs[flow.head].known();
@@ -233,7 +246,8 @@ std::int32_t Scheduler::State::next_piece(FlowId id) const {
 
 bool Scheduler::State::prefill_flow(FlowId id) {
   Flow& flow = flows[id];
-  flow.visited_step = step;
+  TierState& tier = tiers[flow.tier];
+  if (!slots_scarce) flow.visited_step = step;       // else its waiting part may have to be looked at again
   if (flow.seen_step == step) {
     for (const Handle h : flow.prefills) {
       if (!unplanned(seq(h))) continue;
@@ -243,9 +257,14 @@ bool Scheduler::State::prefill_flow(FlowId id) {
       }
     }
   }
-  while (flow.waiting > 0 && admissions_open(tiers[flow.tier])) {
+  while (flow.waiting > 0 && (!slots_scarce || granted(flow) > 0) && admissions_open(tier)) {
     const Admitted admitted = admit_head(id);
-    if (admitted == Admitted::blocked) break;
+    if (slots_scarce && admitted == Admitted::yes) --flow.granted, --tier.slots_left;
+    if (admitted == Admitted::blocked) {
+      flow.visited_step = flow.blocked_step = step;
+      flow.granted = 0;
+      break;
+    }
     if (admitted == Admitted::no_budget) {
       leave_unsatisfied(id);
       return false;

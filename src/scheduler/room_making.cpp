@@ -33,6 +33,13 @@ std::int64_t Scheduler::State::entitled_slots(const Flow& flow) const {
   return std::max<std::int64_t>(1, share(flow, slots));
 }
 
+std::int64_t Scheduler::State::bought_slots(const Flow& flow) const {
+  const Reservation& r = reservations[flow.tenant];
+  if (r.rate == 0 || active_reserved == 0) return 0;
+  return static_cast<std::int64_t>(slots * reserved_share() * static_cast<double>(r.rate) /
+                                   static_cast<double>(active_reserved * std::max(r.live_flows, 1)));
+}
+
 // Lowest tier, most over its share, paused before working, fewest computed tokens, youngest.
 Handle Scheduler::State::victim_for_growth(Handle requester) const {
   const FlowId asks = seqs[requester].flow;
@@ -62,6 +69,7 @@ Handle Scheduler::State::victim_for_claim(FlowId claimant, bool for_slot) const 
     const Flow& flow = flows[s.flow];
     const std::int64_t over = for_slot ? flow.running - entitled_slots(flow) : flow.held - share(flow, pool.size());
     if (over <= 0) continue;
+    if (for_slot && claimant != ~0u && credit_rows == 0 && !cedes(flow, flows[claimant])) continue;
     const std::tuple r(-static_cast<int>(flow.tier), -over, !s.paused, s.computed, ~s.serial);
     if (best == kNoHandle || r < best_rank) best = h, best_rank = r;
   }

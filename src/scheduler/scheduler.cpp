@@ -20,6 +20,7 @@ void wipe(std::vector<TokenId>& tokens) {
   tokens.clear();
 }
 
+constexpr double kHoldBackMaxNs = 2e9;
 constexpr std::array<std::int64_t, 3> kTierWeights = {304, 76, 20};   // priority, standard, batch; see fairness.cpp
 
 }  // namespace
@@ -56,7 +57,7 @@ Scheduler::State::State(const Options& o)
   plan.tokens.reserve(static_cast<std::size_t>(o.rows_max));
   plan.positions.reserve(static_cast<std::size_t>(o.rows_max));
   running.reserve(static_cast<std::size_t>(slots));
-  for (auto* scratch : {&running_flows, &candidates, &popped, &reserved_now}) scratch->reserve(256);
+  for (auto* scratch : {&running_flows, &candidates, &popped, &reserved_now, &in_front, &out_of_line}) scratch->reserve(256);
   plan.block_tables.reserve(static_cast<std::size_t>(slots) * static_cast<std::size_t>(blocks_for(o.context_tokens)));
   plan.items.reserve(2 * static_cast<std::size_t>(slots));
   plan.zero.reserve(static_cast<std::size_t>(o.kv_blocks));
@@ -107,10 +108,13 @@ void Scheduler::State::enqueue(Handle h) {
   s.where = Where::waiting;
   s.misfit_since = 0;
   s.blocked_at = -1;
-  ++flow.waiting;
+  TierState& tier = tiers[flow.tier];
+  if (flow.waiting++ == 0 && !tier.line.contains(s.flow)) flow.s = std::max(flow.s, tier.s_floor);
+  ++tier.waiting_sequences;
   ++waiting_total;
   waiting_tokens += s.known();
-  if (!tiers[flow.tier].waiting.contains(s.flow)) tiers[flow.tier].waiting.push(s.flow);
+  if (!tier.waiting.contains(s.flow)) tier.waiting.push(s.flow);
+  if (!tier.line.contains(s.flow)) tier.line.push(s.flow);
 }
 
 void Scheduler::State::dequeue(Handle h) {
@@ -124,7 +128,9 @@ void Scheduler::State::dequeue(Handle h) {
   --waiting_total;
   waiting_tokens -= s.known();
   TierState& tier = tiers[flow.tier];
+  --tier.waiting_sequences;
   if (flow.waiting == 0 && tier.waiting.contains(s.flow)) tier.waiting.remove(s.flow);
+  if (flow.waiting == 0 && tier.line.contains(s.flow)) tier.line.remove(s.flow);
 }
 
 // With the blocks acquire_hits() found.
@@ -141,6 +147,7 @@ void Scheduler::State::start_running(Handle h) {
   s.running_at = static_cast<std::uint32_t>(running.size());
   running.push_back(h);
   ++flow.running;
+  ++tiers[flow.tier].running;
   flow.held += static_cast<std::int32_t>(s.blocks.size());
   promised += blocks_for(s.known()) - static_cast<std::int32_t>(s.blocks.size());
   if (!s.started) counters.prefix_hit_tokens += s.leader_serial == 0 ? std::min(s.hit, s.prompt_size()) : 0;
@@ -151,6 +158,7 @@ void Scheduler::State::stop_running(Handle h, bool keep_blocks_cached) {
   Flow& flow = flows[s.flow];
   flow.held -= static_cast<std::int32_t>(s.blocks.size());
   --flow.running;
+  --tiers[flow.tier].running;
   for (; !s.blocks.empty(); s.blocks.pop_back()) pool.release(s.blocks.back(), keep_blocks_cached);   // tail first
   running.erase(running.begin() + s.running_at);
   for (std::size_t i = s.running_at; i < running.size(); ++i) seq(running[i]).running_at = static_cast<std::uint32_t>(i);
@@ -284,7 +292,11 @@ void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, s
     if (!poisoned) st.publish_full_blocks(s);
     if (!item.samples) continue;
     if (outcome.then == Outcome::Then::pauses) s.paused = true;
-    if (outcome.then == Outcome::Then::ends) st.learn_answer(static_cast<double>(s.output.size()));
+    if (outcome.then == Outcome::Then::ends) {
+      st.learn_answer(static_cast<double>(s.output.size()));
+      const auto outputs = static_cast<std::int64_t>(s.output.size());
+      st.sequence_micro += (s.prompt_size() * units.uncached_micro + outputs * units.output_micro - st.sequence_micro) / 16;
+    }
     if (poisoned || outcome.then == Outcome::Then::ends) st.end(item.handle, poisoned);
   }
   assert(sampled == outcomes.size());
@@ -337,6 +349,10 @@ Forecast Scheduler::forecast() const {
   f.prompt_token_ns = (st.cost.predict({.prefill = kChunk, .prefill_pairs = kChunk * kChunk / 2}) - f.base_ns) / kChunk;
   f.output_token_ns = (st.cost.predict(decodes) - f.base_ns) / static_cast<double>(decodes.decodes);
   f.hold_ns = st.hold_ns;
+  std::int64_t weights = 0;
+  for (const TierState& tier : st.tiers) weights = std::max(weights, tier.active_weight);
+  const double lead = static_cast<double>(st.gap_micro / 1'000'000 + st.budget_tokens + 2 * st.slots);   // per weight, at most
+  f.hold_back_ns = std::min(lead * static_cast<double>(weights) * f.prompt_token_ns, kHoldBackMaxNs);
   f.answer_tokens = st.answer_tokens;
   f.long_answer_tokens = st.answer_tokens + 2 * st.answer_spread;
   f.slots = st.slots;
@@ -406,6 +422,7 @@ std::string Scheduler::audit() const {
     if (queued != flow.waiting) return "a queue miscounts its sequences";
     const auto& heap = st.tiers[flow.tier].waiting;
     if ((queued > 0) != heap.contains(static_cast<FlowId>(f))) return "a waiting flow is not among the waiting";
+    if ((queued > 0) != st.tiers[flow.tier].line.contains(static_cast<FlowId>(f))) return "a waiting flow is not in line for slots";
   }
   return "";
 }

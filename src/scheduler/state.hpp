@@ -1,7 +1,7 @@
 #pragma once
 // What the scheduler remembers: sequences, flows (a tenant in a tier), tiers. Private to the room; scheduler.cpp holds the
 // life of a sequence, planner.cpp the making of a plan, admission.cpp the step from waiting to running,
-// fairness.cpp the counters, room_making.cpp preemption.
+// fairness.cpp the counters, slots.cpp who gets a free slot, room_making.cpp preemption.
 #include <array>
 #include <string>
 #include <unordered_map>
@@ -19,6 +19,8 @@ using Micro = std::int64_t;                          // millionths of a cost uni
 
 inline constexpr std::int64_t kPrefillMin = 16;      // rows of prompt work a step makes room for, whatever the decodes cost
 inline constexpr Micro kNobody = INT64_MAX;          // above every counter
+// Tiers weigh 16 : 4 : 1, with batch raised to the floor of 5 % (1/21 would be 4.8): 304 : 76 : 20. Charged over weight / 19.
+inline constexpr std::int64_t kTierScale = 19;
 
 inline std::int32_t blocks_for(std::int64_t tokens) {
   return static_cast<std::int32_t>((tokens + kBlockTokens - 1) / kBlockTokens);
@@ -79,8 +81,11 @@ struct Flow {
   Handle head = kNoHandle, tail = kNoHandle;         // waiting sequences, by serial
   std::int32_t waiting = 0, running = 0, live = 0;   // sequences; live: parked ones too
   std::int32_t held = 0;                             // blocks in their tables
+  Micro s = 0;                                       // as v, but remembered while its flows wait for slots: see slots.cpp
+  std::int64_t s_rest = 0;
   // Scratch of one plan: valid where the step number is the plan's.
-  std::uint64_t seen_step = 0, visited_step = 0, unsatisfied_step = 0;
+  std::uint64_t seen_step = 0, visited_step = 0, unsatisfied_step = 0, granted_step = 0, blocked_step = 0;
+  std::int32_t granted = 0;                          // slots it may take
   std::vector<Handle> decodes, prefills;             // running, in order of admission
 };
 
@@ -98,14 +103,24 @@ struct WaitingOrder {
   std::pair<Micro, std::uint64_t> operator()(FlowId f) const { return {(*flows)[f].v, (*flows)[f].since}; }
 };
 
+struct SlotOrder {
+  const std::vector<Flow>* flows;
+  std::pair<Micro, std::uint64_t> operator()(FlowId f) const { return {(*flows)[f].s, (*flows)[f].since}; }
+};
+
 struct TierState {
-  explicit TierState(const std::vector<Flow>* flows) : waiting(WaitingOrder{flows}) {}
+  explicit TierState(const std::vector<Flow>* flows) : waiting(WaitingOrder{flows}), line(SlotOrder{flows}) {}
   std::int64_t weight = 1;                           // of the tier
   Micro v = 0;                                       // of the tier among tiers
   std::int64_t rest = 0;
   Micro floor = 0;                                   // virtual time inside: newly backlogged flows start here
   Micro highest = 0;                                 // largest counter ever
   IndexedHeap<WaitingOrder> waiting;                 // flows with waiting sequences
+  IndexedHeap<SlotOrder> line;                       // the same flows, for slots
+  Micro s = 0;                                       // of the tier among tiers, and inside it as floor and highest
+  std::int64_t s_rest = 0;
+  Micro s_floor = 0, s_highest = 0;
+  std::int32_t running = 0, waiting_sequences = 0;
   std::int64_t active_weight = 0;                    // of flows with any sequence that waits or runs
   std::int64_t active = 0;
   // Scratch of one plan.
@@ -113,6 +128,9 @@ struct TierState {
   bool waiting_unsatisfied = false;                  // ... flows that were not even looked at, from waiting_from on
   Micro waiting_from = 0;
   bool waiting_closed = false;                       // no more admissions in this plan
+  bool capped = false;                               // somebody was not admitted for want of slots_left, other tiers' part
+  std::int32_t slots_left = 0;                       // of the free ones
+  int claims = 0;                                    // heads that tried to take a slot back
   int misfits = 0;                                   // heads that did not fit the cache, and
   Micro misfit_v = kNobody;                          // the lowest counter among their flows,
   Handle misfit = kNoHandle;                         // and the head of that one;
@@ -131,6 +149,17 @@ struct Scheduler::State {
   void charge(FlowId flow, std::int64_t cost_micro);
   void settle_virtual_time();                        // after the charges of a step
   std::int64_t share(const Flow& flow, std::int64_t whole) const;   // what it bought, and its weighted part of the rest
+
+  // slots.cpp
+  Micro in_line(const Flow& flow, int more = 0) const;        // its place in the line for slots if it held so many more
+  Micro in_line(const TierState& tier, int more = 0) const;
+  void charge_slots(FlowId flow, std::int64_t cost_micro);
+  void settle_slots();
+  bool cedes(const Flow& holder, const Flow& claimant) const;
+  void divide_free_slots(const std::array<bool, 3>& takes_part);
+  void grant_slots(std::size_t tier, Micro up_to);
+  std::int32_t granted(const Flow& flow) const { return flow.granted_step == step ? flow.granted : 0; }
+  std::int32_t free_slots() const { return slots - static_cast<std::int32_t>(running.size()); }
 
   // reserved.cpp
   void set_reservation(std::uint32_t tenant, FlowId flow, std::int64_t tokens_per_second);
@@ -159,6 +188,7 @@ struct Scheduler::State {
   bool claim_blocks(FlowId flow, std::int32_t needed, std::int32_t spare);
   bool claim_slot(FlowId flow);
   std::int64_t entitled_slots(const Flow& flow) const;
+  std::int64_t bought_slots(const Flow& flow) const;
 
   // planner.cpp
   void make_plan();
@@ -212,6 +242,8 @@ struct Scheduler::State {
   std::int64_t active_reserved = 0;                  // tokens a second, of the tenants with any sequence
   std::array<TierState, 3> tiers;
   Micro tiers_floor = 0, tiers_highest = 0;
+  Micro tiers_s_floor = 0, tiers_s_highest = 0;
+  Micro sequence_micro = 128'000'000;                // smoothed cost of a sequence
   struct Deadline {
     std::int64_t at;
     Handle handle;
@@ -235,7 +267,8 @@ struct Scheduler::State {
   std::int32_t promised = 0;                         // blocks running sequences still need for what they know
   Micro gap_micro = 0;                               // G of this step
   std::int64_t credit_rows = 0;                      // rows that may still come out of the reservation being served; else 0
-  std::vector<FlowId> running_flows, candidates, popped, reserved_now;
+  std::vector<FlowId> running_flows, candidates, popped, reserved_now, in_front, out_of_line;
+  bool slots_scarce = false;                         // more wait than slots are free
   bool claims_known = false, claims_possible = false;
   Handle starving = kNoHandle;                       // a head that has not fitted for kStarvingNs: all admission waits for it
   std::uint64_t starving_serial = 0;

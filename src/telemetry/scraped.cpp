@@ -90,6 +90,32 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   families.push_back(std::move(blocks));
 }
 
+void append_cards(const Scrape& scrape, const std::map<std::string, std::uint64_t>& energy, std::vector<MetricFamily>& families) {
+  const auto labelled = [&](const series::Series& s, MetricType type, const char* label, const auto& values) {
+    MetricFamily family{s.name, s.help, type, {}};
+    for (const auto& [name, number] : values) {
+      family.metric.push_back(sample(type, number));
+      family.metric.back().label = {{label, name}};
+    }
+    if (!family.metric.empty()) families.push_back(std::move(family));
+  };
+  const auto told = [&](auto member, double unit) {
+    std::map<std::string, double> values;
+    for (const Scrape::Card& c : scrape.cards)
+      if (c.*member) values[c.device] = static_cast<double>(*(c.*member)) * unit;
+    return values;
+  };
+  labelled(series::kCardTemperature, MetricType::Gauge, "device", told(&Scrape::Card::temperature_celsius, 1));
+  labelled(series::kCardPower, MetricType::Gauge, "device", told(&Scrape::Card::power_watts, 1));
+  labelled(series::kCardMemory, MetricType::Gauge, "device", told(&Scrape::Card::memory_used_bytes, 1));
+  labelled(series::kCardEcc, MetricType::Gauge, "device", told(&Scrape::Card::ecc_errors, 1));
+  labelled(series::kCardThrottle, MetricType::Gauge, "device", told(&Scrape::Card::throttle_reasons, 1));
+  labelled(series::kCardEnergy, MetricType::Counter, "device", told(&Scrape::Card::energy_millijoules, 1e-3));
+  std::map<std::string, double> joules;
+  for (const auto& [organization, millijoules] : energy) joules[organization] = static_cast<double>(millijoules) * 1e-3;
+  labelled(series::kEnergy, MetricType::Counter, "organization", joules);
+}
+
 void append_process(std::vector<MetricFamily>& families) {
   // proc(5): after the command in parentheses, utime and stime are fields 14 and 15, rss is field 24.
   std::ifstream file("/proc/self/stat");

@@ -45,6 +45,13 @@ inline constexpr Series kBound{"tokenworks_fairness_bound_units", "What the fair
 inline constexpr Series kPredictedWait{"tokenworks_predicted_wait_seconds", "What a request submitted now would wait before its first step."};
 inline constexpr Series kReloadOk{"tokenworks_config_last_reload_success", "1 when the last reload took effect, 0 when the old state was kept."};
 inline constexpr Series kReloadTime{"tokenworks_config_last_reload_timestamp_seconds", "When the last reload was tried, Unix time."};
+inline constexpr Series kCardTemperature{"tokenworks_gpu_temperature_celsius", "Temperature of a card."};
+inline constexpr Series kCardPower{"tokenworks_gpu_power_watts", "What a card draws at this moment."};
+inline constexpr Series kCardMemory{"tokenworks_gpu_memory_used_bytes", "Memory in use on a card, by every process."};
+inline constexpr Series kCardEcc{"tokenworks_gpu_ecc_errors", "Uncorrected memory errors of a card since its driver was loaded."};
+inline constexpr Series kCardThrottle{"tokenworks_gpu_throttle_reasons", "Why a card's clocks are held back: the bits of NVML's clocks event reasons."};
+inline constexpr Series kCardEnergy{"tokenworks_gpu_energy_joules_total", "Energy of a card since its driver was loaded, by its own counter."};
+inline constexpr Series kEnergy{"tokenworks_energy_joules_total", "Energy of all cards by the organization whose finished requests used it; _idle: nobody's."};
 inline constexpr Series kBuild{"tokenworks_build_info", "Always 1; the labels say what is running."};
 
 inline const std::vector<double> kFirstTokenBuckets{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};

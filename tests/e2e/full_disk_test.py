@@ -84,6 +84,14 @@ def ask(plant, key):
     return response.status, json.loads(response.read()), response.headers
 
 
+def credit(plant, name, amount, *more):
+    return ["credit", "add", "--config", plant.config, "--json", "--organization", "beta", "--id", name, "--amount=" + amount, *more]
+
+
+def balance(plant):
+    return json.loads(plant.cli("credit", "list", "--config", plant.config, "--json", "--organization", "beta").stdout)["balance"]
+
+
 def ready(plant):
     try:
         return urllib.request.urlopen(plant.admin + "/readyz?verbose", timeout=10).status, ""
@@ -107,6 +115,8 @@ def scenario(disk_type):
         plant.start()
         key = plant.key()
         assert ask(plant, key)[0] == 200
+        plant.cli(*credit(plant, "invoice-0", "5"))
+        top_up, correction = credit(plant, "invoice-1", "5"), credit(plant, "fix-1", "-2", "--correction")
         clients = [Client(plant, key, seed) for seed in range(STREAMS)]
         for client in clients:
             client.start()
@@ -137,6 +147,11 @@ def scenario(disk_type):
         assert metrics["tokenworks_ledger_failures_total"] > 0 and metrics["tokenworks_ledger_queued_records"] >= STREAMS
         assert "ledger.commit_failed" in plant.log_text() and disk.message in plant.log_text()
 
+        # Money does not wait for ever either: its fate is open, and the same id may be asked for again.
+        for order in (top_up, correction):
+            done = plant.cli(*order, check=False)
+            assert done.returncode != 0 and "same id" in done.stderr, done
+
         # Space again: the same process finishes every answer and serves.
         pid = plant.process.pid
         disk.mend()
@@ -148,9 +163,15 @@ def scenario(disk_type):
         assert plant.metrics()["tokenworks_ledger_oldest_settle_seconds"] == 0
         assert plant.process.poll() is None and plant.process.pid == pid
 
+        assert balance(plant) == "8", "what was asked for while the disk failed is booked and free, once"
+        for order in (top_up, correction):
+            assert json.loads(plant.cli(*order).stdout)["created"] is False
+        assert balance(plant) == "8"
+
         # What clients were told survives a kill, each once, and both verifiers agree.
         plant.kill()
         plant.start()
+        assert balance(plant) == "8"
         report = plant.verify()
         assert report["ok"] and report["open_holds"] == 0, report
         checker = subprocess.run([sys.executable, ROOT / "tests/golden/verify_ledger.py", plant.folder + "/data/ledger.sqlite"],

@@ -15,7 +15,7 @@ struct Seen {
   std::size_t answered = 0;
 };
 
-Seen run(bool aggressor, std::int32_t kv_blocks) {
+Seen run(bool aggressor, std::int32_t kv_blocks, std::uint64_t seed) {
   scheduler::Options options;
   options.kv_blocks = kv_blocks;
   options.context_tokens = 8192;
@@ -23,7 +23,7 @@ Seen run(bool aggressor, std::int32_t kv_blocks) {
   options.sequences_max = 64;
   options.cache_secret = "secret";
   test::SchedulerDriver driver(options, false);
-  std::mt19937_64 random(3);
+  std::mt19937_64 random(seed);
   std::vector<double> ttft_ms;
   std::int64_t victim_tokens = 0;
   driver.on_token = [&](const test::SchedulerDriver::Live& live) {
@@ -63,8 +63,8 @@ Seen run(bool aggressor, std::int32_t kv_blocks) {
 }
 
 TEST(Isolation, AnAggressorOfFiftyTimesTheLoadCostsAVictimLittle) {
-  for (const std::int32_t kv_blocks : {4096, 1024}) {
-    const Seen alone = run(false, kv_blocks), beside = run(true, kv_blocks);
+  for (const auto& [kv_blocks, seed] : {std::pair{4096, 3u}, {4096, 7u}, {4096, 9u}, {1024, 3u}, {1024, 9u}}) {
+    const Seen alone = run(false, kv_blocks, seed), beside = run(true, kv_blocks, seed);
     std::printf("isolation, %d blocks: TTFT p50 %.1f -> %.1f ms, p99 %.1f -> %.1f ms (%.2fx); victim %.1f -> %.1f tokens/s; "
                 "aggressor has %.0f %% of the service\n",
                 kv_blocks, alone.ttft_p50_ms, beside.ttft_p50_ms, alone.ttft_p99_ms, beside.ttft_p99_ms,

@@ -43,6 +43,7 @@ class SchedulerDriver {
   std::int64_t finished() const { return finished_; }
   std::int64_t now() const { return now_; }
   void pass_ns(std::int64_t ns) { now_ += ns; }
+  void teach_wrongly(double factor) { taught_ = factor; }   // what the cost model is told of a step's time, against the truth
   const scheduler::StepPlan& plan() const { return *plan_; }
   // Of the last step: cost units by tenant beyond its reservation, and the tokens computed out of reservations.
   const std::map<std::uint32_t, double>& work() const { return work_; }
@@ -165,7 +166,7 @@ class SchedulerDriver {
         ++finished_;
       }
     }
-    scheduler_.commit(outcomes, now_, step_ns);
+    scheduler_.commit(outcomes, now_, static_cast<std::int64_t>(taught_ * static_cast<double>(step_ns)));
     return true;
   }
 
@@ -275,6 +276,7 @@ class SchedulerDriver {
   const scheduler::StepPlan* plan_ = nullptr;
   std::int64_t now_ = 1'000'000'000, steps_ = 0, finished_ = 0;
   bool slots_free_ = false;
+  double taught_ = 1;
   std::uint64_t ids_ = 0;
 };
 

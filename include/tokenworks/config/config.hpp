@@ -54,6 +54,7 @@ struct Plant {                                       // tokenworks.yaml
     std::int64_t drain_ns = 30'000'000'000, connections = 16384;
     std::int64_t hold_expiry_ns = 3'600'000'000'000; // a hold without any progress for this long has lost its owner
     std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
+    std::int64_t content_parts = 1024, tools = 128, schema_bytes = 256 << 10;
   } limits;
   struct Webhook {                                   // a receiver that is told of events, signed
     std::string name, url, secret;                   // the secret's bytes, never shown

@@ -15,6 +15,7 @@
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/gateway/admission.hpp"
 #include "tokenworks/gateway/service.hpp"
+#include "tokenworks/gateway/style.hpp"
 #include "tokenworks/grammar/grammar.hpp"
 #include "tokenworks/tenancy/directory.hpp"
 #include "tokenworks/tokenizer/chat_template.hpp"
@@ -29,6 +30,7 @@ struct ServedModel {
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
   std::shared_ptr<const tokenizer::ChatTemplate> chat_template;
   std::map<std::string, std::string> special;        // what the template sees as bos_token, ...
+  AnswerStyle style;                                 // how this model writes calls and reasoning; see answer_style()
   std::size_t longest_token_bytes = 1;               // a text longer than context x this cannot fit: refused unencoded
   std::unique_ptr<engine::Engine> engine;
   std::unique_ptr<grammar::Cache> grammars = std::make_unique<grammar::Cache>();

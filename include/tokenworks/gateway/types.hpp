@@ -15,6 +15,7 @@
 #include "tokenworks/base/money.hpp"
 #include "tokenworks/base/ticket.hpp"
 #include "tokenworks/base/usage.hpp"
+#include "tokenworks/gateway/tools.hpp"
 
 namespace tokenworks::gateway {
 
@@ -29,7 +30,8 @@ struct GenerateRequest {
   std::string model;                                 // as the client wrote it: id or alias
   // Exactly one is used. Chat: messages (+ tools) go through the model's template. Text and ids: /v1/completions.
   struct Chat {
-    JsonText messages, tools, template_kwargs;
+    JsonText messages, tools, template_kwargs;       // tools: as the template shows them; empty when none may be called
+    bool no_reasoning = false;                       // reasoning_effort none
   };
   using Prompt = std::variant<Chat, std::string, std::vector<TokenId>>;
   std::vector<Prompt> prompts;                       // one, or several for /v1/completions with a list
@@ -43,7 +45,10 @@ struct GenerateRequest {
   bool ignore_eos = false;
   bool logprobs = false;
   bool echo = false;                                 // completions: the prompt precedes the answer
+  std::optional<std::string> suffix;                 // completions: what follows the answer (fill in the middle)
   OutputFormat format;
+  ToolUse tools;
+  bool continuous_usage = false;                     // chunks say what was counted and committed so far
   std::optional<Tier> tier;                          // absent: the plan's
   std::string data_class;                            // "": the model's first
   std::map<std::string, std::string> tags;           // user, safety_identifier, metadata: the erasable side table
@@ -64,8 +69,11 @@ struct AnswerChunk {
   std::vector<backend::Sampled> tokens;              // with logprobs, when they were asked for: the tokens of `text`
   std::vector<std::string> token_texts;              // parallel to tokens: the raw bytes of each (may be half a character)
   std::vector<std::vector<std::string>> top_texts;   // parallel to tokens[i].top
-  std::string finish;                                // "", "stop", "length", "cancelled", "error"
+  std::string reasoning;                             // what the model thought before it answers; not in `text`
+  std::vector<CallDelta> calls;
+  std::string finish;                                // "", "stop", "length", "tool_calls", "cancelled", "error"
   bool stopped_by_budget = false;
+  std::optional<Usage> committed;                    // continuous_usage: of the whole request, as the ledger has it
 };
 
 // What an answer cost, known after the ledger committed it.

@@ -35,6 +35,7 @@ enum class Kind : std::uint8_t {
   regex,        // the whole answer matches
   choice,       // a JSON array of strings: the answer is one of them
   ebnf,         // GBNF as llama.cpp and xgrammar read it, start rule `root`
+  calls,        // one or more of several framed JSON objects, after free text or at once: a JSON object, see calls.hpp
 };
 
 struct Limits {

@@ -14,6 +14,7 @@ struct Forecast {
   double base_ns = 0;                                // of that, whatever it computes,
   double prompt_token_ns = 1e5, output_token_ns = 1e5;   // and what a token adds
   double hold_ns = 0;                                // how long a sequence holds its slot, lately
+  double hold_back_ns = 0;                           // how long the fairness rule may let a flow wait for the others
   double answer_tokens = 0, long_answer_tokens = 0;  // output of a sequence lately: the mean, and what few exceed; 0: unknown
   std::int64_t slots = 1, running = 0, waiting = 0;
   std::int64_t prompt_tokens = 0;                    // still to compute: of what waits, and of what runs
@@ -37,6 +38,8 @@ struct NewSequence {
 
 // Until its first rows. Its tenant's share counts, not the length of other tenants' queues.
 std::int64_t predicted_wait_ns(const Forecast& f, const QueueAhead& ahead, const NewSequence& sequence);
+// What can be promised: the same if nobody else ever leaves a part of its share unused.
+std::int64_t promised_wait_ns(const Forecast& f, const QueueAhead& ahead, const NewSequence& sequence);
 // From there to the end, if its answer is as long as long answers are.
 std::int64_t predicted_run_ns(const Forecast& f, const QueueAhead& ahead, const NewSequence& sequence);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,12 @@ struct Scrape {
     std::int64_t pending = 0, delivered = 0, failed = 0, given_up = 0;
   };
   std::vector<Webhook> webhooks;
+  struct Card {                                      // a GPU; what it does not tell is empty
+    std::string device;
+    std::optional<double> temperature_celsius, power_watts, memory_used_bytes, ecc_errors, throttle_reasons;
+    std::optional<std::uint64_t> energy_millijoules; // its counter
+  };
+  std::vector<Card> cards;
   std::int64_t holds_open = 0, ledger_entries = 0, ledger_failures = 0;
   std::int64_t ledger_queued = 0, ledger_oldest_settle_ns = 0, ledger_refused = 0;
   Money hold_amount;

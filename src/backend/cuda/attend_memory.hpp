@@ -14,6 +14,8 @@ class AttendMemory {
 
   // Room for steps of `rows_max` rows of a model of this shape; true in `moved` when addresses changed.
   Result<> reserve(Device& device, std::int32_t rows_max, const kernels::cuda::HeadShape& shape, bool* moved);
+  // What `reserve` will take, for planning memory before there is a step.
+  static std::size_t bytes(const Device& device, std::int32_t rows_max, const kernels::cuda::HeadShape& shape);
   const kernels::cuda::AttendPlan& plan() const { return plan_; }
   float* partials() const { return partials_.floats(); }
 

@@ -9,6 +9,7 @@
 
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/narrow.hpp"
+#include "backend/tensor_checks.hpp"
 
 namespace tokenworks::backend::cuda {
 
@@ -20,58 +21,6 @@ using kernels::cuda::Quant;
 namespace {
 
 constexpr std::size_t kBounceBytes = std::size_t{4} << 20;
-
-Error wrong(const TensorView& t, const std::string& reason) {
-  return error(Errc::bad_file, fmt::format("tensor {} ({}): {}", t.name, formats::name(t.type), reason));
-}
-
-std::size_t row_bytes(const TensorView& t) {
-  return static_cast<std::size_t>(t.columns() / formats::block_elements(t.type)) *
-         static_cast<std::size_t>(formats::block_bytes(t.type));
-}
-
-Result<std::vector<float>> as_floats(const TensorView& t) {
-  if (t.elements() <= 0 || t.elements() % formats::block_elements(t.type) != 0 ||
-      t.bytes.size() != static_cast<std::size_t>(t.elements() / formats::block_elements(t.type)) *
-                            static_cast<std::size_t>(formats::block_bytes(t.type)))
-    return wrong(t, fmt::format("{} bytes do not hold {} values", t.bytes.size(), t.elements()));
-  std::vector<float> values(static_cast<std::size_t>(t.elements()));
-  formats::dequantize(t.type, t.bytes, values);
-  return values;
-}
-
-Result<> check_parts(const Backend::LinearParts& parts) {
-  if (parts.parts.empty()) return error(Errc::internal, "a linear of no parts");
-  if (!parts.bias.empty() && parts.bias.size() != parts.parts.size())
-    return error(Errc::internal, "a linear needs a bias for every part, or none");
-  for (std::size_t p = 0; p < parts.parts.size(); ++p) {
-    const TensorView& t = parts.parts[p];
-    if (t.rows() <= 0 || t.columns() <= 0 || t.elements() > (std::int64_t{1} << 40))
-      return wrong(t, fmt::format("[{}, {}] is no matrix", t.rows(), t.columns()));
-    if (t.columns() % formats::block_elements(t.type) != 0)
-      return wrong(t, fmt::format("rows of {} values are not whole blocks of {}", t.columns(), formats::block_elements(t.type)));
-    if (t.bytes.size() != row_bytes(t) * static_cast<std::size_t>(t.rows()))
-      return wrong(t, fmt::format("{} bytes where {} rows need {}", t.bytes.size(), t.rows(),
-                                  row_bytes(t) * static_cast<std::size_t>(t.rows())));
-    if (t.columns() != parts.parts[0].columns())
-      return wrong(t, fmt::format("{} columns beside {} with {}", t.columns(), parts.parts[0].name, parts.parts[0].columns()));
-    if (!parts.bias.empty() && parts.bias[p].elements() != t.rows())
-      return wrong(parts.bias[p], fmt::format("{} values for {} rows of {}", parts.bias[p].elements(), t.rows(), t.name));
-  }
-  if (parts.interleave && (parts.parts.size() != 2 || parts.parts[0].rows() != parts.parts[1].rows()))
-    return wrong(parts.parts[0], "rows can only alternate between two parts of the same number of rows");
-  return {};
-}
-
-// What a tensor is: name, place, type and shape, and a sample of its bytes, so that memory used again is not mistaken for it.
-std::string identity(const TensorView& t) {
-  std::uint64_t hash = 0xCBF29CE484222325u;          // FNV-1a
-  const std::size_t step = std::max<std::size_t>(1, t.bytes.size() / 4096);
-  for (std::size_t i = 0; i < t.bytes.size(); i += step)
-    hash = (hash ^ static_cast<std::uint64_t>(t.bytes[i])) * 0x100000001B3u;
-  return fmt::format("{}@{}:{}:{}x{}:{:x}", t.name, static_cast<const void*>(t.bytes.data()), formats::name(t.type),
-                     t.rows(), t.columns(), hash);
-}
 
 // What blocks can be kept as they are; none when parts differ.
 Quant quant_of(const std::vector<TensorView>& parts) {
@@ -171,6 +120,15 @@ Result<std::unique_ptr<Activations>> CudaBackend::make_activations(std::int32_t 
 Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape, std::int32_t blocks) {
   assert(blocks > 0 && shape.layers > 0 && shape.kv_heads > 0 && shape.head_dim > 0);
   const std::size_t bytes = kv_block_bytes(shape) * static_cast<std::size_t>(blocks);
+  // The last and largest thing at load; a step's plan, rows and samples come with the first step, for any usual group of heads.
+  const std::size_t later = AttendMemory::bytes(*device_, std::max(rows_max_, 1), {8 * shape.kv_heads, shape.kv_heads, shape.head_dim}) +
+                            (std::size_t{1} << 20) + static_cast<std::size_t>(rows_max_) * 1024;
+  const std::size_t left = device_->free_bytes(), free = left - std::min(left, later);
+  if (bytes > free)
+    return error(Errc::bad_config,
+                 fmt::format("the KV cache takes {} MiB, but weights and buffers have left {} of {} MiB on {}; {}", (bytes + (1 << 20) - 1) >> 20,
+                             free >> 20, device_->info().memory_bytes >> 20, device_->info().name,
+                             free >> 20 > 0 ? fmt::format("kv_cache: {}MiB would fit", free >> 20) : "the model does not fit this card"));
   auto memory = Memory::make(*device_, bytes, "the KV cache");
   if (!memory) return memory.error();
   device_->fill(memory->data(), 0, bytes, stream());

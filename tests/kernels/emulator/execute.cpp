@@ -33,6 +33,8 @@ Machine& machine() {
   return m;
 }
 
+thread_local bool grid_runs_here = false;
+
 void thread_entry() {
   Machine& m = machine();
   (*m.body)();
@@ -159,6 +161,7 @@ Guard::Guard() { lock().lock(); }
 Guard::~Guard() { lock().unlock(); }
 
 Block* running_block() {
+  if (!grid_runs_here) return nullptr;               // another rank's thread launches while this grid runs
   Machine& m = machine();
   return m.fibers.running() >= 0 ? &m.block : nullptr;
 }
@@ -178,6 +181,10 @@ void fault_with(const std::string& why) {
 
 std::string run_grid(const Grid& grid, const std::function<void()>& body) {
   const Guard guard;
+  grid_runs_here = true;
+  const struct Leaving {
+    ~Leaving() { grid_runs_here = false; }
+  } leaving;
   Machine& m = machine();
   Block& b = m.block;
   const std::uint64_t blocks = std::uint64_t{grid.blocks[0]} * grid.blocks[1] * grid.blocks[2];

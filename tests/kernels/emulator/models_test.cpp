@@ -9,6 +9,7 @@
 #include "harness.hpp"
 #include "model/golden.hpp"
 #include "model/steps.hpp"
+#include "tokenworks/model/tensor_parallel.hpp"
 
 namespace tokenworks::model {
 namespace {
@@ -232,6 +233,50 @@ TEST(EmulatorSteps, ASteadyDecodeStepAllocatesNothingAndBringsBackOnlyIds) {
   EXPECT_GT(std::set<TokenId>(drawn.begin(), drawn.end()).size(), 3u);
 }
 
+// Two and four cards, each with its part of the model: the logits of one card within bf16's tolerance.
+TEST(EmulatorSteps, SeveralCardsGiveTheLogitsOfOne) {
+  for (const auto& [arch, ranks] : {std::pair{"llama", 2}, {"qwen2_yarn", 4}}) {
+    const auto file = formats::ModelFile::open(model_path(arch));
+    ASSERT_TRUE(file);
+    std::vector<std::unique_ptr<backend::Backend>> backends;
+    for (int r = 0; r < ranks; ++r) backends.push_back(std::make_unique<CudaBackend>(std::make_unique<EmulatedDevice>(), CudaOptions{}));
+    const auto many = load_tensor_parallel(*file, std::move(backends), kOptions);
+    ASSERT_TRUE(many) << many.error().message;
+    const auto one = load_on_emulator(model_path(arch), {});
+    ASSERT_TRUE(one.runner);
+    const std::vector<TokenId> tokens{5, 9, 100, 7, 8, 20, 30, 41, 50, 60, 71, 3};
+    const auto expected = logits_of(*one.runner, tokens), found = logits_of(**many, tokens);
+    ASSERT_TRUE(expected && found) << (found ? "" : found.error().message);
+    const Found f = compare(*found, *expected, static_cast<std::size_t>(one.runner->info().vocab), kCut);
+    EXPECT_LE(f.rms, kCut * f.scale) << arch;
+    EXPECT_EQ(f.agreed, f.decided);
+    EXPECT_GT(f.decided, 0);
+  }
+}
+
+// A rank that loses its card ends the step for all ranks, with the card's own words; nobody hangs.
+TEST(EmulatorSteps, ALostCardOfSeveralIsEngineFailed) {
+  const auto file = formats::ModelFile::open(model_path("llama"));
+  ASSERT_TRUE(file);
+  std::vector<std::unique_ptr<backend::Backend>> backends;
+  std::vector<EmulatedDevice*> devices;
+  for (int r = 0; r < 2; ++r) {
+    auto device = std::make_unique<EmulatedDevice>();
+    devices.push_back(device.get());
+    backends.push_back(std::make_unique<CudaBackend>(std::move(device), CudaOptions{}));
+  }
+  const auto many = load_tensor_parallel(*file, std::move(backends), kOptions);
+  ASSERT_TRUE(many) << many.error().message;
+  const std::vector<TokenId> tokens{5, 9, 100};
+  ASSERT_TRUE(logits_of(**many, tokens));
+  devices[1]->lose("fallen off the bus");
+  for (int i = 0; i < 2; ++i) {
+    const auto found = logits_of(**many, tokens);
+    ASSERT_FALSE(found);
+    EXPECT_EQ(found.error().code, Errc::engine_failed);
+  }
+}
+
 // A card that falls off the bus: the step says so, everything after it says the same, and nothing crashes.
 TEST(EmulatorSteps, ALostDeviceIsEngineFailedForGood) {
   const auto m = load_on_emulator(model_path("llama"), {});
@@ -256,6 +301,28 @@ TEST(EmulatorSteps, ACardTooSmallIsRefusedAtLoadWithBothNumbers) {
   ASSERT_FALSE(runner);
   EXPECT_NE(runner.error().message.find("bytes asked for"), std::string::npos) << runner.error().message;
   EXPECT_NE(runner.error().message.find("of 262144 free"), std::string::npos) << runner.error().message;
+}
+
+// The cache comes last and is the largest: what is left for it is what the message says would fit, and that does fit.
+TEST(EmulatorSteps, ACacheTooLargeIsRefusedWithWhatWouldFit) {
+  const auto file = formats::ModelFile::open(model_path("llama"));
+  ASSERT_TRUE(file);
+  LoadOptions options = kOptions;
+  options.kv_cache_bytes = std::size_t{64} << 20;
+  const auto start = [&] {
+    return load(*file, std::make_unique<CudaBackend>(std::make_unique<EmulatedDevice>(std::size_t{16} << 20), CudaOptions{}), options);
+  };
+  const auto refused = start();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::bad_config);
+  const std::string& words = refused.error().message;
+  const std::size_t at = words.find("kv_cache: ");
+  ASSERT_NE(at, std::string::npos) << words;
+  options.kv_cache_bytes = std::stoul(words.substr(at + 10)) << 20;
+  const auto fits = start();
+  ASSERT_TRUE(fits) << fits.error().message;
+  const auto ran = logits_of(**fits, std::vector<TokenId>(40, 5));       // a step's own memory is there as well
+  EXPECT_TRUE(ran) << ran.error().message;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EmulatorModels,

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
+#include "tokenworks/backend/cards.hpp"
+
 namespace tokenworks::backend::cuda {
 namespace {
 
@@ -20,6 +24,20 @@ TEST(Nvml, ReadsWhatTheCardTellsAndLeavesTheRestEmpty) {
   EXPECT_FALSE(first->ecc_errors);                   // the library lacks the function
   EXPECT_FALSE(second->energy_millijoules);          // the card does not count
   EXPECT_EQ((*nvml)->read(2).error().code, Errc::invalid_request);
+}
+
+TEST(Cards, AreWhatNvmlTellsInUnitsOfTheMetrics) {
+  setenv("TOKENWORKS_NVML", TW_FAKE_NVML, 1);
+  const auto cards = Cards::open();
+  unsetenv("TOKENWORKS_NVML");
+  ASSERT_TRUE(cards);
+  const auto read = cards->read();
+  ASSERT_EQ(read.size(), 2u);
+  EXPECT_EQ(read[0].device, "0");
+  EXPECT_EQ(read[0].power_watts, 350.0);
+  EXPECT_TRUE(read[0].energy_millijoules);
+  EXPECT_FALSE(read[1].energy_millijoules);
+  EXPECT_FALSE(read[1].throttle_reasons);
 }
 
 TEST(Nvml, AMachineWithoutADriverSaysSo) {

@@ -12,6 +12,23 @@ namespace {
 
 using formats::TensorType;
 
+// This machine may have a card or not: what must not happen is fp8 asked for and something else given.
+TEST(MakeBackend, WordsOfACardAreNotTakenByTheCpu) {
+  for (const char* compute : {"bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"}) {
+    const auto cpu = make_backend({"cpu", compute, 1});
+    ASSERT_FALSE(cpu) << compute;
+    EXPECT_NE(cpu.error().message.find("backend cuda only"), std::string::npos) << cpu.error().message;
+    if (gpu_report().usable) continue;
+    for (const char* backend : {"auto", "cuda"}) {
+      const auto none = make_backend({backend, compute, 1});
+      ASSERT_FALSE(none) << compute;
+      EXPECT_NE(none.error().message.find("cannot be had"), std::string::npos) << none.error().message;
+    }
+  }
+  EXPECT_NE(make_backend({"cuda", "exact", 1}).error().message.find("fp8-kv8"), std::string::npos);
+  EXPECT_NE(make_backend({"cpu", "fp7", 1}).error().message.find("is unknown"), std::string::npos);
+}
+
 std::unique_ptr<Backend> backend_of(const char* path, int threads, const char* compute = "default") {
   setenv("TOKENWORKS_CPU", path, 1);
   auto made = make_backend({"cpu", compute, threads});

@@ -7,7 +7,7 @@
 #include <random>
 #include <thread>
 
-#include "unit/grammar/vocabulary.hpp"
+#include "unit/grammar/brute_force.hpp"
 
 namespace tokenworks::grammar {
 namespace {
@@ -26,32 +26,6 @@ bool takes(const Grammar& grammar, std::string_view text) {
   return matcher->accept_bytes(text) && matcher->may_end();
 }
 
-// The mask after `prefix` against trying every token of the vocabulary on a fresh matcher.
-void expect_mask_is_brute_force(const Grammar& grammar, const tokenizer::Tokenizer& tokenizer,
-                                const std::string& prefix) {
-  const auto matcher = grammar.matcher();
-  ASSERT_TRUE(matcher->accept_bytes(prefix)) << prefix;
-  const std::uint32_t* mask = matcher->mask();
-  auto probe = grammar.matcher();
-  ASSERT_TRUE(probe->accept_bytes(prefix));
-  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
-    bool allowed;
-    const auto& stop = tokenizer.stop_tokens();
-    if (std::find(stop.begin(), stop.end(), id) != stop.end()) {
-      allowed = matcher->may_end();
-    } else {
-      const std::string& bytes = tokenizer.token_bytes(id);
-      allowed = !bytes.empty() && probe->accept_bytes(bytes);
-      if (allowed) {
-        probe = grammar.matcher();
-        ASSERT_TRUE(probe->accept_bytes(prefix));
-      }
-    }
-    ASSERT_EQ(test::bit(mask, id), allowed)
-        << "token " << id << " '" << tokenizer.token_bytes(id) << "' after '" << prefix << "'";
-  }
-}
-
 Json golden_schemas() {
   const std::string path = tokenworks::test::golden_path("grammars") + "/schemas.json";
   std::ifstream file(path);
@@ -68,7 +42,7 @@ TEST(Masks, EqualABruteForceOverTheVocabulary) {
     for (const auto& text : c.at("valid")) texts.push_back(text);
     for (int i = 0; i < 5 && !texts.empty(); ++i, ++pairs) {
       const std::string& text = texts[random() % texts.size()];
-      expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), text.substr(0, random() % (text.size() + 1)));
+      test::expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), text.substr(0, random() % (text.size() + 1)));
     }
   }
   EXPECT_GE(pairs, 300u);
@@ -81,7 +55,7 @@ TEST(Masks, EqualABruteForceOverTheDemoVocabulary) {
     const auto grammar = must(Kind::json_schema, cases[i].at("schema").dump(), test::demo_trie());
     const std::string text = cases[i].at("valid")[random() % cases[i].at("valid").size()];
     for (const std::size_t cut : {std::size_t{0}, text.size() / 2})
-      expect_mask_is_brute_force(*grammar, *test::demo_tokenizer(), text.substr(0, cut));
+      test::expect_mask_is_brute_force(*grammar, *test::demo_tokenizer(), text.substr(0, cut));
   }
 }
 
@@ -90,7 +64,7 @@ TEST(Masks, AreExactNearTheEndsOfALongCount) {
   const auto grammar = must(Kind::json_schema, R"({"type": "string", "minLength": 150, "maxLength": 300})");
   for (const int n : {0,   1,   50,  100, 115, 120, 125, 130, 133, 134, 140, 148, 149, 150, 151,
                       152, 165, 200, 250, 265, 270, 280, 283, 284, 285, 290, 298, 299, 300}) {
-    expect_mask_is_brute_force(*grammar, *test::small_tokenizer(),
+    test::expect_mask_is_brute_force(*grammar, *test::small_tokenizer(),
                                "\"" + std::string(static_cast<std::size_t>(n), 'x'));
   }
   EXPECT_FALSE(takes(*grammar, "\"" + std::string(149, 'x') + "\""));
@@ -154,7 +128,7 @@ name   ::= [a-zé] [^\x00-\x60{-\U0010ffff]*
   for (const char* yes : {"!", "a!", "abab!ab", "bba!b"}) EXPECT_TRUE(takes(*nullable, yes)) << yes;
   for (const char* no : {"", "a", "!!", "c!"}) EXPECT_FALSE(takes(*nullable, no)) << no;
   for (const char* prefix : {"", "(", "1*", "a", "1*2*3"})
-    expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), prefix);
+    test::expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), prefix);
 }
 
 TEST(Ebnf, MistakesHaveALineAndColumn) {

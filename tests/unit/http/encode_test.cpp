@@ -25,7 +25,7 @@ gateway::AnswerChunk piece(std::string text, std::string finish = "") {
 }
 
 TEST(Stream, AChatStreamIsByteForByteWhatOpenAiWouldSend) {
-  const auto encoder = openai_stream(OpenAiForm::chat, true, false);
+  const auto encoder = openai_stream(OpenAiForm::chat, {.include_usage = true});
   std::string out;
   encoder->begin(start_of(fixed_id()), out);
   encoder->chunk(piece("Hi \"you\"\n"), out);
@@ -45,7 +45,7 @@ TEST(Stream, AChatStreamIsByteForByteWhatOpenAiWouldSend) {
 }
 
 TEST(Stream, WithoutIncludeUsageNoChunkMentionsIt) {
-  const auto encoder = openai_stream(OpenAiForm::chat, false, false);
+  const auto encoder = openai_stream(OpenAiForm::chat, {});
   std::string out;
   encoder->begin(start_of(fixed_id(), 2), out);
   encoder->chunk(piece("a", "length"), out);
@@ -56,7 +56,7 @@ TEST(Stream, WithoutIncludeUsageNoChunkMentionsIt) {
 }
 
 TEST(Stream, ABudgetStopIsNamedInTheFinishChunk) {
-  const auto encoder = openai_stream(OpenAiForm::completion, false, false);
+  const auto encoder = openai_stream(OpenAiForm::completion, {});
   std::string out;
   encoder->begin(start_of(fixed_id()), out);
   EXPECT_EQ(out, "");
@@ -76,7 +76,7 @@ gateway::AnswerChunk with_logprobs() {
 }
 
 TEST(Stream, ChatLogprobsCarryTokenBytesAndAlternatives) {
-  const auto encoder = openai_stream(OpenAiForm::chat, false, true);
+  const auto encoder = openai_stream(OpenAiForm::chat, {.logprobs = true});
   std::string ignored, out;
   encoder->begin(start_of(fixed_id()), ignored);
   encoder->chunk(with_logprobs(), out);
@@ -88,7 +88,7 @@ TEST(Stream, ChatLogprobsCarryTokenBytesAndAlternatives) {
 }
 
 TEST(Stream, CompletionLogprobsCountOffsetsInCharactersAcrossChunks) {
-  const auto encoder = openai_stream(OpenAiForm::completion, false, true);
+  const auto encoder = openai_stream(OpenAiForm::completion, {.logprobs = true});
   std::string out;
   encoder->begin(start_of(fixed_id()), out);
   encoder->chunk(with_logprobs(), out);
@@ -179,7 +179,7 @@ TEST(Errors, EveryCodeHasTheStatusAndShapeOfTheInterface) {
 
 // Printed, not asserted: a busy machine must not fail a test. docs/benchmarks.md states the number.
 TEST(Stream, TheCostOfAStreamedTokenIsPrinted) {
-  const auto encoder = openai_stream(OpenAiForm::chat, true, false);
+  const auto encoder = openai_stream(OpenAiForm::chat, {.include_usage = true});
   std::string out;
   encoder->begin(start_of(fixed_id()), out);
   const gateway::AnswerChunk chunk = piece(" token\n");

@@ -38,6 +38,7 @@ std::map<std::string, Family> exposed() {
   metrics->on_scrape([] {
     Scrape scrape;
     scrape.currency = "USD";
+    scrape.cards = {{"0", 40.0, 300.0, 1e9, 0.0, 0.0, 5000}};
     return scrape;
   });
   metrics->request_done({.organization = "acme", .model = "m", .currency = "USD", .usage = {1, 0, 1, 0}});

@@ -1,0 +1,22 @@
+#pragma once
+// Calls of functions as a grammar: framed JSON objects, each by the schema of its own function, after free text or at
+// once. The frames are data, so that this room knows no model family. The source is a JSON object:
+//   free       true: text may come before the calls, or no call at all
+//   marker     with free: what begins the calls; the text before does not contain it. "": there is none, and an answer
+//              that begins with '{' is a call
+//   instead    with free: a JSON Schema; the answer is a call or a value of it, not any text
+//   begin, separator, end    around and between the calls; absent: nothing
+//   several    more than one call may be written
+//   calls      [{"begin", "parameters", "end", "param"}]: a JSON Schema between two texts; its root is an object. Without
+//              "parameters" the object is empty. `param` leads the path of a mistake
+#include "grammar/budget.hpp"
+#include "grammar/rule_book.hpp"
+#include "grammar/shape.hpp"
+#include "tokenworks/grammar/grammar.hpp"
+
+namespace tokenworks::grammar {
+
+// The start rule. Mistakes go to the budget; those of a schema with the path of the keyword as their param.
+RuleId parse_calls(const Json& source, const Limits& limits, RuleBook& book, Budget& budget);
+
+}  // namespace tokenworks::grammar

@@ -1,0 +1,106 @@
+"""A step that never returns, on the real daemon: its engine thread is frozen from outside, with ptrace, and nothing else of it."""
+import json, os, subprocess, sys, threading, time, urllib.error, urllib.request
+
+import pytest
+
+from plant import NAME, Plant
+
+# Freezes one thread of a process until that process is gone. Its own process: a tracer has to wait for what it traces.
+FREEZER = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+thread = int(sys.argv[1])
+SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+if libc.ptrace(SEIZE, thread, None, None) != 0 or libc.ptrace(INTERRUPT, thread, None, None) != 0:
+    print("cannot trace: " + os.strerror(ctypes.get_errno()), flush=True)
+    sys.exit(1)
+os.waitpid(thread, WALL)
+print("frozen", flush=True)
+while True:
+    try:
+        if os.WIFSIGNALED(os.waitpid(thread, WALL)[1]):
+            break
+    except ChildProcessError:
+        break
+"""
+
+
+def ready(plant):
+    try:
+        return urllib.request.urlopen(plant.admin + "/readyz", timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def busiest_thread(pid):
+    """The one whose own time grows most while a stream is generated: it runs the steps, or computes for the one that does."""
+    def times():
+        found = {}
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            fields = open(f"/proc/{pid}/task/{thread}/stat").read().rpartition(")")[2].split()
+            found[int(thread)] = int(fields[11]) + int(fields[12])
+        return found
+    before = times()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        after = times()
+        spent = sorted(((after[t] - before.get(t, 0), t) for t in after), reverse=True)
+        if spent[0][0] >= 20:                             # clock ticks
+            return spent[0][1]
+    raise AssertionError("nothing in the daemon works")
+
+
+class Stream(threading.Thread):
+    def __init__(self, plant, key):
+        super().__init__()
+        self.plant, self.key, self.lines, self.began = plant, key, [], threading.Event()
+
+    def run(self):
+        body = {"model": NAME, "prompt": "A stream that will be cut", "max_tokens": 2000, "ignore_eos": True, "stream": True,
+                "stream_options": {"include_usage": True}}
+        request = urllib.request.Request(self.plant.api + "/v1/completions", json.dumps(body).encode(),
+                                         {"authorization": "Bearer " + self.key, "content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                self.request_id = answer.headers["x-request-id"]
+                for line in answer:
+                    if line.startswith(b"data: "):
+                        self.lines.append(line[6:].strip())
+                        self.began.set()
+        except OSError:
+            pass
+
+
+def test_a_step_that_never_returns_drops_readiness_ends_its_streams_and_the_process_exits_with_70():
+    with Plant() as plant:
+        key = plant.key()
+        stream = Stream(plant, key)
+        stream.start()
+        assert stream.began.wait(60)
+        assert ready(plant) == 200
+        freezer = subprocess.Popen([sys.executable, "-c", FREEZER, str(busiest_thread(plant.process.pid))], stdout=subprocess.PIPE, text=True)
+        said = freezer.stdout.readline().strip()
+        try:
+            if said != "frozen":
+                pytest.skip(f"this machine does not let one process trace another: {said}")
+            began = time.monotonic()
+            while ready(plant) == 200:
+                assert time.monotonic() < began + 120, "still ready"
+                time.sleep(0.1)
+            assert plant.process.wait(180) == 70
+            stream.join(60)
+            assert not stream.is_alive()
+            log = plant.log_text()
+            assert "step_stuck" in log and "device_lost" in log
+        finally:
+            freezer.kill()
+            freezer.wait()
+        plant.start()                                     # the books: the request was settled with what its client got, once
+        entries = plant.entries(stream.request_id)
+        assert [e["type"] for e in entries] == ["hold", "settle"], entries
+        chunks = [json.loads(line) for line in stream.lines if line.startswith(b"{")]
+        pieces = sum(1 for c in chunks if c.get("choices") and c["choices"][0].get("text"))
+        assert entries[-1]["output_tokens"] >= pieces >= 1    # a chunk holds a token at least
+        assert plant.verify()["ok"] is True
