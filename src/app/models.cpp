@@ -11,44 +11,28 @@
 
 namespace tokenworks::app {
 
-Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, const config::Plant::Limits& limits,
+Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, OpenedModel opened, const config::Plant::Limits& limits,
                                                          const std::string& cache_secret, const Clock& clock,
                                                          std::function<void(const engine::StepReport&)> on_step) {
   const std::int64_t began = clock.steady_ns();
   const auto failed = [&](const Error& e) { return error(e.code, "model '" + spec.id + "': " + e.message); };
-  auto file = formats::ModelFile::open(spec.path);
-  if (!file) return failed(file.error());
+  const std::shared_ptr<const formats::ModelFile> file = std::move(opened.file);
   // The digest reads every byte; it runs beside the load and shares its page cache.
-  auto digest = std::async(std::launch::async, [f = *file] { return formats::model_digest(*f); });
+  auto digest = std::async(std::launch::async, [file] { return formats::model_digest(*file); });
 
   auto model = std::make_shared<gateway::ServedModel>();
   model->spec = spec;
-  auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
-  if (!tokenizer) return failed(tokenizer.error());
-  model->tokenizer = *tokenizer;
+  model->tokenizer = std::move(opened.tokenizer);
   model->tokenizer_digest = hex(model->tokenizer->digest());
   for (TokenId id = 0; id < model->tokenizer->vocab_size(); ++id) {
     model->longest_token_bytes = std::max(model->longest_token_bytes, model->tokenizer->token_bytes(id).size());
   }
-  const std::string& source = (*file)->tokenizer().chat_template;
-  auto chat_template = tokenizer::ChatTemplate::parse(source.empty() ? tokenizer::default_chat_template() : source);
-  if (!chat_template) return failed(chat_template.error());
-  model->chat_template = *chat_template;
-  model->special = (*file)->tokenizer().special_strings;
-  model->style = gateway::answer_style(source, *model->tokenizer);
+  model->chat_template = std::move(opened.chat_template);
+  model->special = file->tokenizer().special_strings;
+  model->style = gateway::answer_style(file->tokenizer().chat_template, *model->tokenizer);
 
-  backend::BackendChoice choice;
-  choice.backend = spec.backend;
-  choice.compute = spec.compute;
-  choice.threads = static_cast<std::int32_t>(spec.threads);
-  auto backend = backend::make_backend(choice);
-  if (!backend) return failed(backend.error());
-  const backend::BackendInfo backend_info = (*backend)->info();
-  model::LoadOptions options;
-  options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
-  options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
-  options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
-  auto runner = model::load(*file, std::move(*backend), options);
+  const backend::BackendInfo backend_info = opened.backend->info();
+  auto runner = model::load(file, std::move(opened.backend), opened.options);
   if (!runner) return failed(runner.error());
   const model::RunnerInfo info = (*runner)->info();
 
@@ -57,7 +41,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   model->card.owned_by = "tokenworks";
   model->card.digest = model->model_digest;
   model->card.fingerprint = info.fingerprint;
-  model->card.format = (*file)->format();
+  model->card.format = file->format();
   model->card.aliases = spec.aliases;
   model->card.context_tokens = info.context_tokens;
   struct stat status {};

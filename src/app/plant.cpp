@@ -14,8 +14,10 @@
 #include <map>
 #include <mutex>
 
+#include "fetch.hpp"
 #include "models.hpp"
 #include "notify.hpp"
+#include "preflight.hpp"
 #include "tokenworks/backend/cards.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/gateway/administration.hpp"
@@ -24,6 +26,7 @@
 #include "tokenworks/jobs/idempotency.hpp"
 #include "tokenworks/ledger/ledger.hpp"
 #include "tokenworks/telemetry/metrics.hpp"
+#include "tokenworks/tenancy/identity.hpp"
 #include "tokenworks/trust/server_key.hpp"
 
 namespace tokenworks::app {
@@ -58,7 +61,7 @@ log::Level level_of(const std::string& name) {
 // Everything a running daemon is made of, in the order it is built; destroyed in reverse.
 class Plant {
  public:
-  explicit Plant(const config::Config& config) : config_(config) {}
+  explicit Plant(Opened opened) : config_(std::move(opened.config)), opened_(std::move(opened.models)) {}
 
   Result<> build();
   int run();
@@ -74,16 +77,18 @@ class Plant {
   bool device_lost() const;
   void shut_down();
 
-  const config::Config& config_;
+  const config::Config config_;
+  std::vector<OpenedModel> opened_;                  // until they are loaded
   SystemClock clock_;
   std::unique_ptr<DataDirLock> lock_;
-  std::string cache_secret_, server_secret_, tag_secret_;
+  std::string cache_secret_, tag_secret_;
   std::unique_ptr<telemetry::Metrics> metrics_;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::shared_ptr<const billing::PriceBook> prices_;
   std::unique_ptr<gateway::Admission> admission_;
   std::map<std::string, std::uint32_t> tenant_numbers_;
   Snapshot<tenancy::Directory> directory_;
+  std::unique_ptr<tenancy::Identity> identity_;
   std::unique_ptr<jobs::Idempotency> idempotency_;
   std::vector<std::shared_ptr<const gateway::ServedModel>> models_;
   boost::asio::thread_pool workers_{2};
@@ -107,8 +112,9 @@ Result<> Plant::build() {
   auto key = trust::ServerKey::open(config_.plant.data_dir + "/server.key");
   if (!key) return key.error();
   cache_secret_ = key->derive("prefix-cache");
-  server_secret_ = key->derive("side-table");
   tag_secret_ = key->derive("tags");
+  identity_ = tenancy::Identity::make(clock_, key->derive("identity"), fetch_text);
+  if (auto applied = identity_->apply(config_.tenants.issuers); !applied) return applied.error();
   metrics_ = telemetry::Metrics::make({{"version", version()}, {"build_id", build_id()}});
   // The weights load while the books recover: start-up is as long as the longer of the two.
   auto books = std::async(std::launch::async, [this] { return open_books(); });
@@ -158,14 +164,16 @@ Result<> Plant::open_books() {
 }
 
 Result<> Plant::load_models() {
-  for (const config::ModelSpec& spec : config_.plant.models) {
+  for (std::size_t i = 0; i < config_.plant.models.size(); ++i) {
+    const config::ModelSpec& spec = config_.plant.models[i];
     auto on_step = [this, id = spec.id](const engine::StepReport& step) {
       metrics_->step(id, static_cast<double>(step.duration_ns) * 1e-9, step.prefill_tokens, step.decode_tokens, step.sequences);
     };
-    auto model = load_model(spec, config_.plant.limits, cache_secret_, clock_, std::move(on_step));
+    auto model = load_model(spec, std::move(opened_[i]), config_.plant.limits, cache_secret_, clock_, std::move(on_step));
     if (!model) return model.error();
     models_.push_back(std::move(*model));
   }
+  opened_.clear();
   return {};
 }
 
@@ -194,11 +202,13 @@ Result<> Plant::start_serving() {
   };
   auto on_inter_token = [this](std::string_view model, double seconds, int tokens) { metrics_->inter_token(model, seconds, tokens); };
   service_ = gateway::ServiceControl::make({clock_, *admission_, directory_, models_, config_.plant.jurisdiction,
-                                            config_.plant.progress_step, server_secret_, workers_, on_done, on_inter_token});
+                                            config_.plant.progress_step, workers_, on_done, on_inter_token, identity_.get()});
 
   gateway::AdministrationParts parts{clock_, *ledger_, *admission_, directory_, config_, tenant_numbers_, {}, {}, {}};
   parts.before_apply = [this](const config::Config& fresh) -> Result<> {
-    return server_ ? server_->reload_tls(fresh.plant.tls) : Result<>{};
+    if (auto mistakes = key_set_mistakes(fresh); !mistakes.empty()) return error(Errc::bad_config, mistakes.front());
+    if (auto swapped = server_ ? server_->reload_tls(fresh.plant.tls) : Result<>{}; !swapped) return swapped;
+    return identity_->apply(fresh.tenants.issuers);
   };
   parts.applied = [this](const config::Config& fresh) { metrics_->set_organizations(organization_names(fresh.tenants)); };
   parts.reloaded = [this](bool ok) {
@@ -377,12 +387,29 @@ void Plant::shut_down() {
 
 }  // namespace
 
-int serve(const config::Config& config) {
+int check(const std::string& config_path) {
+  const auto opened = open_plant(config_path);
+  if (!opened) {
+    std::fprintf(stderr, "%s\n", opened.error().message.c_str());
+    return kBadUsage;
+  }
+  const config::Config& c = opened->config;
+  std::printf("%s: ok (%zu models, %zu plans, %zu organizations, prices %s in %s)\n", c.path.c_str(), c.plant.models.size(),
+              c.tenants.plans.size(), c.tenants.organizations.size(), c.prices.version.c_str(), c.prices.currency.c_str());
+  return kOk;
+}
+
+int serve(const std::string& config_path) {
   const sigset_t signals = handled_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);     // before any thread: only sigtimedwait sees them
   harden_process();
-  log::configure(level_of(config.plant.log_level), config.plant.log_json);
-  Plant plant(config);
+  auto opened = open_plant(config_path);
+  if (!opened) {
+    std::fprintf(stderr, "%s\n", opened.error().message.c_str());
+    return kBadUsage;
+  }
+  log::configure(level_of(opened->config.plant.log_level), opened->config.plant.log_json);
+  Plant plant(std::move(*opened));
   if (auto built = plant.build(); !built) {
     std::fprintf(stderr, "tokenworks: cannot start: %s\n", built.error().message.c_str());
     return kBadUsage;

@@ -12,7 +12,7 @@ namespace tokenworks::cli {
 namespace {
 
 struct Flags {
-  std::string config, url, key_file, model = "default", message;
+  std::string config, url, key_file, authorities, model = "default", message;
   std::int64_t max_tokens = 256;
   bool json = false;
 } flags;
@@ -95,7 +95,7 @@ int chat() {
     }
   });
   auto reply = http_request("POST", url + "/v1/chat/completions", body.dump(), {}, key,
-                            [&](std::string_view piece) { events.push(piece); });
+                            [&](std::string_view piece) { events.push(piece); }, flags.authorities);
   if (!reply) {
     fail(reply.error());
     return app::kUnreachable;
@@ -137,6 +137,7 @@ void add_chat(CLI::App& app, Action& action) {
   sub->add_option("--config", flags.config, "tokenworks.yaml of a plant running here");
   sub->add_option("--url", flags.url, "http://host:port of a plant anywhere");
   sub->add_option("--key-file", flags.key_file, "File that holds the API key (else TOKENWORKS_API_KEY, OPENAI_API_KEY)");
+  sub->add_option("--cacert", flags.authorities, "PEM file of the authority that signed the server's certificate (else SSL_CERT_FILE)");
   sub->add_option("--model", flags.model, "Model or alias");
   sub->add_option("--max-tokens", flags.max_tokens, "Longest answer");
   sub->add_flag("--json", flags.json, "Print the final chunk instead of the text");

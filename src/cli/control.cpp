@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 namespace tokenworks::cli {
@@ -28,7 +29,8 @@ std::size_t receive(char* data, std::size_t size, std::size_t count, void* user)
 }  // namespace
 
 Result<Reply> http_request(const std::string& method, const std::string& url, const std::string& body, const std::string& socket,
-                           const std::string& bearer, const std::function<void(std::string_view)>& on_data) {
+                           const std::string& bearer, const std::function<void(std::string_view)>& on_data,
+                           const std::string& authorities) {
   const std::unique_ptr<CURL, void (*)(CURL*)> curl(curl_easy_init(), curl_easy_cleanup);
   if (!curl) return error(Errc::io, "libcurl cannot start");
   Reply reply;
@@ -48,15 +50,34 @@ Result<Reply> http_request(const std::string& method, const std::string& url, co
   curl_easy_setopt(curl.get(), CURLOPT_CONNECTTIMEOUT, 5L);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, receive);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &sink);
+  // libcurl does not look at the variable itself.
+  const char* const variable = std::getenv("SSL_CERT_FILE");
+  const std::string trusted = !authorities.empty() ? authorities : variable == nullptr ? "" : variable;
+  if (!trusted.empty()) curl_easy_setopt(curl.get(), CURLOPT_CAINFO, trusted.c_str());
+  char why[CURL_ERROR_SIZE] = "";
+  curl_easy_setopt(curl.get(), CURLOPT_ERRORBUFFER, why);
   const CURLcode code = curl_easy_perform(curl.get());
   long status = 0;
   curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status);
   curl_slist_free_all(headers);
   if (code != CURLE_OK) {
-    return error(Errc::io, "cannot reach " + (socket.empty() ? url : socket) + ": " + curl_easy_strerror(code));
+    std::string message = "cannot reach " + (socket.empty() ? url : socket) + ": " + (*why != '\0' ? why : curl_easy_strerror(code));
+    if (code == CURLE_PEER_FAILED_VERIFICATION) message += "; name the authority that signed the server's certificate with --cacert FILE or SSL_CERT_FILE";
+    if (code == CURLE_SSL_CACERT_BADFILE) message += " (" + trusted + ")";
+    return error(Errc::io, message);
   }
   reply.status = static_cast<int>(status);
   return reply;
+}
+
+std::string path_segment(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    char hex[4];
+    std::snprintf(hex, sizeof hex, "%%%02X", static_cast<unsigned char>(c));
+    out += std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' ? std::string(1, c) : std::string(hex);
+  }
+  return out;
 }
 
 Result<Control> Control::open(const config::Config& config) {

@@ -17,9 +17,12 @@ struct Reply {
 };
 
 // unreachable: Errc::io. `socket` empty: `url` is a full http(s) URL. `on_data` gets the body as it comes instead.
+// `authorities`: a PEM file of certificates to trust in place of the system's; without it SSL_CERT_FILE, then the system.
 Result<Reply> http_request(const std::string& method, const std::string& url, const std::string& body,
                            const std::string& socket = {}, const std::string& bearer = {},
-                           const std::function<void(std::string_view)>& on_data = {});
+                           const std::function<void(std::string_view)>& on_data = {}, const std::string& authorities = {});
+// One segment of a URL's path, percent-encoded.
+std::string path_segment(const std::string& text);
 
 class Control {
  public:

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdio>
+#include <algorithm>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "commands.hpp"
@@ -14,8 +16,29 @@ namespace tokenworks::cli {
 namespace {
 
 std::string config_path;
+bool as_json = false;
 
-void row(const char* what, const std::string& value) { std::printf("%-22s %s\n", what, value.c_str()); }
+// What was found, in the order it is shown.
+class Findings {
+ public:
+  void add(const char* what, const std::string& value) { rows_.emplace_back(what, value); }
+  void print() const {
+    if (!as_json) {
+      for (const auto& [what, value] : rows_) std::printf("%-22s %s\n", what.c_str(), value.c_str());
+      return;
+    }
+    // {"ok", "checks": [{"name", "value"}]}: a name may stand more than once (every card is a row).
+    nlohmann::ordered_json j;
+    j["ok"] = ok;
+    j["checks"] = nlohmann::ordered_json::array();
+    for (const auto& [what, value] : rows_) j["checks"].push_back({{"name", what}, {"value", value}});
+    std::printf("%s\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  }
+  bool ok = true;
+
+ private:
+  std::vector<std::pair<std::string, std::string>> rows_;
+};
 
 // Median of a few write + fdatasync pairs in the data directory: what every settled request waits for at least.
 std::string fsync_time(const std::string& folder) {
@@ -37,6 +60,8 @@ std::string fsync_time(const std::string& folder) {
 }
 
 int doctor() {
+  Findings found;
+  const auto row = [&](const char* what, const std::string& value) { found.add(what, value); };
   row("build", app::build_id());
   row("cores", std::to_string(std::thread::hardware_concurrency()));
   auto backend = backend::make_backend({.backend = "cpu"});
@@ -62,16 +87,23 @@ int doctor() {
   row("open files", std::to_string(files.rlim_cur) + ", at most " + std::to_string(files.rlim_max));
   int code = app::kOk;
   if (!config_path.empty()) {
-    config::Config c;
-    if (!load_config(config_path, c, code)) return code;
-    row("configuration", c.path + ": ok");
-    if (access(c.plant.data_dir.c_str(), F_OK) == 0) {
-      row("disk", fsync_time(c.plant.data_dir));
+    const auto c = config::load(config_path);
+    if (!c) {
+      row("configuration", c.error().message);
+      code = app::kBadUsage;
     } else {
-      row("disk", c.plant.data_dir + " does not exist yet; serve will make it");
+      row("configuration", c->path + ": ok");
+      if (access(c->plant.data_dir.c_str(), F_OK) == 0) {
+        row("disk", fsync_time(c->plant.data_dir));
+      } else {
+        row("disk", c->plant.data_dir + " does not exist yet; serve will make it");
+      }
     }
   }
-  return backend ? app::kOk : app::kCheckFailed;
+  if (!backend) code = app::kCheckFailed;
+  found.ok = code == app::kOk;
+  found.print();
+  return code;
 }
 
 }  // namespace
@@ -79,6 +111,7 @@ int doctor() {
 void add_doctor(CLI::App& app, Action& action) {
   CLI::App* sub = app.add_subcommand("doctor", "What this machine offers and what will run where");
   sub->add_option("--config", config_path, "tokenworks.yaml");
+  sub->add_flag("--json", as_json, "Print JSON");
   sub->callback([&action] { action = doctor; });
   CLI::App* version = app.add_subcommand("version", "Print the version");
   static bool json = false;

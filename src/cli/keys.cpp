@@ -127,10 +127,10 @@ int act(Verb verb) {
   switch (verb) {
     case Verb::create: return print(control->call("POST", "/admin/v1/keys", order_json()), "created");
     case Verb::list:
-      return print(control->call("GET", "/admin/v1/keys" + (flags.organization.empty() ? "" : "?organization=" + flags.organization)), "");
+      return print(control->call("GET", "/admin/v1/keys" + (flags.organization.empty() ? std::string() : "?organization=" + path_segment(flags.organization))), "");
     case Verb::rotate:
-      return print(control->call("POST", "/admin/v1/keys/" + flags.id + "/rotate", nlohmann::json{{"grace", flags.grace}}.dump()), "rotated");
-    case Verb::revoke: return print(control->call("DELETE", "/admin/v1/keys/" + flags.id), "revoked");
+      return print(control->call("POST", "/admin/v1/keys/" + path_segment(flags.id) + "/rotate", nlohmann::json{{"grace", flags.grace}}.dump()), "rotated");
+    case Verb::revoke: return print(control->call("DELETE", "/admin/v1/keys/" + path_segment(flags.id)), "revoked");
   }
   return app::kBadUsage;
 }

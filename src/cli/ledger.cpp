@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "control.hpp"
+#include "offline.hpp"
 #include "tokenworks/http/admin_json.hpp"
 
 namespace tokenworks::cli {
@@ -19,7 +20,16 @@ struct Flags {
 
 std::string store_of(const config::Config& c) { return c.plant.data_dir + "/ledger.sqlite"; }
 
+// The books of a plant that has never run.
+bool no_books(const config::Config& c) {
+  std::error_code ignored;
+  if (std::filesystem::exists(store_of(c), ignored)) return false;
+  std::fprintf(stderr, "tokenworks: there are no books yet: %s does not exist; `tokenworks serve` makes them at its first start\n", store_of(c).c_str());
+  return true;
+}
+
 int verify(const config::Config& c) {
+  if (no_books(c)) return app::kCheckFailed;
   auto report = ledger::verify_file(store_of(c));
   if (!report) return fail(report.error());
   if (flags.json) {
@@ -34,6 +44,7 @@ int verify(const config::Config& c) {
 }
 
 int backup(const config::Config& c) {
+  if (no_books(c)) return app::kCheckFailed;
   const std::string to = std::filesystem::absolute(flags.path).string();
   if (auto done = ledger::backup_file(store_of(c), to); !done) return fail(done.error());
   std::printf("%s\n", to.c_str());
@@ -53,22 +64,23 @@ int restore(const config::Config& c) {
 }
 
 int erase(const config::Config& c) {
+  if (no_books(c)) return app::kCheckFailed;
   auto control = Control::open(c);
   if (!control) return fail(control.error());
   if (control->daemon()) {
     const std::string body = nlohmann::json{{"organization", flags.organization}}.dump();
     if (auto answer = control->call("POST", "/admin/v1/ledger/erase", body); !answer) return fail(answer.error());
   } else {
-    auto ledger = control->ledger();
-    if (!ledger) return fail(ledger.error());
-    const ledger::AuditEvent audit{SystemClock{}.unix_ns(), "local", "ledger.erase", flags.organization, "", ""};
-    if (auto done = (*ledger)->erase_annotations({flags.organization}, audit); !done) return fail(done.error());
+    auto opened = Offline::open(c, *control);
+    if (!opened) return fail(opened.error());
+    if (auto done = (*opened)->administration().erase_annotations(flags.organization, "local"); !done) return fail(done.error());
   }
   std::printf("the names and tags of %s are erased; its entries and sums stay\n", flags.organization.c_str());
   return app::kOk;
 }
 
 int show(const config::Config& c) {
+  if (no_books(c)) return app::kCheckFailed;
   const auto request = RequestId::parse(flags.request);
   if (!request) {
     std::fprintf(stderr, "tokenworks: '%s' is no request id (req_ and 32 hex digits)\n", flags.request.c_str());

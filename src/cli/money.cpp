@@ -17,16 +17,6 @@ struct Flags {
   bool json = false, correction = false;
 } flags;
 
-std::string encoded(const std::string& text) {       // one segment of a path
-  std::string out;
-  for (const char c : text) {
-    char hex[4];
-    std::snprintf(hex, sizeof hex, "%%%02X", static_cast<unsigned char>(c));
-    out += std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' ? std::string(1, c) : std::string(hex);
-  }
-  return out;
-}
-
 std::string credit_order() {
   Json j;
   j["id"] = flags.id;
@@ -137,14 +127,14 @@ Result<std::string> offline(const config::Config& config, Control& control, Verb
 }
 
 Result<std::string> online(const Control& control, Verb verb) {
-  const std::string base = "/admin/v1/organizations/" + encoded(flags.organization);
+  const std::string base = "/admin/v1/organizations/" + path_segment(flags.organization);
   switch (verb) {
     case Verb::credit_add: return control.call("POST", base + "/credits", credit_order());
     case Verb::credit_list: return control.call("GET", base + "/credits");
     case Verb::credit_expire: return control.call("POST", base + "/credits/expire");
     case Verb::budget_list: return control.call("GET", base + "/budgets");
     case Verb::budget_set: return control.call("POST", base + "/budgets", budget_order());
-    case Verb::budget_remove: return control.call("DELETE", base + "/budgets/" + encoded(flags.id));
+    case Verb::budget_remove: return control.call("DELETE", base + "/budgets/" + path_segment(flags.id));
   }
   return error(Errc::internal, "unknown verb");
 }

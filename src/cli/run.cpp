@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 
 #include "commands.hpp"
@@ -6,11 +7,9 @@ namespace tokenworks::cli {
 
 int fail(const Error& e) {
   std::fprintf(stderr, "tokenworks: %s\n", e.message.c_str());
-  switch (e.code) {
-    case Errc::bad_config:
-    case Errc::invalid_request: return app::kBadUsage;
-    default: return app::kCheckFailed;
-  }
+  // What the caller named wrongly is the caller's to mend, with and without a daemon.
+  const bool usage = e.code == Errc::bad_config || e.code <= Errc::headers_too_large;
+  return usage ? app::kBadUsage : app::kCheckFailed;
 }
 
 bool load_config(const std::string& path, config::Config& into, int& exit_code) {
@@ -23,6 +22,31 @@ bool load_config(const std::string& path, config::Config& into, int& exit_code) 
   exit_code = app::kBadUsage;
   return false;
 }
+
+namespace {
+
+// The message for a subcommand that does not exist, at whatever depth; "" when they all do.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* at = &app;
+  std::string path = "tokenworks";
+  for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+    std::vector<std::string> known;
+    for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) known.push_back(sub->get_name());
+    if (known.empty()) return "";
+    const std::string word = argv[i];
+    if (std::find(known.begin(), known.end(), word) == known.end()) {
+      std::string all;
+      for (const std::string& name : known) all += (all.empty() ? "" : ", ") + name;
+      const auto near = config::nearest(word, known);
+      return path + ": there is no command '" + word + "'" + (near ? "; did you mean '" + *near + "'?" : "") + "\nCommands: " + all;
+    }
+    at = at->get_subcommand(word);
+    path += " " + word;
+  }
+  return "";
+}
+
+}  // namespace
 
 int run(int argc, char** argv) {
   CLI::App app("tokenworks: AI by the token, metered, limited and booked exactly.\n\n"
@@ -46,14 +70,13 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    if (code != 0 && argc > 1) {
-      std::vector<std::string> known;
-      for (const CLI::App* sub : app.get_subcommands({})) known.push_back(sub->get_name());
-      const auto near = config::nearest(argv[1], known);
-      if (near && *near != argv[1]) std::fprintf(stderr, "Did you mean '%s'?\n", near->c_str());
+    if (e.get_exit_code() != 0) {
+      if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) {
+        std::fprintf(stderr, "%s\n", unknown.c_str());
+        return app::kBadUsage;
+      }
     }
-    return code == 0 ? app::kOk : app::kBadUsage;
+    return app.exit(e) == 0 ? app::kOk : app::kBadUsage;
   }
   return action ? action() : app::kBadUsage;
 }

@@ -1,20 +1,9 @@
 #include <cstdio>
 
 #include "commands.hpp"
-#include "tokenworks/billing/price_book.hpp"
 
 namespace tokenworks::cli {
 namespace {
-
-int check(const std::string& path) {
-  config::Config c;
-  int code = app::kOk;
-  if (!load_config(path, c, code)) return code;
-  if (auto prices = billing::PriceBook::make(c.prices); !prices) return fail(prices.error());
-  std::printf("%s: ok (%zu models, %zu plans, %zu organizations, prices %s in %s)\n", c.path.c_str(), c.plant.models.size(),
-              c.tenants.plans.size(), c.tenants.organizations.size(), c.prices.version.c_str(), c.prices.currency.c_str());
-  return app::kOk;
-}
 
 int print_reference() {
   const std::string titles[][2] = {{"tokenworks.yaml", "the plant"}, {"prices.yaml", "the price book"},
@@ -39,13 +28,9 @@ void add_serve(CLI::App& app, Action& action) {
   CLI::App* serve = app.add_subcommand("serve", "Run the plant until SIGTERM (drains) or a second one; SIGHUP reloads");
   serve->add_option("--config", config_path, "tokenworks.yaml")->required();
   serve->callback([&action] {
-    action = [] {
-      config::Config c;
-      int code = app::kOk;
-      return load_config(config_path, c, code) ? app::serve(c) : code;
-    };
+    action = [] { return app::serve(config_path); };
   });
-  CLI::App* check_command = app.add_subcommand("check", "Report every mistake of a configuration at once");
+  CLI::App* check_command = app.add_subcommand("check", "Report everything a start would refuse, all of it at once: configuration, certificates, models, device");
   check_command->add_option("--config", config_path, "tokenworks.yaml");
   check_command->add_flag("--reference", reference, "Print every configuration key as a table instead");
   check_command->callback([&action] {
@@ -55,7 +40,7 @@ void add_serve(CLI::App& app, Action& action) {
         std::fprintf(stderr, "tokenworks: check needs --config FILE (or --reference)\n");
         return app::kBadUsage;
       }
-      return check(config_path);
+      return app::check(config_path);
     };
   });
 }

@@ -1,4 +1,9 @@
+#include <algorithm>
 #include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <functional>
+#include <vector>
 
 #include "commands.hpp"
 #include "tokenworks/http/admin_json.hpp"
@@ -9,8 +14,88 @@ namespace {
 
 struct Flags {
   std::string config, from, to, group_by = "project,model,tier", organization;
-  bool json = false;
+  bool json = false, csv = false;
 } flags;
+
+// A column: its name for people and for CSV, and how a row fills it.
+struct Column {
+  std::string title, name;
+  bool number;
+  std::function<std::string(const ledger::UsageRow&)> cell;
+};
+
+std::string bucket_text(std::int64_t unix_s, std::int64_t bucket_seconds) {
+  const std::time_t at = unix_s;
+  std::tm utc{};
+  gmtime_r(&at, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, bucket_seconds == 86400 && !flags.csv ? "%Y-%m-%d" : "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+// What was grouped by stands first, then the counts.
+std::vector<Column> columns_of(const ledger::UsageQuery& query, const std::string& currency) {
+  using Row = ledger::UsageRow;
+  std::vector<Column> columns;
+  const auto name = [&](const char* title, std::string Row::*field) {
+    columns.push_back({title, title, false, [field](const Row& r) { return r.*field; }});
+  };
+  const auto count = [&](const char* title, const char* csv, const std::function<std::int64_t(const Row&)>& of) {
+    columns.push_back({title, csv, true, [of](const Row& r) { return std::to_string(of(r)); }});
+  };
+  if (query.bucket_seconds != 0) {
+    columns.push_back({"from (UTC)", "from", false, [seconds = query.bucket_seconds](const Row& r) { return bucket_text(r.bucket_unix_s, seconds); }});
+  }
+  name("organization", &Row::organization);
+  if (query.by_project) name("project", &Row::project);
+  if (query.by_key) name("key", &Row::key);
+  if (query.by_model) name("model", &Row::model);
+  if (query.by_tier) name("tier", &Row::tier);
+  count("requests", "requests", [](const Row& r) { return r.requests; });
+  count("input", "input_tokens", [](const Row& r) { return r.usage.input; });
+  count("cached", "cached_input_tokens", [](const Row& r) { return r.usage.cached_input; });
+  count("output", "output_tokens", [](const Row& r) { return r.usage.output; });
+  columns.push_back({"cost " + currency, "cost", true, [](const Row& r) { return to_string(r.cost); }});
+  if (flags.csv) columns.push_back({"", "currency", false, [currency](const Row& r) { return r.currency.empty() ? currency : r.currency; }});
+  return columns;
+}
+
+// RFC 4180: CRLF ends a record; a field with a quote, comma or line end is quoted, its quotes doubled.
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of("\",\r\n") == std::string::npos) return text;
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + '"';
+}
+
+void print_csv(const std::vector<Column>& columns, const std::vector<ledger::UsageRow>& rows) {
+  const auto record = [&](const std::function<std::string(const Column&)>& cell) {
+    std::string line;
+    for (const Column& c : columns) line += (&c == columns.data() ? "" : ",") + csv_field(cell(c));
+    std::printf("%s\r\n", line.c_str());
+  };
+  record([](const Column& c) { return c.name; });
+  for (const ledger::UsageRow& r : rows) record([&](const Column& c) { return c.cell(r); });
+}
+
+void print_table(const std::vector<Column>& columns, const std::vector<ledger::UsageRow>& rows) {
+  std::vector<std::vector<std::string>> lines(1);
+  for (const Column& c : columns) lines[0].push_back(c.title);
+  for (const ledger::UsageRow& r : rows) {
+    auto& line = lines.emplace_back();
+    for (const Column& c : columns) line.push_back(c.cell(r));
+  }
+  std::vector<int> widths(columns.size());
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], static_cast<int>(line[i].size()));
+  }
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      std::printf("%s%*s", i == 0 ? "" : "  ", columns[i].number ? widths[i] : -widths[i], line[i].c_str());
+    }
+    std::printf("\n");
+  }
+}
 
 // An instant or a date; what is missing is midnight UTC.
 bool parse_time(std::string text, std::int64_t& into) {
@@ -49,18 +134,23 @@ int usage() {
     }
     from = to + 1;
   }
-  auto rows = ledger::usage_of_file(c.plant.data_dir + "/ledger.sqlite", query);
+  const std::string store = c.plant.data_dir + "/ledger.sqlite";
+  std::error_code ignored;
+  if (!std::filesystem::exists(store, ignored)) {
+    std::fprintf(stderr, "tokenworks: there are no books yet: %s does not exist; `tokenworks serve` makes them at its first start\n", store.c_str());
+    return app::kCheckFailed;
+  }
+  auto rows = ledger::usage_of_file(store, query);
   if (!rows) return fail(rows.error());
   if (flags.json) {
     std::printf("%s\n", http::to_json(c.prices.currency, *rows).c_str());
     return app::kOk;
   }
-  std::printf("%-20s %-24s %-28s %-9s %9s %12s %12s %12s %16s\n", "organization", "project", "model", "tier", "requests", "input",
-              "cached", "output", ("cost " + c.prices.currency).c_str());
-  for (const ledger::UsageRow& r : *rows) {
-    std::printf("%-20s %-24s %-28s %-9s %9lld %12lld %12lld %12lld %16s\n", r.organization.c_str(), r.project.c_str(), r.model.c_str(),
-                r.tier.c_str(), static_cast<long long>(r.requests), static_cast<long long>(r.usage.input),
-                static_cast<long long>(r.usage.cached_input), static_cast<long long>(r.usage.output), to_string(r.cost).c_str());
+  const auto columns = columns_of(query, c.prices.currency);
+  if (flags.csv) {
+    print_csv(columns, *rows);
+  } else {
+    print_table(columns, *rows);
   }
   return app::kOk;
 }
@@ -74,7 +164,8 @@ void add_usage(CLI::App& app, Action& action) {
   sub->add_option("--to", flags.to, "Moment after the last");
   sub->add_option("--group-by", flags.group_by, "organization, project, model, tier, key; minute, hour or day");
   sub->add_option("--organization", flags.organization, "Only this organization");
-  sub->add_flag("--json", flags.json, "Print JSON");
+  CLI::Option* json = sub->add_flag("--json", flags.json, "Print JSON");
+  sub->add_flag("--csv", flags.csv, "Print CSV (RFC 4180); amounts are exact decimal text")->excludes(json);
   sub->callback([&action] { action = usage; });
 }
 

@@ -6,19 +6,6 @@
 namespace tokenworks::config {
 namespace {
 
-std::string capitals(const std::string& path) {
-  std::string name;
-  for (const char c : path) {
-    if (std::isalnum(static_cast<unsigned char>(c))) {
-      name += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-    } else if (!name.empty() && name.back() != '_') {
-      name += '_';
-    }
-  }
-  while (!name.empty() && name.back() == '_') name.pop_back();
-  return name;
-}
-
 // A whole number and what follows it; nullopt when there is no number or it is too large.
 std::optional<std::pair<std::int64_t, std::string>> number_and_unit(const std::string& text) {
   std::size_t at = 0;
@@ -34,7 +21,20 @@ std::optional<std::pair<std::int64_t, std::string>> number_and_unit(const std::s
 
 }  // namespace
 
-int line_of(const YAML::Node& node) { return node.Mark().line + 1; }
+std::string capitals(const std::string& path) {
+  std::string name;
+  for (const char c : path) {
+    if (std::isalnum(static_cast<unsigned char>(c))) {
+      name += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    } else if (!name.empty() && name.back() != '_') {
+      name += '_';
+    }
+  }
+  while (!name.empty() && name.back() == '_') name.pop_back();
+  return name;
+}
+
+int line_of(const YAML::Node& node) { return std::max(0, node.Mark().line) + 1; }   // an empty file has no first line to mark
 
 void Document::mistake(int line, const std::string& what) const {
   mistakes->push_back(file + ":" + std::to_string(line) + ": " + what);
@@ -50,7 +50,13 @@ bool Fields::has(const std::string& key) const {
 int Fields::line_of(const std::string& key) const { return has(key) ? config::line_of(node_[key]) : line_; }
 
 void Fields::mistake(const std::string& key, const std::string& what) const {
-  document_.mistake(line_of(key), full(key) + " " + what);
+  // What the environment says is not to be found in the file.
+  const std::string variable = document_.env_prefix + capitals(full(key));
+  if (std::getenv(variable.c_str()) != nullptr) {
+    document_.mistakes->push_back("environment variable " + variable + ": " + full(key) + " " + what);
+  } else {
+    document_.mistake(line_of(key), full(key) + " " + what);
+  }
 }
 
 YAML::Node Fields::lookup(const std::string& key) {
@@ -63,6 +69,7 @@ YAML::Node Fields::lookup(const std::string& key) {
 std::optional<std::string> Fields::scalar(const std::string& key, bool required) {
   const YAML::Node node = lookup(key);
   const std::string variable = document_.env_prefix + capitals(full(key));
+  if (document_.variables != nullptr) document_.variables->insert(variable);
   if (const char* value = std::getenv(variable.c_str()); value != nullptr) return std::string(value);
   if (!node.IsDefined() || node.IsNull()) {
     if (required) document_.mistake(line_, (path_.empty() ? "" : path_ + ": ") + "'" + key + "' is missing");
@@ -246,6 +253,20 @@ void Fields::named(const std::string& key, const std::function<void(const std::s
     inner.line_ = line;
     read(name, inner);
     inner.done();
+  }
+}
+
+void Fields::pairs(const std::string& key, std::vector<std::pair<std::string, std::string>>& into) {
+  const YAML::Node node = lookup(key);
+  if (document_.asked != nullptr) document_.asked->insert({document_.kind, full_generic(key) + ".<name>"});
+  if (!node.IsDefined() || node.IsNull()) return;
+  if (!node.IsMap()) return mistake(key, "must be a mapping (name: value)");
+  for (const auto& item : node) {
+    if (!item.first.IsScalar() || !item.second.IsScalar()) {
+      document_.mistake(config::line_of(item.first), full(key) + " must hold plain names and values");
+      continue;
+    }
+    into.emplace_back(item.first.Scalar(), item.second.Scalar());
   }
 }
 

@@ -20,6 +20,7 @@ struct Document {
   std::string file;                                  // as messages name it
   std::string kind;                                  // "tokenworks.yaml", "prices.yaml", "tenants.yaml": for the reference
   std::string env_prefix;                            // "TOKENWORKS_", "TOKENWORKS_PRICES_", ...
+  std::set<std::string>* variables = nullptr;        // the environment's names for the keys that were asked for
   std::vector<std::string>* mistakes = nullptr;
   std::set<std::pair<std::string, std::string>>* asked = nullptr;   // (kind, generic path), when a test wants to know
 
@@ -52,6 +53,8 @@ class Fields {
   void named(const std::string& key, const std::function<void(const std::string& name, Fields&)>& read);   // free keys
   void integers(const std::string& key, std::vector<std::int64_t>& into, std::int64_t least, std::int64_t most);
 
+  void pairs(const std::string& key, std::vector<std::pair<std::string, std::string>>& into);          // free keys, plain values
+
   // Reports unknown and repeated keys. Call last.
   void done();
   void mistake(const std::string& key, const std::string& what) const;
@@ -70,5 +73,7 @@ class Fields {
 };
 
 int line_of(const YAML::Node& node);
+// "listen", "models[0].kv_cache" -> "LISTEN", "MODELS_0_KV_CACHE".
+std::string capitals(const std::string& path);
 
 }  // namespace tokenworks::config

@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
+#include "environment.hpp"
 #include "parts.hpp"
+#include "tokenworks/config/check.hpp"
 
 namespace tokenworks::config {
 namespace fs = std::filesystem;
@@ -12,36 +15,70 @@ std::string beside(const std::string& file, const std::string& path) {
   return (fs::absolute(file).parent_path() / path).lexically_normal().string();
 }
 
-template <class Into>
-void read_file(const std::string& path, const char* kind, const char* prefix, std::vector<std::string>& mistakes,
-               std::set<std::pair<std::string, std::string>>* asked, void (*read)(Fields&, Into&), Into& into) {
+// What all three files' readers share.
+struct Reading {
+  std::vector<std::string> mistakes;
+  std::set<std::pair<std::string, std::string>>* asked = nullptr;
+  std::set<std::string> variables;
+  std::vector<std::string> unread;                   // prefixes of the variables of files that could not be read
+};
+
+std::string why_unreadable(const std::string& path) {
   std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    mistakes.push_back(path + ":1: cannot be read: there is no such file");
-    return;
-  }
-  YAML::Node root;
+  if (!fs::is_directory(path, ignored)) return "there is no such file";
+  const std::string inside = (fs::path(path) / "tokenworks.yaml").lexically_normal().string();
+  return "it is a directory; name a file in it" + (fs::is_regular_file(inside, ignored) ? ", such as " + inside : "");
+}
+
+// Nullopt with the mistake noted.
+std::optional<YAML::Node> parse_file(const std::string& path, std::vector<std::string>& mistakes) {
+  std::error_code ignored;
+  const auto refuse = [&](int line, const std::string& why) {
+    mistakes.push_back(path + ":" + std::to_string(std::max(0, line) + 1) + ": " + why);
+    return std::nullopt;
+  };
+  if (!fs::exists(path, ignored) || fs::is_directory(path, ignored)) return refuse(0, "cannot be read: " + why_unreadable(path));
   try {
-    root = YAML::LoadFile(path);
+    YAML::Node root = YAML::LoadFile(path);
+    if (!root.IsDefined() || root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
+    if (!root.IsMap()) return refuse(0, "must be a mapping (key: value)");
+    return root;
   } catch (const YAML::ParserException& e) {
-    mistakes.push_back(path + ":" + std::to_string(e.mark.line + 1) + ": is not valid YAML: " + e.msg);
-    return;
+    return refuse(e.mark.line, "is not valid YAML: " + e.msg);
   } catch (const YAML::Exception& e) {
-    mistakes.push_back(path + ":1: cannot be read: " + e.what());
-    return;
+    return refuse(0, std::string("cannot be read: ") + e.what());
   }
-  if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
-  if (!root.IsMap()) {
-    mistakes.push_back(path + ":1: must be a mapping (key: value)");
-    return;
-  }
-  const Document document{path, kind, prefix, &mistakes, asked};
+}
+
+template <class Into>
+void read_file(const std::string& path, const char* kind, const char* prefix, Reading& reading, void (*read)(Fields&, Into&), Into& into) {
+  const auto root = parse_file(path, reading.mistakes);
+  if (!root) return reading.unread.push_back(prefix);
+  const Document document{path, kind, prefix, &reading.variables, &reading.mistakes, reading.asked};
   try {
-    Fields fields(document, root, "", "");
+    Fields fields(document, *root, "", "");
     read(fields, into);
     fields.done();
   } catch (const YAML::Exception& e) {
-    mistakes.push_back(path + ":" + std::to_string(e.mark.line + 1) + ": " + e.msg);
+    reading.mistakes.push_back(path + ":" + std::to_string(std::max(0, e.mark.line) + 1) + ": " + e.msg);
+  }
+}
+
+// The projects that tokens are mapped to.
+void check_issuers(const Config& c, std::vector<std::string>& mistakes) {
+  std::vector<std::string> projects;
+  for (const OrganizationSpec& o : c.tenants.organizations) {
+    for (const ProjectSpec& p : o.projects) projects.push_back(o.name + "/" + p.name);
+  }
+  const auto check = [&](const IssuerSpec& i, const std::string& project) {
+    if (project.empty() || std::find(projects.begin(), projects.end(), project) != projects.end()) return;
+    const auto near = nearest(project, projects);
+    mistakes.push_back(c.plant.tenants_path + ":1: identity: issuer '" + i.issuer + "' names the project '" + project +
+                       "', which does not exist" + (near ? "; did you mean '" + *near + "'?" : "; write organization/project"));
+  };
+  for (const IssuerSpec& i : c.tenants.issuers) {
+    check(i, i.project);
+    for (const auto& [value, project] : i.projects) check(i, project);
   }
 }
 
@@ -105,30 +142,41 @@ void cross_check(const Config& c, std::vector<std::string>& mistakes) {
       check_budgets(p.budgets);
     }
   }
+  check_issuers(c, mistakes);
 }
 
-Result<Config> load_asking(const std::string& path, std::set<std::pair<std::string, std::string>>* asked) {
+namespace {
+
+Result<Config> load_with(const std::string& path, std::set<std::pair<std::string, std::string>>* asked, const Further& further) {
   Config c;
   c.path = fs::absolute(path).lexically_normal().string();
-  std::vector<std::string> mistakes;
-  read_file<Plant>(path, "tokenworks.yaml", "TOKENWORKS_", mistakes, asked, read_plant, c.plant);
+  Reading reading;
+  reading.asked = asked;
+  std::vector<std::string>& mistakes = reading.mistakes;
+  read_file<Plant>(path, "tokenworks.yaml", "TOKENWORKS_", reading, read_plant, c.plant);
   Plant& p = c.plant;
   p.data_dir = beside(path, p.data_dir);
   p.prices_path = beside(path, p.prices_path);
   p.tenants_path = beside(path, p.tenants_path);
   p.ledger_dsn_file = beside(path, p.ledger_dsn_file);
   for (std::string* file : {&p.tls.certificate, &p.tls.private_key, &p.tls.client_ca}) *file = beside(path, *file);
+  for (auto& [certificate, key] : p.tls.more) certificate = beside(path, certificate), key = beside(path, key);
   for (ModelSpec& m : p.models) m.path = beside(path, m.path);
   if (!p.prices_path.empty()) {
-    read_file<Prices>(p.prices_path, "prices.yaml", "TOKENWORKS_PRICES_", mistakes, asked, read_prices, c.prices);
+    read_file<Prices>(p.prices_path, "prices.yaml", "TOKENWORKS_PRICES_", reading, read_prices, c.prices);
   }
   if (!p.tenants_path.empty()) {
-    read_file<Tenants>(p.tenants_path, "tenants.yaml", "TOKENWORKS_TENANTS_", mistakes, asked, read_tenants, c.tenants);
+    read_file<Tenants>(p.tenants_path, "tenants.yaml", "TOKENWORKS_TENANTS_", reading, read_tenants, c.tenants);
+  }
+  for (IssuerSpec& i : c.tenants.issuers) {
+    if (i.jwks.find("://") == std::string::npos) i.jwks = beside(path, i.jwks);
   }
   for (OrganizationSpec& o : c.tenants.organizations) {
     if (o.currency.empty()) o.currency = c.prices.currency;
   }
   if (!p.models.empty() && !c.prices.models.empty()) cross_check(c, mistakes);
+  check_environment(reading.variables, reading.unread, mistakes);
+  if (further) further(c, mistakes);
   if (!mistakes.empty()) {
     std::string all;
     for (const std::string& m : mistakes) all += (all.empty() ? "" : "\n") + m;
@@ -137,6 +185,13 @@ Result<Config> load_asking(const std::string& path, std::set<std::pair<std::stri
   return c;
 }
 
-Result<Config> load(const std::string& path) { return load_asking(path, nullptr); }
+}  // namespace
+
+Result<Config> load_asking(const std::string& path, std::set<std::pair<std::string, std::string>>* asked) {
+  return load_with(path, asked, {});
+}
+
+Result<Config> load(const std::string& path) { return load_with(path, nullptr, {}); }
+Result<Config> load(const std::string& path, const Further& further) { return load_with(path, nullptr, further); }
 
 }  // namespace tokenworks::config

@@ -65,6 +65,18 @@ void read_plant(Fields& f, Plant& p) {
     g.text("certificate", p.tls.certificate);
     g.text("private_key", p.tls.private_key);
     g.text("client_ca", p.tls.client_ca);
+    std::string client = "required";
+    g.word("client_certificate", client, {"required", "optional"});
+    p.tls.client_required = client == "required";
+    if (g.has("client_certificate") && p.tls.client_ca.empty()) g.mistake("client_certificate", "needs client_ca, which signs what clients show");
+    g.list("certificates", [&](Fields& h) {
+      auto& [certificate, key] = p.tls.more.emplace_back();
+      h.text("certificate", certificate, true);
+      h.text("private_key", key, true);
+    });
+    if (!p.tls.more.empty() && p.tls.certificate.empty()) {
+      g.mistake("certificates", "needs certificate and private_key beside it: what is shown to clients that name no host");
+    }
     if (p.tls.certificate.empty() != p.tls.private_key.empty()) {
       g.document().mistake(g.line(), "tls needs both certificate and private_key");
     }

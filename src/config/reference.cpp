@@ -16,6 +16,9 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "tls.certificate", "path", "", "PEM chain; turns TLS on for the public listeners, and for an admin listener that is not loopback"},
         {kPlant, "tls.private_key", "path", "", "PEM key of the certificate"},
         {kPlant, "tls.client_ca", "path", "", "PEM; clients must show a certificate it signed (mTLS)"},
+        {kPlant, "tls.client_certificate", "required, optional", "required", "optional: who shows none is let in as well; one that is shown must be good"},
+        {kPlant, "tls.certificates[].certificate", "path", "required", "a further PEM chain, shown to clients that ask for a name it is made out to (SNI)"},
+        {kPlant, "tls.certificates[].private_key", "path", "required", "PEM key of that certificate"},
         {kPlant, "admin.listen", "host:port", "127.0.0.1:9090", "probes, metrics, admin API; needs TLS unless loopback"},
         {kPlant, "data_dir", "path", "required", "ledger, server key, control socket, lock"},
         {kPlant, "models[].id", "text", "required", "the name clients use"},
@@ -82,6 +85,14 @@ const std::vector<KeyDoc>& reference() {
         {kTenants, "organizations.<name>.projects.<name>.models", "list", "the plan's", "narrows the models"},
         {kTenants, "organizations.<name>.projects.<name>.cost_centre", "text", "", "for reports"},
         {kTenants, "organizations.<name>.projects.<name>.data_class", "text", "the model's first", "class of its data"},
+        {kTenants, "identity[].issuer", "text", "required", "whose bearer tokens (JWT) are taken beside API keys: the token's `iss`"},
+        {kTenants, "identity[].audience", "text", "required", "what the token's `aud` must name"},
+        {kTenants, "identity[].jwks", "path or https URL", "required", "the issuer's public keys, a JSON Web Key Set"},
+        {kTenants, "identity[].refresh", "duration", "5m", "how often the keys are read again"},
+        {kTenants, "identity[].leeway", "duration", "60s", "how far the issuer's clock may be off"},
+        {kTenants, "identity[].claim", "text", "", "the claim that names the project; a dot goes into an object"},
+        {kTenants, "identity[].projects.<name>", "organization/project", "", "value of the claim, and the project it means; the first that fits counts"},
+        {kTenants, "identity[].project", "organization/project", "none: refused", "of tokens whose claim maps nowhere"},
     };
     const auto limit_meaning = [](const std::string& name) -> std::string {
       if (name == "concurrent_requests") return "requests at once";

@@ -121,6 +121,9 @@ void read_organization(const std::string& name, Fields& f, Tenants& t) {
   if (!good_name(name)) {
     f.document().mistake(f.line(), "the organization name '" + name + "' may hold letters, digits and - _ . only, at most 64");
   }
+  if (name == "other") {
+    f.document().mistake(f.line(), "the organization name 'other' is the metrics' word for all that have no label of their own; choose another");
+  }
   f.text("plan", o.plan, true);
   f.text("currency", o.currency);
   f.texts("residency", o.residency);
@@ -157,11 +160,38 @@ void read_organization(const std::string& name, Fields& f, Tenants& t) {
   t.organizations.push_back(std::move(o));
 }
 
+bool on_this_machine(const std::string& url) {
+  return url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost") || url.starts_with("http://[::1]");
+}
+
+void read_issuer(Fields& f, Tenants& t) {
+  IssuerSpec i;
+  f.text("issuer", i.issuer, true);
+  f.text("audience", i.audience, true);
+  f.text("jwks", i.jwks, true);
+  if (i.jwks.starts_with("http://") && !on_this_machine(i.jwks)) {
+    f.mistake("jwks", "is '" + i.jwks + "'; keys come over https, or from a file");
+  }
+  f.duration("refresh", i.refresh_ns, 1'000'000'000);
+  f.duration("leeway", i.leeway_ns, 0);
+  f.text("claim", i.claim);
+  f.pairs("projects", i.projects);
+  f.text("project", i.project);
+  if (i.projects.empty() && i.project.empty() && !i.issuer.empty()) {
+    f.document().mistake(f.line(), "identity: issuer '" + i.issuer + "' needs 'project', or 'claim' and 'projects': whom do its tokens work for?");
+  }
+  if (i.projects.empty() != i.claim.empty()) f.document().mistake(f.line(), "identity: 'claim' and 'projects' go together");
+  const auto same = [&](const IssuerSpec& other) { return other.issuer == i.issuer && other.audience == i.audience; };
+  if (std::any_of(t.issuers.begin(), t.issuers.end(), same)) f.mistake("issuer", "stands twice with this audience");
+  t.issuers.push_back(std::move(i));
+}
+
 }  // namespace
 
 void read_tenants(Fields& f, Tenants& t) {
   f.named("plans", [&](const std::string& name, Fields& g) { read_plan(name, g, t); });
   f.named("organizations", [&](const std::string& name, Fields& g) { read_organization(name, g, t); });
+  f.list("identity", [&](Fields& g) { read_issuer(g, t); });
 }
 
 }  // namespace tokenworks::config

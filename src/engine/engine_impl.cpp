@@ -221,6 +221,12 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
   r.prompt_tokens = static_cast<std::int64_t>(s.prompt.size());
   const auto prompt = std::make_shared<scheduler::Prompt>(std::move(s.prompt));
   s.prompt = {};
+  auto scheduled = prompt;
+  if (s.score_prompt && prompt->tokens().size() > 1) {
+    // The prompt is said token by token, as output that is forced, so that each has its row of logits.
+    r.scored = prompt;
+    scheduled = std::make_shared<scheduler::Prompt>(std::vector<TokenId>{prompt->tokens()[0]});
+  }
   r.choices.resize(s.choices);
   if (r.stream->ended(s.choices)) {                  // by the watchdog, while it lay in the inbox
     leave_waiting(r);
@@ -235,7 +241,7 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
     if (!s.constraints.empty()) c.constraint = s.constraints[i].get();
     if (r.penalties) c.seen.start(prompt->tokens(), r.penalties_from_prompt);
     // Penalties and masks depend on the token before; those rows are drawn one by one.
-    if (options_.speculation && !r.penalties && c.constraint == nullptr) c.drafter.start(prompt->tokens());
+    if (options_.speculation && !r.penalties && c.constraint == nullptr && !r.scored) c.drafter.start(prompt->tokens());
   }
   if (failed_ || !requests_.try_emplace(id, std::move(owned)).second) {
     if (!failed_) log::error("request_id_in_use", {{"request_id", id.to_string()}});
@@ -247,12 +253,12 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
   }
   for (Choice& c : r.choices) {
     scheduler::SequenceSpec spec;
-    spec.prompt = prompt;
+    spec.prompt = scheduled;
     spec.tenant = r.ticket.tenant();
     spec.weight = r.ticket.weight();
     spec.tier = r.ticket.tier();
     spec.reserved_tokens_per_second = r.ticket.reserved_tokens_per_second();
-    spec.max_tokens = s.max_tokens;
+    spec.max_tokens = s.max_tokens + r.prompt_tokens - static_cast<std::int64_t>(scheduled->tokens().size());
     spec.deadline_ns = s.deadline_ns;
     spec.leader = c.number == 0 ? scheduler::kNoHandle : r.choices[0].handle;
     const auto handle = scheduler_->add(spec, clock_.steady_ns());

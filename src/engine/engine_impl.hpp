@@ -74,6 +74,7 @@ class EngineImpl final : public Engine {
   void expire(const std::vector<scheduler::Handle>& handles);
   void build(const scheduler::StepPlan& plan);
   void propose();                                    // drafts for what decodes
+  std::span<const TokenId> still_forced(const Choice& choice) const;   // of a prompt that is scored: what it must say yet
   scheduler::Outcome take(const Drawn& drawn, std::span<const TokenId> drafts);
   scheduler::Outcome take_one(Choice& choice, backend::Sampled& sampled);
   Finish finish_after(const Choice& choice, TokenId token) const;
@@ -110,6 +111,7 @@ class EngineImpl final : public Engine {
   std::vector<std::int32_t> sample_rows_;
   std::vector<backend::SampleRow> sampling_;
   std::vector<Drawn> drawn_;
+  ForcedMasks forced_;
   std::vector<TokenId> further_;                     // tokens beyond the first of each drawn choice, in order
   std::vector<backend::Sampled> sampled_;
   std::vector<scheduler::Outcome> outcomes_;

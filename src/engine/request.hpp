@@ -38,6 +38,28 @@ class SeenTokens {
   std::unordered_map<TokenId, std::size_t> where_;
 };
 
+// Masks that allow one token each, for the rows of a step that are made to say the prompt. Valid until reset().
+class ForcedMasks {
+ public:
+  const std::uint32_t* only(TokenId token, std::int32_t vocab) {
+    if (used_ == masks_.size()) masks_.push_back({std::vector<std::uint32_t>(static_cast<std::size_t>(vocab + 31) / 32), 0});
+    Mask& mask = masks_[used_++];
+    mask.words[mask.word] = 0;
+    mask.word = static_cast<std::size_t>(token) / 32;
+    mask.words[mask.word] = 1u << (static_cast<unsigned>(token) % 32);
+    return mask.words.data();
+  }
+  void reset() { used_ = 0; }
+
+ private:
+  struct Mask {
+    std::vector<std::uint32_t> words;
+    std::size_t word;                                // the one that is not zero
+  };
+  std::vector<Mask> masks_;                          // growing moves the vectors, not their words
+  std::size_t used_ = 0;
+};
+
 struct Request;
 
 struct Choice {
@@ -45,6 +67,7 @@ struct Choice {
   std::uint32_t number = 0;
   scheduler::Handle handle = scheduler::kNoHandle;   // kNoHandle: ended
   std::int64_t produced = 0;
+  std::size_t scored = 0;                            // prompt tokens handed over (score_prompt), the first included
   bool paused = false;                               // at the ticket's limit
   SeenTokens seen;
   Drafter drafter;                                   // on() only where speculation is wanted and exact
@@ -65,6 +88,7 @@ struct Request {
   Sequence sequence;                                 // without its prompt, which the scheduler holds
   std::shared_ptr<TokenStream> stream;
   std::int64_t prompt_tokens = 0;
+  std::shared_ptr<const scheduler::Prompt> scored;   // score_prompt: the whole prompt; the scheduler has its first token
   std::int64_t limit;                                // output tokens per choice that are paid for
   bool final_limit = false;
   bool penalties = false, penalties_from_prompt = false;

@@ -10,6 +10,7 @@ using scheduler::Outcome;
 
 namespace {
 constexpr std::size_t kDraftingMax = 4;              // requests
+constexpr std::size_t kForcedDrafts = 8;             // prompt tokens that are scored in one step beside the next one
 }
 
 bool EngineImpl::step() {
@@ -66,6 +67,7 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
   sample_rows_.clear();
   sampling_.clear();
   drawn_.clear();
+  forced_.reset();
   for (const scheduler::PlannedRows& item : plan.items) {
     sequence_rows_.push_back({item.row, item.count, item.first + item.count, item.table});
     Choice& c = *by_handle_[item.handle];
@@ -80,8 +82,10 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     row.choice = c.number;
     row.bias = r.sequence.bias;
     row.seen = c.seen.counts();
-    row.mask = c.constraint != nullptr ? c.constraint->mask() : nullptr;
+    const auto forced = still_forced(c);
+    if (forced.empty()) row.mask = c.constraint != nullptr ? c.constraint->mask() : nullptr;
     for (std::int32_t i = 0; i <= item.drafts; ++i) {
+      if (!forced.empty()) row.mask = forced_.only(forced[static_cast<std::size_t>(i)], info().vocab);
       row.position = c.produced + i;                 // the draw is a function of it: a kept token is the one drawn without drafts
       sample_rows_.push_back(item.row + item.count - 1 - item.drafts + i);
       sampling_.push_back(row);
@@ -91,8 +95,22 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
   sampled_.resize(sample_rows_.size());
 }
 
-// Only while few decode: the scheduler tries no drafts beside more, and the book-keeping is saved as well.
+std::span<const TokenId> EngineImpl::still_forced(const Choice& choice) const {
+  if (choice.request->scored == nullptr) return {};
+  return choice.request->scored->tokens().subspan(1 + choice.scored);
+}
+
+// A prompt that is scored is its own draft: all of it is right. The last token forced must not be a draft's row, because the
+// row after it is free. Other drafts only while few decode: the scheduler tries no drafts beside more, and the book-keeping is saved as well.
 void EngineImpl::propose() {
+  for (auto& [id, request] : requests_) {
+    if (request->scored == nullptr) continue;
+    for (Choice& c : request->choices) {
+      const auto forced = still_forced(c);
+      if (c.handle == scheduler::kNoHandle || c.scored == 0) continue;
+      scheduler_->propose(c.handle, forced.empty() ? forced : forced.first(std::min(kForcedDrafts, forced.size() - 1)));
+    }
+  }
   if (!options_.speculation || requests_.size() > kDraftingMax) return;
   for (auto& [id, request] : requests_) {
     for (Choice& c : request->choices) {
@@ -130,6 +148,12 @@ Outcome EngineImpl::take_one(Choice& choice, backend::Sampled& sampled) {
     r.stream->push({.choice = choice.number, .finish = Finish::failed});
     end_told(choice);
     return {-1, Outcome::Then::ends_poisoned};
+  }
+  if (!still_forced(choice).empty()) {
+    ++choice.scored;
+    r.stream->push({.choice = choice.number, .token = sampled.token, .logprob = sampled.logprob, .top = std::move(sampled.top),
+                    .prompt = true});
+    return {sampled.token, Outcome::Then::goes_on};
   }
   ++choice.produced;
   ++tokens_generated_;

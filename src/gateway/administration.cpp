@@ -1,11 +1,14 @@
 #include "tokenworks/gateway/administration.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <mutex>
+#include <sstream>
 
 #include "money_desk.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/config/difference.hpp"
 #include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::gateway {
@@ -20,17 +23,23 @@ std::string state_hash(const ledger::KeyRow& row) {
   return hex(sha256(text));
 }
 
-std::string state_hash(const config::Config& c, const billing::PriceBook& prices) {
-  std::string text = prices.hash();
-  for (const auto& o : c.tenants.organizations) text += '\n' + o.name + ' ' + o.plan;
-  for (const auto& p : c.tenants.plans) text += '\n' + p.name;
-  return hex(sha256(text));
+// What an audit row says about the configuration: its three files, byte for byte.
+std::string state_hash(const config::Config& c) {
+  Sha256 hash;
+  for (const std::string& path : {c.path, c.plant.prices_path, c.plant.tenants_path}) {
+    std::ifstream file(path, std::ios::binary);
+    std::stringstream text;
+    if (file) text << file.rdbuf();
+    hash.update(hex(sha256(text.str())) + "\n");
+  }
+  return hex(hash.finish());
 }
 
 class AdministrationImpl final : public Administration {
  public:
   explicit AdministrationImpl(AdministrationParts parts)
-      : parts_(std::move(parts)), money_(parts_.clock, parts_.ledger, parts_.admission), tenants_(parts_.config.tenants) {}
+      : parts_(std::move(parts)), money_(parts_.clock, parts_.ledger, parts_.admission), tenants_(parts_.config.tenants),
+        state_(state_hash(parts_.config)) {}
 
   Result<KeyIssued> create_key(const tenancy::KeyOrder& order, const std::string& actor) override {
     std::lock_guard lock(mutex_);
@@ -41,9 +50,10 @@ class AdministrationImpl final : public Administration {
 
   Result<std::vector<ledger::KeyRow>> list_keys(const std::string& organization) override {
     auto rows = parts_.ledger.keys();
-    if (rows && !organization.empty()) {
-      std::erase_if(*rows, [&](const ledger::KeyRow& row) { return row.organization.value != organization; });
-    }
+    if (!rows || organization.empty()) return rows;
+    std::erase_if(*rows, [&](const ledger::KeyRow& row) { return row.organization.value != organization; });
+    std::lock_guard lock(mutex_);
+    if (rows->empty() && !configured(organization)) return unknown_organization(organization);
     return rows;
   }
 
@@ -90,11 +100,16 @@ class AdministrationImpl final : public Administration {
     return rebuild();
   }
 
-  Result<> reload(const std::string& actor) override {
+  Result<Reloaded> reload(const std::string& actor) override {
     std::lock_guard lock(mutex_);
     auto done = reload_locked(actor);
     if (parts_.reloaded) parts_.reloaded(done.has_value());
-    if (!done) log::error("reload_failed", {{"actor", actor}, {"error", done.error().message}});
+    if (done) return done;
+    log::error("reload_failed", {{"actor", actor}, {"error", done.error().message}});
+    const ledger::AuditEvent refused{parts_.clock.unix_ns(), actor, "config.reload.refused", parts_.config.path, state_, state_};
+    if (auto noted = parts_.ledger.audit(refused); !noted) {
+      log::error("reload_not_audited", {{"actor", actor}, {"error", noted.error().message}});
+    }
     return done;
   }
 
@@ -108,6 +123,7 @@ class AdministrationImpl final : public Administration {
   }
   Result<> erase_annotations(const std::string& organization, const std::string& actor) override {
     if (organization.empty()) return error(Errc::invalid_request, "whose names are to be erased?", "organization");
+    if (auto known = known_to_the_books(organization); !known) return known;
     return parts_.ledger.erase_annotations({organization},
                                            {parts_.clock.unix_ns(), actor, "ledger.erase", organization, "", ""});
   }
@@ -151,7 +167,34 @@ class AdministrationImpl final : public Administration {
     for (ledger::KeyRow& row : *rows) {
       if (row.id.value == id) return std::move(row);
     }
-    return error(Errc::not_found, "there is no key with the id '" + id + "'", "id");
+    // Never repeat what may be a whole key, typed in the place of its id.
+    const std::string shown = id.size() <= 16 ? "'" + id + "'" : "that was given (an id has 8 characters: those after sk-tw-)";
+    return error(Errc::not_found, "there is no key with the id " + shown + "; `tokenworks keys list` shows those there are", "id");
+  }
+
+  bool configured(const std::string& organization) const {
+    return std::ranges::find(tenants_.organizations, organization, &config::OrganizationSpec::name) != tenants_.organizations.end();
+  }
+  Error unknown_organization(const std::string& organization) const {
+    std::vector<std::string> names;
+    for (const auto& o : tenants_.organizations) names.push_back(o.name);
+    const auto near = config::nearest(organization, names);
+    return error(Errc::not_found, "there is no organization '" + organization.substr(0, 64) + "'" + (near ? "; did you mean '" + *near + "'?" : ""),
+                 "organization");
+  }
+  // Also one that has left: its name is in no file any more, but in keys or in the books.
+  Result<> known_to_the_books(const std::string& organization) {
+    std::lock_guard lock(mutex_);
+    if (configured(organization)) return {};
+    const auto keys = parts_.ledger.keys();
+    if (!keys) return keys.error();
+    if (std::ranges::any_of(*keys, [&](const ledger::KeyRow& row) { return row.organization.value == organization; })) return {};
+    ledger::UsageQuery query;
+    query.organization = organization;
+    query.by_project = query.by_model = query.by_tier = false;
+    const auto used = parts_.ledger.usage(query);
+    if (!used) return used.error();
+    return used->empty() ? Result<>(unknown_organization(organization)) : Result<>{};
   }
 
   Result<KeyIssued> store(tenancy::NewKey made, const char* action, const std::string& before, const std::string& actor) {
@@ -171,7 +214,7 @@ class AdministrationImpl final : public Administration {
     return {};
   }
 
-  Result<> reload_locked(const std::string& actor) {
+  Result<Reloaded> reload_locked(const std::string& actor) {
     auto fresh = config::load(parts_.config.path);
     if (!fresh) return fresh.error();
     auto prices = billing::PriceBook::make(fresh->prices);
@@ -185,7 +228,7 @@ class AdministrationImpl final : public Administration {
     }
     const std::int64_t now = parts_.clock.unix_ns();
     const billing::PriceBook& book = **prices;
-    const std::string after = state_hash(*fresh, book);
+    const std::string after = state_hash(*fresh);
     const ledger::AuditEvent event{now, actor, "config.reload", parts_.config.path, state_, after};
     if (auto put = parts_.ledger.put_price_book({book.version(), book.hash(), book.text(), now}, event); !put) return put.error();
     if (auto applied = parts_.admission.reload(fresh->tenants, *prices); !applied) return applied.error();
@@ -193,8 +236,12 @@ class AdministrationImpl final : public Administration {
     parts_.directory.set(std::move(*directory));
     state_ = after;
     if (parts_.applied) parts_.applied(*fresh);
+    Reloaded done{config::restart_needed(parts_.config.plant, fresh->plant)};
+    std::string keys_left;
+    for (const std::string& key : done.restart_needed) keys_left += (keys_left.empty() ? "" : ", ") + key;
     log::info("reloaded", {{"actor", actor}, {"price_version", book.version()}});
-    return {};
+    if (!keys_left.empty()) log::warn("reload_needs_restart", {{"keys", keys_left}, {"action", "these take effect when the daemon is started again"}});
+    return done;
   }
 
   AdministrationParts parts_;

@@ -1,6 +1,7 @@
 #include "answer.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "tokenworks/base/crypto.hpp"
 
@@ -32,7 +33,14 @@ void ChoiceText::count_reasoning(std::string_view text) {
   if (before || meter_->thinking()) ++reasoned_;     // the token of either tag counts, too
 }
 
+void ChoiceText::echo(std::string text, TokenId first) {
+  echo_ = std::move(text);
+  echoed_.push_back({first, std::numeric_limits<float>::quiet_NaN(), {}});
+}
+
 void ChoiceText::take(const engine::TokenEvent& event, AnswerChunk& chunk) {
+  if (event.prompt) return echoed_.push_back({event.token, event.logprob, event.top});
+  emit_echo(chunk);
   if (event.finish != engine::Finish::running) engine_ended_ = true;
   if (ended_) {                                      // made after the stop, before the engine knew
     if (event.token >= 0) ++discarded_;
@@ -83,12 +91,7 @@ void ChoiceText::emit(std::string text, AnswerChunk& chunk) {
   part(text, false, chunk);
   std::size_t sent = 0;
   while (sent < pending_.size() && pending_[sent].begins_at < sent_bytes_) {
-    backend::Sampled& token = pending_[sent].token;
-    chunk.token_texts.push_back(tokenizer_->token_bytes(token.token));
-    std::vector<std::string> tops;
-    for (const backend::TokenLogprob& top : token.top) tops.push_back(tokenizer_->token_bytes(top.token));
-    chunk.top_texts.push_back(std::move(tops));
-    chunk.tokens.push_back(std::move(token));
+    append_token(std::move(pending_[sent].token), chunk);
     ++sent;
   }
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(sent));
@@ -125,6 +128,23 @@ std::string ChoiceText::call_id(std::uint32_t index) const {
   std::string id = mistral ? "" : "call_";
   for (std::size_t i = 0; i < (mistral ? 9u : 24u); ++i) id += kDigits[static_cast<std::size_t>(digest[i]) % kDigits.size()];
   return id;
+}
+
+void ChoiceText::append_token(backend::Sampled token, AnswerChunk& chunk) const {
+  chunk.token_texts.push_back(tokenizer_->token_bytes(token.token));
+  std::vector<std::string> tops;
+  for (const backend::TokenLogprob& top : token.top) tops.push_back(tokenizer_->token_bytes(top.token));
+  chunk.top_texts.push_back(std::move(tops));
+  chunk.tokens.push_back(std::move(token));
+}
+
+void ChoiceText::emit_echo(AnswerChunk& chunk) {
+  if (echoed_.empty()) return;
+  chunk.echoed_tokens = echoed_.size();
+  chunk.echoed_bytes = echo_.size();
+  chunk.text = std::move(echo_);
+  for (backend::Sampled& token : echoed_) append_token(std::move(token), chunk);
+  echoed_.clear();
 }
 
 const char* finish_word(engine::Finish finish) {

@@ -36,6 +36,9 @@ class ChoiceText {
   ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, const AnswerStyle& style, const Reading& reading,
              std::uint32_t number);
 
+  // What `echo` with log probabilities gives before the first output: `text`, and every prompt token with what the model
+  // gave it. The first token, which has none, is `first`. Before the first take().
+  void echo(std::string text, TokenId first);
   // Takes an event of this choice. Text that may be sent is added to `chunk`, `chunk.finish` is set when the choice ended
   // for the client. Events after that change nothing.
   void take(const engine::TokenEvent& event, AnswerChunk& chunk);
@@ -53,6 +56,8 @@ class ChoiceText {
   void emit(std::string text, AnswerChunk& chunk);
   void part(std::string_view text, bool last, AnswerChunk& chunk);
   std::string call_id(std::uint32_t index) const;
+  void append_token(backend::Sampled token, AnswerChunk& chunk) const;
+  void emit_echo(AnswerChunk& chunk);
 
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
   const AnswerStyle* style_;
@@ -73,6 +78,8 @@ class ChoiceText {
     std::size_t begins_at;
   };
   std::vector<Pending> pending_;
+  std::string echo_;
+  std::vector<backend::Sampled> echoed_;             // the prompt's tokens until the first event of the output
   std::size_t made_bytes_ = 0, sent_bytes_ = 0;
 };
 

@@ -9,6 +9,19 @@ namespace asio = boost::asio;
 
 namespace {
 
+// Reports a request's outcome when its coroutine ends, in whichever way.
+struct Told {
+  const ServiceParts& parts;
+  AnswerSink& sink;
+  std::int64_t began_ns;
+  Outcome outcome;
+  ~Told() {
+    outcome.seconds = static_cast<double>(parts.clock.steady_ns() - began_ns) * 1e-9;
+    sink.ended(outcome);
+    if (parts.on_done) parts.on_done(outcome);
+  }
+};
+
 class ServiceImpl final : public ServiceControl {
  public:
   explicit ServiceImpl(ServiceParts parts) : parts_(std::move(parts)) {}
@@ -16,6 +29,7 @@ class ServiceImpl final : public ServiceControl {
   Result<Caller> authenticate(std::string_view bearer) const override {
     Caller caller;
     caller.directory = parts_.directory.get();
+    if (parts_.identity != nullptr && tenancy::Identity::is_token(bearer)) return of_token(bearer, std::move(caller));
     auto found = caller.directory->find(bearer, parts_.clock.unix_ns());
     if (!found) return found.error();
     caller.principal = *found;
@@ -25,14 +39,15 @@ class ServiceImpl final : public ServiceControl {
   std::vector<ModelCard> models(const Caller& caller) const override {
     std::vector<ModelCard> cards;
     for (const auto& m : parts_.models) {
-      if (visible(caller, *m)) cards.push_back(m->card);
+      if (may_see(caller, *m)) cards.push_back(m->card);
     }
     return cards;
   }
 
   Result<ModelCard> model(const Caller& caller, std::string_view id_or_alias) const override {
     const auto found = find(id_or_alias);
-    if (!found || !visible(caller, *found)) return unknown_model(id_or_alias);
+    if (!found) return unknown_model(id_or_alias);
+    if (auto seen = may_see(caller, *found); !seen) return seen.error();
     return found->card;
   }
 
@@ -43,12 +58,22 @@ class ServiceImpl final : public ServiceControl {
   void drain() override { draining_ = true; }
 
  private:
-  static bool visible(const Caller& caller, const ServedModel& m) {
-    return caller.principal->organization.value.empty() || tenancy::may_see(*caller.principal, m.card.id);
+  // Keys of the plant see everything.
+  static Result<> may_see(const Caller& caller, const ServedModel& m) {
+    return caller.principal->organization.value.empty() ? Result<>{} : tenancy::may_see(*caller.principal, m.card.id);
   }
   static Error unknown_model(std::string_view name) {
-    return error(Errc::model_not_found, "The model '" + std::string(name) + "' does not exist or is not visible to this key. "
-                                        "GET /v1/models lists those that are.", "model");
+    return error(Errc::model_not_found, "The model '" + std::string(name.substr(0, 200)) + "' does not exist here. "
+                                        "GET /v1/models lists those that do.", "model");
+  }
+  Result<Caller> of_token(std::string_view token, Caller caller) const {
+    auto bearer = parts_.identity->verify(token);
+    if (!bearer) return bearer.error();
+    auto who = caller.directory->member(bearer->organization, bearer->project, bearer->key);
+    if (!who) return who.error();
+    caller.own = std::make_shared<const tenancy::Principal>(std::move(*who));
+    caller.principal = caller.own.get();
+    return caller;
   }
   std::shared_ptr<const ServedModel> find(std::string_view name) const {
     for (const auto& m : parts_.models) {
@@ -68,19 +93,18 @@ class ServiceImpl final : public ServiceControl {
 
 asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                                        Departure& departure) {
-  Outcome outcome;
+  Told told{parts_, sink, parts_.clock.steady_ns(), {}};
+  Outcome& outcome = told.outcome;
   outcome.request = id;
   outcome.organization = caller.principal->organization.value;
   outcome.project = caller.principal->project.value;
-  outcome.model = request.model;
-  const std::int64_t began = parts_.clock.steady_ns();
+  outcome.model = request.model.substr(0, 100);
+  outcome.ok = false;
   auto shared = std::make_shared<const GenerateRequest>(std::move(request));
   auto running = admit_and_run(std::move(caller), id, std::move(shared), sink, departure, outcome);   // named: see serving.cpp
   auto result = co_await std::move(running);
   outcome.ok = result.has_value();
   if (!result) outcome.error = result.error().code;
-  outcome.seconds = static_cast<double>(parts_.clock.steady_ns() - began) * 1e-9;
-  if (parts_.on_done) parts_.on_done(outcome);
   co_return result;
 }
 
@@ -94,7 +118,7 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   }
   const tenancy::Principal& who = *caller.principal;
   const std::shared_ptr<const ServedModel> model = find(request->model);
-  if (!model || !visible(caller, *model)) co_return unknown_model(request->model);
+  if (!model) co_return unknown_model(request->model);
   outcome.model = model->card.id;
 
   std::string data_class = request->data_class;
@@ -157,8 +181,8 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   start.tier = hold->tier();
   start.choices = static_cast<std::uint32_t>(ask.choices);
   Serving serving(parts_, model, request, id, bell, signals, std::move(*prepared), std::move(*hold), std::move(start), sink,
-                  departure);
-  auto receipt = co_await serving.run(outcome);
+                  departure, outcome);
+  auto receipt = co_await serving.run();
   co_return receipt;
 }
 

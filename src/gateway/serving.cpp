@@ -32,10 +32,10 @@ constexpr std::int64_t kExtendAhead = 16;            // tokens before a chunked 
 Serving::Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> model,
                  std::shared_ptr<const GenerateRequest> request, RequestId id, std::shared_ptr<Bell> bell,
                  std::shared_ptr<Signals> signals, Prepared prepared, Hold hold, AnswerStart start, AnswerSink& sink,
-                 Departure& departure)
+                 Departure& departure, Outcome& outcome)
     : parts_(parts), model_(std::move(model)), request_(std::move(request)), id_(id), bell_(std::move(bell)),
       signals_(std::move(signals)), prepared_(std::move(prepared)), hold_(std::move(hold)), start_(std::move(start)),
-      sink_(sink), departure_(departure), began_ns_(parts.clock.steady_ns()) {
+      sink_(sink), departure_(departure), outcome_(outcome), began_ns_(parts.clock.steady_ns()) {
   if (request_->timeout_ns > 0) deadline_ns_ = began_ns_ + request_->timeout_ns;
   for (const auto& prompt : prepared_.prompts) usage_.input += static_cast<std::int64_t>(prompt.size());
   // A plain pointer: the departure outlives this object, and the destructor takes the call back.
@@ -46,20 +46,25 @@ Serving::~Serving() {
   departure_.on_leave({});
   if (stream_) stream_->detach();
   if (running_) model_->engine->cancel(id_);
+  // Without a settlement of its own (the ledger lost the hold, or this coroutine died): what was counted is what is booked,
+  // and nothing generated is nothing owed.
+  if (!ended_) (void)end_hold(usage_.output > 0 ? usage_ : Usage{}, "cancelled", {});
 }
 
-asio::awaitable<Result<Receipt>> Serving::run(Outcome& outcome) {
+asio::awaitable<Result<Receipt>> Serving::run() {
   for (std::size_t prompt = 0; prompt < prepared_.prompts.size() && !gone_; ++prompt) {
-    auto done = co_await generate(prompt, outcome);
+    auto done = co_await generate(prompt);
     if (!done) co_return done.error();
   }
-  auto receipt = co_await settle(outcome);
+  auto receipt = co_await settle();
   co_return receipt;
 }
 
 Result<> Serving::submit(std::size_t prompt) {
   engine::Sequence sequence;
   echo_ = request_->echo ? prompt_text(prompt) : std::string();
+  score_prompt_ = request_->echo && request_->logprobs;
+  sequence.score_prompt = score_prompt_;
   sequence.prompt = std::move(prepared_.prompts[prompt]);
   const auto length = static_cast<std::int64_t>(sequence.prompt.size());
   const std::int64_t room = model_->engine->info().context_tokens - length;
@@ -85,6 +90,7 @@ Result<> Serving::submit(std::size_t prompt) {
   const Reading reading = reading_of(prompt);
   for (std::uint32_t c = 0; c < request_->choices; ++c) {
     choices_.emplace_back(model_->tokenizer, model_->style, reading, static_cast<std::uint32_t>(prompt) * request_->choices + c);
+    if (score_prompt_) choices_.back().echo(echo_, sequence.prompt.front());
   }
   stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
   auto accepted = model_->engine->submit(hold_.take_ticket(), std::move(sequence), stream_);
@@ -115,12 +121,12 @@ std::string Serving::prompt_text(std::size_t prompt) const {
   return {};
 }
 
-asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome) {
+asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
   auto submitted = submit(prompt);
   if (!submitted) co_return submitted.error();
   final_extension_ = !hold_.chunked();
   std::vector<AnswerChunk> ready;
-  for (std::uint32_t c = 0; !echo_.empty() && c < request_->choices; ++c) {
+  for (std::uint32_t c = 0; !score_prompt_ && !echo_.empty() && c < request_->choices; ++c) {
     ready.push_back({});
     ready.back().choice = static_cast<std::uint32_t>(prompt) * request_->choices + c;
     ready.back().text = echo_;
@@ -136,11 +142,11 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
     if (ready.empty() || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
     std::vector<AnswerChunk> now;
     now.swap(ready);
-    auto delivering = deliver(std::move(now), outcome);
+    auto delivering = deliver(std::move(now));
     auto delivered = co_await std::move(delivering);
     if (!delivered && !gone_) leave();
   }
-  for (const ChoiceText& choice : choices_) outcome.discarded_tokens += choice.discarded();
+  for (const ChoiceText& choice : choices_) outcome_.discarded_tokens += choice.discarded();
   output_before_ = usage_.output;
   reasoning_before_ = usage_.reasoning;
   cached_before_ = usage_.cached_input;
@@ -149,7 +155,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt, Outcome& outcome
     if (departure_.left()) leave();
   }
   if (!ready.empty() && !gone_) {
-    auto delivering = deliver(std::move(ready), outcome);
+    auto delivering = deliver(std::move(ready));
     auto delivered = co_await std::move(delivering);
     if (!delivered) leave();
   }
@@ -234,7 +240,7 @@ void Serving::extend_when_near() {
   model_->engine->extend(id_, extended ? *extended : granted, final_extension_);
 }
 
-asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready, Outcome& outcome) {
+asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready) {
   const std::int64_t counted = usage_.output;
   // progress: step: a token is written only after the commit that covers it.
   bool again = false;
@@ -249,7 +255,7 @@ asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready, Outco
     start_.rates = hold_.rates();
     auto begun = co_await sink_.begin(start_);
     if (!begun) co_return begun.error();
-    outcome.first_token_seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
+    outcome_.first_token_seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
   }
   int tokens = 0;
   for (AnswerChunk& chunk : ready) {
@@ -271,17 +277,26 @@ void Serving::leave() {
   if (running_) model_->engine->cancel(id_);
 }
 
-asio::awaitable<Result<Receipt>> Serving::settle(Outcome& outcome) {
+// The one end of the hold; the outcome says what the entry says.
+Result<billing::Charge> Serving::end_hold(const Usage& usage, const char* finish, ledger::OnDurable durable) {
+  ended_ = true;
+  auto charge = hold_.settle(usage, finish, std::move(durable));
+  outcome_.finish = finish;
+  if (!charge) return charge;
+  outcome_.usage = usage;
+  outcome_.charge = charge->total;
+  outcome_.currency = hold_.currency();
+  return charge;
+}
+
+asio::awaitable<Result<Receipt>> Serving::settle() {
   if (gone_ && weight(finish_) < weight(engine::Finish::cancelled)) finish_ = engine::Finish::cancelled;
-  outcome.usage = usage_;
-  outcome.finish = engine::name(finish_);
-  auto charge = hold_.settle(usage_, engine::name(finish_), [signals = signals_, bell = bell_](const Result<>& committed) {
+  ledger::OnDurable durable = [signals = signals_, bell = bell_](const Result<>& committed) {
     signals->settle.store(committed ? 1 : 2);
     bell->ring();
-  });
+  };
+  auto charge = end_hold(usage_, engine::name(finish_), std::move(durable));
   if (!charge) co_return charge.error();
-  outcome.charge = charge->total;
-  outcome.currency = hold_.currency();
   // No client sees a count that a crash could lose. One that left has nobody to tell.
   while (signals_->settle.load() == 0 && !departure_.left()) co_await bell_->wait();
   if (gone_ || departure_.left()) co_return error(Errc::cancelled, "the client left");

@@ -25,25 +25,26 @@ class Serving {
  public:
   Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> model, std::shared_ptr<const GenerateRequest> request,
           RequestId id, std::shared_ptr<Bell> bell, std::shared_ptr<Signals> signals, Prepared prepared, Hold hold,
-          AnswerStart start, AnswerSink& sink, Departure& departure);
+          AnswerStart start, AnswerSink& sink, Departure& departure, Outcome& outcome);
   ~Serving();
   Serving(const Serving&) = delete;
   Serving& operator=(const Serving&) = delete;
 
-  // Generates every prompt's choices, then settles. The receipt is durable. `outcome` learns counts and times.
-  boost::asio::awaitable<Result<Receipt>> run(Outcome& outcome);
+  // Generates every prompt's choices, then settles. The receipt is durable.
+  boost::asio::awaitable<Result<Receipt>> run();
 
  private:
   Result<> submit(std::size_t prompt);
   Reading reading_of(std::size_t prompt) const;
   std::string prompt_text(std::size_t prompt) const;
-  boost::asio::awaitable<Result<>> generate(std::size_t prompt, Outcome& outcome);
+  boost::asio::awaitable<Result<>> generate(std::size_t prompt);
   void take_events(std::size_t prompt, std::vector<AnswerChunk>& ready);
   void count_progress();
   Usage committed() const;                           // what the ledger has of it
   void extend_when_near();
-  boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready, Outcome& outcome);
-  boost::asio::awaitable<Result<Receipt>> settle(Outcome& outcome);
+  boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready);
+  boost::asio::awaitable<Result<Receipt>> settle();
+  Result<billing::Charge> end_hold(const Usage& usage, const char* finish, ledger::OnDurable durable);
   void leave();                                      // the client is gone: cancel what runs, go on counting
 
   const ServiceParts& parts_;
@@ -57,6 +58,7 @@ class Serving {
   AnswerStart start_;
   AnswerSink& sink_;
   Departure& departure_;
+  Outcome& outcome_;                                 // learns counts, charge and times; outlives this object
 
   std::int64_t began_ns_;
   std::int64_t deadline_ns_ = 0;
@@ -66,7 +68,8 @@ class Serving {
   std::string echo_;
   Usage usage_;                                      // of all prompts so far
   std::int64_t output_before_ = 0, cached_before_ = 0, reasoning_before_ = 0;   // of the prompts that ended
-  bool running_ = false, started_ = false, gone_ = false, final_extension_ = false;
+  bool running_ = false, started_ = false, gone_ = false, final_extension_ = false, ended_ = false;
+  bool score_prompt_ = false;                        // echo with log probabilities
   std::int64_t last_delivery_ns_ = 0;
   static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point extend_again_ = kNever, not_before_{};   // a token window that is full for now

@@ -96,11 +96,16 @@ Answer revoke_key(Exchange& exchange) {
 
 Answer reload(Exchange& exchange) {
   const std::string actor = actor_of(exchange);
-  Result<> done = error(Errc::internal, "not run");
+  Result<gateway::Reloaded> done = error(Errc::internal, "not run");
   const std::function<void()> work = [&] { done = exchange.plant.administration->reload(actor); };
   co_await on_worker(*exchange.plant.blocking, work);
   if (!done) co_return error_reply(done.error());
-  co_return json_reply(R"({"ok":true})");
+  std::string keys;
+  for (const std::string& key : done->restart_needed) {
+    if (!keys.empty()) keys += ',';
+    append_string(keys, key);
+  }
+  co_return json_reply(R"({"ok":true,"restart_needed":[)" + keys + "]}");
 }
 
 Answer audit_events(Exchange& exchange) {

@@ -65,6 +65,15 @@ class Observed : public gateway::AnswerSink {
     if (reply.status == 429) add_rate_headers(refused_, reply.headers);
     return reply;
   }
+  // What the request's log line and metrics say is what its entry says, however it ended.
+  void ended(const gateway::Outcome& outcome) override {
+    Account& account = exchange_.account;
+    account.model = outcome.model;
+    account.usage = outcome.usage;
+    account.charge = outcome.charge;
+    account.currency = outcome.currency;
+    if (outcome.queue_seconds >= 0) account.queue_seconds = outcome.queue_seconds;
+  }
   bool stopped_by_budget() const { return budget_; }
   const std::optional<Error>& failure() const { return failure_; }
 
@@ -193,53 +202,65 @@ std::optional<Error> read_request_headers(const Headers& headers, gateway::Gener
   return std::nullopt;
 }
 
-void note_receipt(Account& account, const gateway::Receipt& receipt) {
-  account.model = receipt.model;
-  account.usage = receipt.usage;
-  account.charge = receipt.cost;
-  account.currency = receipt.currency;
-  if (receipt.queue_ns >= 0) account.queue_seconds = static_cast<double>(receipt.queue_ns) / 1e9;
-}
-
-// The metrics know models by id; a request that was refused has only named one.
-void note_refused(Exchange& exchange, const std::string& named) {
-  if (!exchange.account.model.empty()) return;
-  const auto card = exchange.plant.service->model(exchange.caller, named);
-  if (card) exchange.account.model = card->id;
+// A usage-only replay: an answer of the shape that was asked for, whose choices say nothing.
+void write_usage_only(const Exchange& exchange, const ledger::IdempotencyRow& row, const Parsed& parsed, OpenAiForm form, Reply& reply) {
+  const gateway::GenerateRequest& request = parsed.request;
+  const tenancy::Principal* who = exchange.caller.principal;
+  const auto card = exchange.plant.service->model(exchange.caller, request.model);
+  gateway::AnswerStart start;
+  start.request = row.request;
+  start.model = card ? card->id : request.model;
+  if (card) start.fingerprint = card->fingerprint;
+  start.created_unix_s = row.created_unix_ns / 1'000'000'000;
+  start.tier = request.tier.value_or(who->plan != nullptr ? who->plan->tier : Tier::standard);
+  start.choices = static_cast<std::uint32_t>(request.prompts.size()) * request.choices;
+  gateway::Receipt receipt;
+  receipt.request = row.request;
+  receipt.model = start.model;
+  receipt.usage = row.usage;
+  receipt.cost = row.cost;
+  receipt.tier = start.tier;
+  receipt.usage_only = true;
+  if (who->organization_spec != nullptr) receipt.currency = who->organization_spec->currency;
+  const auto stream = openai_stream(form, {.include_usage = true});
+  const auto whole = openai_whole(form, false);
+  if (parsed.stream) {
+    stream->begin(start, reply.body);
+  } else {
+    whole->begin(start);
+  }
+  for (std::uint32_t choice = 0; choice < start.choices; ++choice) {
+    gateway::AnswerChunk chunk;
+    chunk.choice = choice;
+    chunk.finish = "stop";
+    if (parsed.stream) {
+      stream->chunk(chunk, reply.body);
+    } else {
+      whole->chunk(std::move(chunk));
+    }
+  }
+  if (parsed.stream) {
+    stream->end(receipt, reply.body);
+  } else {
+    reply.body = whole->end(receipt);
+  }
 }
 
 // The answer to a request that was answered before: as it was, or, where no content is kept, its usage alone.
-Reply replay(const ledger::IdempotencyRow& row, const Parsed& parsed, OpenAiForm form) {
-  const auto stream = openai_stream(form, {.include_usage = true});
+Reply replay(const Exchange& exchange, const ledger::IdempotencyRow& row, const Parsed& parsed, OpenAiForm form) {
   Reply reply;
   if (row.status == 0) {                             // its process died: there is no answer, and asking again brings none
     reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off by a restart; what it had generated is billed. Use a new key to ask again"));
     reply.headers.add("x-should-retry", "false");
   }
-  if (parsed.stream && row.status != 0) reply.content_type = stream->content_type();
+  if (parsed.stream && row.status != 0) reply.content_type = openai_stream(form, {.include_usage = true})->content_type();
   reply.headers.add("x-idempotent-replayed", "true");
   if (row.status == 0) return reply;
   if (!row.body.empty()) {
     reply.body = row.body;
     return reply;
   }
-  gateway::AnswerStart start;
-  start.request = row.request;
-  start.model = parsed.request.model;
-  start.created_unix_s = row.created_unix_ns / 1'000'000'000;
-  start.choices = 0;
-  gateway::Receipt receipt;
-  receipt.request = row.request;
-  receipt.usage = row.usage;
-  receipt.cost = row.cost;
-  if (parsed.stream) {
-    stream->begin(start, reply.body);
-    stream->end(receipt, reply.body);
-  } else {
-    const auto whole = openai_whole(form, false);
-    whole->begin(start);
-    reply.body = whole->end(receipt);
-  }
+  write_usage_only(exchange, row, parsed, form, reply);
   return reply;
 }
 
@@ -248,10 +269,9 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
   IdempotentRun run(exchange);
   const auto known = run.begin();
   if (!known) co_return error_reply(known.error());
-  if (*known) co_return replay(**known, parsed, form);
+  if (*known) co_return replay(exchange, **known, parsed, form);
   gateway::GenerateRequest request = std::move(parsed.request);
   exchange.request.body = {};                        // a long prompt is held once, not twice
-  const std::string named = request.model;
   const bool logprobs = parsed.options.logprobs = request.logprobs;
 
   std::optional<StreamSink> stream;
@@ -267,8 +287,6 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
       exchange.plant.service->generate(std::move(caller), exchange.id, std::move(request), *sink, exchange.departure);
   const Result<gateway::Receipt> receipt = co_await std::move(answer);
 
-  if (receipt) note_receipt(exchange.account, *receipt);
-  if (!receipt) note_refused(exchange, named);
   if (whole) {
     if (!receipt) co_return whole->refusal(receipt.error());
     if (whole->failure()) co_return error_reply(*whole->failure());

@@ -53,14 +53,21 @@ void append_chat_logprobs(std::string& out, const gateway::AnswerChunk& chunk) {
 }
 
 void CompletionLogprobs::add(const gateway::AnswerChunk& chunk) {
+  // An echoed prompt stands as the client wrote it. A token that is not in that text (the one that begins every sequence of
+  // some models) has no width.
+  std::string_view echoed = std::string_view(chunk.text).substr(0, chunk.echoed_bytes);
+  const std::int64_t after_echo = offset_ + characters(echoed);
   for (std::size_t i = 0; i < chunk.tokens.size(); ++i) {
+    if (i == chunk.echoed_tokens) offset_ = after_echo;
     const backend::Sampled& sampled = chunk.tokens[i];
     const std::string_view text = text_of(chunk.token_texts, i);
     if (!tokens_.empty()) tokens_ += ',', logprobs_ += ',', tops_ += ',', offsets_ += ',';
     append_string(tokens_, text);
     append_logprob_or_null(logprobs_, sampled.logprob);
     append_integer(offsets_, offset_);
-    offset_ += characters(text);
+    const bool in_echo = i < chunk.echoed_tokens;
+    if (!in_echo || echoed.starts_with(text)) offset_ += characters(text);
+    if (in_echo && echoed.starts_with(text)) echoed.remove_prefix(text.size());
     if (std::isnan(sampled.logprob)) {
       tops_ += "null";
       continue;
@@ -75,6 +82,7 @@ void CompletionLogprobs::add(const gateway::AnswerChunk& chunk) {
     if (seen.insert(text).second) append_logprob(map.key(text), sampled.logprob);
     map.close();
   }
+  if (chunk.echoed_tokens > 0 && chunk.echoed_tokens == chunk.tokens.size()) offset_ = after_echo;
 }
 
 void CompletionLogprobs::write(std::string& out) {
@@ -154,6 +162,7 @@ void append_usage(std::string& out, const gateway::Receipt& receipt) {
   JsonObject plant(object.key("tokenworks"));
   plant.string("request_id", receipt.request.to_string());
   plant.raw("receipt", "null");
+  if (receipt.usage_only) plant.string("replay", "usage_only");
   plant.close();
   object.close();
 }

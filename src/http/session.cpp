@@ -58,6 +58,7 @@ asio::awaitable<void> Session::run() {
     transport_->close();
     co_return;
   }
+  peer_ = transport_->peer();
   while (!closing_ && !broken_) {
     const bool wait_for_request_ok = co_await wait_for_request();
     if (!wait_for_request_ok) break;
@@ -294,7 +295,7 @@ void Session::account_for(const Exchange& exchange, int status) {
              {{"request_id", id_.to_string()}, {"method", exchange.request.method.substr(0, 16)},
               {"route", route == nullptr ? std::string_view("-") : route->pattern}, {"status", status}, {"ms", took * 1000},
               {"organization", account.organization}, {"model", account.model}, {"input_tokens", account.usage.input},
-              {"output_tokens", account.usage.output}});
+              {"output_tokens", account.usage.output}, {"cost", to_string(account.charge)}, {"peer", peer_}});
   if (plane_ != Plane::api) return;
   telemetry::RequestDone done{.organization = account.organization, .model = account.model, .currency = account.currency,
                               .status = status, .usage = account.usage, .charge = account.charge,

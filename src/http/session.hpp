@@ -88,6 +88,7 @@ class Session final : public Outlet, public std::enable_shared_from_this<Session
   std::optional<RequestReader> reader_;
   Admitted admitted_;
   RequestId id_;
+  std::string peer_;                                 // whose certificate the connection came with
   Clock::time_point started_;
   Exchange* current_ = nullptr;                      // while a handler runs
   bool idle_ = true, served_before_ = false;

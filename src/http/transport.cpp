@@ -4,6 +4,10 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include <algorithm>
 #include <array>
 #include <optional>
 
@@ -84,6 +88,16 @@ class TlsTransport final : public Transport {
     error_code code;
     co_await stream_.async_handshake(asio::ssl::stream_base::server, into(code));
     co_return !code;
+  }
+
+  std::string peer() const override {
+    const X509* certificate = SSL_get0_peer_certificate(const_cast<asio::ssl::stream<StreamSocket>&>(stream_).native_handle());
+    if (certificate == nullptr) return {};
+    const std::unique_ptr<BIO, int (*)(BIO*)> out(BIO_new(BIO_s_mem()), BIO_free);
+    X509_NAME_print_ex(out.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253);
+    const char* text = nullptr;
+    const long length = BIO_get_mem_data(out.get(), &text);
+    return {text, static_cast<std::size_t>(std::clamp(length, 0L, 256L))};
   }
 
   void read(std::string& into, std::size_t most, std::function<void(bool)> done) override {

@@ -21,6 +21,8 @@ class Transport : public std::enable_shared_from_this<Transport> {
   virtual ~Transport() = default;
 
   virtual boost::asio::awaitable<bool> handshake() = 0;
+  // After the handshake: the subject of the certificate the peer showed (RFC 4514), "" for none.
+  virtual std::string peer() const { return {}; }
   // Waits for input and appends what is there, at most `most` bytes. `done` is called once, later, on the IO thread; false:
   // the peer is gone or the transport was closed. One at a time.
   virtual void read(std::string& into, std::size_t most, std::function<void(bool)> done) = 0;

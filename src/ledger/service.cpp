@@ -154,8 +154,9 @@ Result<> Service::put_price_book(const PriceBookRow& row, const AuditEvent& audi
   return wait([row, audit](const Connection& store) -> Result<> {
     const auto known = has_price_book(store, row.hash);
     if (!known) return known.error();
-    if (*known) return {};
-    if (auto done = write_price_book(store, row); !done) return done;
+    if (!*known) {
+      if (auto done = write_price_book(store, row); !done) return done;
+    }
     return write_audit(store, audit);
   });
 }

@@ -8,46 +8,80 @@
 #include "model/rope.hpp"
 #include "model/transformer.hpp"
 #include "model/weights.hpp"
+#include "tokenworks/base/log.hpp"
+#include "tokenworks/model/check.hpp"
 
 namespace tokenworks::model {
 
-Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::unique_ptr<backend::Backend> backend,
-                                          const LoadOptions& asked, Rank rank, backend::Communicator* communicator) {
+namespace {
+
+// What a load needs to know of the file, all of it checked.
+struct Checked {
+  backend::GateKind gate;
+  formats::ModelConfig config;                       // of this rank's slice
+  backend::RopeSpec rope;
+  ModelTensors tensors;
+  LoadOptions options;
+  std::size_t block_bytes;
+  std::int32_t blocks;
+};
+
+Result<Checked> check(const formats::ModelFile& file, const backend::Backend& backend, const LoadOptions& asked, Rank rank) {
   const auto architecture = find_architecture(file);
   if (!architecture) return architecture.error();
   if (const auto numbers = check_numbers(file); !numbers) return numbers.error();
   const auto gate = gate_kind(file);
   if (!gate) return gate.error();
   if (const auto split = check_split(file, rank.size); !split) return split.error();
-  const formats::ModelConfig config = slice_config(file.config(), rank);
-  const auto rope = rope_spec(config, file.path());
+  formats::ModelConfig config = slice_config(file.config(), rank);
+  auto rope = rope_spec(config, file.path());
   if (!rope) return rope.error();
-  const auto tensors = find_tensors(file, **architecture);
+  auto tensors = find_tensors(file, **architecture);
   if (!tensors) return tensors.error();
   const auto options = settle_options(file, asked);
   if (!options) return options.error();
-  const std::size_t block_bytes = backend->kv_block_bytes(kv_shape(config));
+  const std::size_t block_bytes = backend.kv_block_bytes(kv_shape(config));
   const auto blocks = kv_blocks(file, *options, block_bytes);
   if (!blocks) return blocks.error();
-  const auto slices = Slices::make(*tensors, file.config(), rank);
+  return Checked{*gate, std::move(config), std::move(*rope), std::move(*tensors), *options, block_bytes, *blocks};
+}
+
+}  // namespace
+
+Result<> can_load(const formats::ModelFile& file, const backend::Backend& backend, const LoadOptions& options) {
+  const auto checked = check(file, backend, options, Rank{});
+  if (!checked) return checked.error();
+  return {};
+}
+
+Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::unique_ptr<backend::Backend> backend,
+                                          const LoadOptions& asked, Rank rank, backend::Communicator* communicator) {
+  auto checked = check(file, *backend, asked, rank);
+  if (!checked) return checked.error();
+  const formats::ModelConfig& config = checked->config;
+  const LoadOptions& options = checked->options;
+  if (options.context_tokens < asked.context_tokens) {
+    log::warn("context_lowered", {{"model", file.path()}, {"asked", asked.context_tokens}, {"context_tokens", options.context_tokens}});
+  }
+  const auto slices = Slices::make(checked->tensors, file.config(), rank);
   if (!slices) return slices.error();
 
-  auto weights = build_weights(file, slices->tensors(), *rope, options->context_tokens, *backend);
+  auto weights = build_weights(file, slices->tensors(), checked->rope, options.context_tokens, *backend);
   if (!weights) return weights.error();
 
-  const Workspace workspace = workspace_of(config, *options);
+  const Workspace workspace = workspace_of(config, options);
   RunnerInfo info{.vocab = config.vocab,
-                  .context_tokens = options->context_tokens,
-                  .kv_blocks = *blocks,
-                  .rows_max = options->rows_max,
-                  .sequences_max = options->sequences_max,
+                  .context_tokens = options.context_tokens,
+                  .kv_blocks = checked->blocks,
+                  .rows_max = options.rows_max,
+                  .sequences_max = options.sequences_max,
                   .weight_bytes = weights->bytes,
-                  .kv_bytes = block_bytes * static_cast<std::size_t>(*blocks),
-                  .workspace_bytes = workspace.bytes(*options),
+                  .kv_bytes = checked->block_bytes * static_cast<std::size_t>(checked->blocks),
+                  .workspace_bytes = workspace.bytes(options),
                   .stop_tokens = file.tokenizer().stop,
-                  .fingerprint = fingerprint_of(file, *tensors, *rope, backend->info())};
+                  .fingerprint = fingerprint_of(file, checked->tensors, checked->rope, backend->info())};
   Transformer::Parts parts{.backend = std::move(backend), .config = config, .attention = attention_spec(config),
-                           .gate = *gate, .weights = std::move(*weights), .info = std::move(info),
+                           .gate = checked->gate, .weights = std::move(*weights), .info = std::move(info),
                            .workspace = workspace, .communicator = communicator,
                            .head_rows = head_rows(config.vocab, rank)};
   return Transformer::make(std::move(parts));

@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "model/tensors.hpp"
-#include "tokenworks/base/log.hpp"
 
 namespace tokenworks::model {
 namespace {
@@ -46,10 +45,7 @@ Result<LoadOptions> settle_options(const formats::ModelFile& file, LoadOptions o
                  fmt::format("{}: context_tokens {}, max_sequences {} and {} rows a step must all be positive",
                              file.path(), options.context_tokens, options.sequences_max, options.rows_max));
   const std::int32_t own = file.config().context;
-  if (options.context_tokens > own) {
-    log::warn("context_lowered", {{"model", file.path()}, {"asked", options.context_tokens}, {"context_tokens", own}});
-    options.context_tokens = own;
-  }
+  options.context_tokens = std::min(options.context_tokens, own);
   options.rows_max = std::max(options.rows_max, options.sequences_max);   // every running sequence decodes in one step
   return options;
 }
@@ -64,7 +60,8 @@ Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions
     return error(Errc::bad_config,
                  fmt::format("{}: kv_cache {} holds {} tokens, but one context of {} needs {}; raise kv_cache{}",
                              file.path(), spelled(options.kv_cache_bytes), fit * backend::kBlockTokens,
-                             options.context_tokens, spelled(need * block_bytes), smaller));
+                             options.context_tokens, spelled(need * block_bytes), smaller),
+                 "kv_cache");
   }
   return static_cast<std::int32_t>(
       std::min<std::size_t>(fit, std::numeric_limits<std::int32_t>::max() / backend::kBlockTokens));

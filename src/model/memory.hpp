@@ -20,7 +20,7 @@ Workspace workspace_of(const formats::ModelConfig& config, const LoadOptions& op
 
 backend::KvShape kv_shape(const formats::ModelConfig& config);
 
-// The options with the context lowered to the model's own (a warning is logged) and room in a step for every running
+// The options with the context lowered to the model's own and room in a step for every running
 // sequence; bad_config when an option is not positive.
 Result<LoadOptions> settle_options(const formats::ModelFile& file, LoadOptions options);
 

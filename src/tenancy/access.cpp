@@ -76,7 +76,7 @@ Result<> open_now(const config::OrganizationSpec& organization, const UseCase& u
 }  // namespace
 
 Result<> may_use(const Principal& who, const UseCase& use) {
-  if (auto refused = not_listed(who, use.model)) return error(Errc::model_not_allowed, std::move(*refused));
+  if (auto seen = may_see(who, use.model); !seen) return seen;
   const auto* organization = who.organization_spec;
   if (organization != nullptr && !organization->residency.empty() &&
       std::ranges::find(organization->residency, use.jurisdiction) == organization->residency.end()) {
@@ -96,7 +96,10 @@ Result<> may_use(const Principal& who, const UseCase& use) {
   return {};
 }
 
-bool may_see(const Principal& who, std::string_view model) { return !not_listed(who, model); }
+Result<> may_see(const Principal& who, std::string_view model) {
+  if (auto refused = not_listed(who, model)) return error(Errc::model_not_allowed, std::move(*refused), "model");
+  return {};
+}
 
 std::string data_class_of(const Principal& who, const std::string& named, const std::vector<std::string>& model_data_classes) {
   if (!named.empty()) return named;

@@ -25,6 +25,8 @@ class Snapshot final : public Directory {
 
   Result<const Principal*> find(std::string_view key_text, std::int64_t unix_ns) const override;
 
+  Result<Principal> member(std::string_view organization, std::string_view project, std::string_view key) const override;
+
   const config::OrganizationSpec* organization(std::string_view name) const override {
     const auto it = organizations_by_name_.find(name);
     return it == organizations_by_name_.end() ? nullptr : &organizations_[it->second];
@@ -41,9 +43,13 @@ class Snapshot final : public Directory {
     return it == plans_.end() ? nullptr : &*it;
   }
 
+  // "" or what is wrong with the place; fills in everything that follows from it.
+  std::string settle_in(Principal& who, std::uint32_t tenant) const;
+
   std::vector<config::PlanSpec> plans_;              // principals point into these: never changed after read()
   std::vector<config::OrganizationSpec> organizations_;
   std::unordered_map<std::string, std::size_t, ByText, std::equal_to<>> organizations_by_name_;
+  std::unordered_map<std::string, std::uint32_t, ByText, std::equal_to<>> numbers_;
   std::unordered_map<std::string, Key, ByText, std::equal_to<>> keys_;   // by id
 };
 
@@ -86,9 +92,34 @@ Result<> Snapshot::read(const config::Tenants& tenants, std::map<std::string, st
   }
   if (!mistakes.empty()) return error(Errc::bad_config, mistakes);
   for (const config::OrganizationSpec& o : organizations_) {
-    tenant_numbers.try_emplace(o.name, static_cast<std::uint32_t>(tenant_numbers.size()));
+    numbers_[o.name] = tenant_numbers.try_emplace(o.name, static_cast<std::uint32_t>(tenant_numbers.size())).first->second;
   }
   return {};
+}
+
+std::string Snapshot::settle_in(Principal& who, std::uint32_t tenant) const {
+  who.organization_spec = organization(who.organization.value);
+  if (who.organization_spec == nullptr) return "its organization " + who.organization.value + " is not configured";
+  const std::string prefix = who.organization.value + "/";
+  const auto& projects = who.organization_spec->projects;
+  const auto project = std::ranges::find_if(projects, [&](const config::ProjectSpec& p) { return prefix + p.name == who.project.value; });
+  if (project == projects.end()) return "its project " + who.project.value + " is not configured";
+  who.project_spec = &*project;
+  who.plan = plan(who.organization_spec->plan);
+  who.tenant = tenant;
+  return "";
+}
+
+Result<Principal> Snapshot::member(std::string_view organization, std::string_view project, std::string_view key) const {
+  Principal who;
+  who.key = {std::string(key)};
+  who.organization = {std::string(organization)};
+  who.project = {std::string(project)};
+  who.principal = "user:" + std::string(key);
+  const auto number = numbers_.find(organization);
+  const std::string why = settle_in(who, number == numbers_.end() ? 0 : number->second);
+  if (!why.empty()) return error(Errc::insufficient_permissions, "This bearer token cannot be used here: " + why);
+  return who;
 }
 
 std::string Snapshot::add(const ledger::KeyRow& row, const std::map<std::string, std::uint32_t>& tenant_numbers) {
@@ -111,15 +142,9 @@ std::string Snapshot::add(const ledger::KeyRow& row, const std::map<std::string,
   if (row.organization.value.empty()) {
     if (!plant_role(*role)) return "it belongs to no organization and its role is not one of the plant";
   } else {
-    who.organization_spec = organization(row.organization.value);
-    if (who.organization_spec == nullptr) return "its organization " + row.organization.value + " is not configured";
-    const std::string prefix = row.organization.value + "/";
-    const auto& projects = who.organization_spec->projects;
-    const auto project = std::ranges::find_if(projects, [&](const config::ProjectSpec& p) { return prefix + p.name == row.project.value; });
-    if (project == projects.end()) return "its project " + row.project.value + " is not configured";
-    who.project_spec = &*project;
-    who.plan = plan(who.organization_spec->plan);
-    who.tenant = tenant_numbers.at(row.organization.value);
+    const auto number = tenant_numbers.find(row.organization.value);
+    const std::string why = settle_in(who, number == tenant_numbers.end() ? 0 : number->second);
+    if (!why.empty()) return why;
   }
   keys_.insert_or_assign(row.id.value, Key{row.secret_hash, std::move(who)});
   return "";

@@ -15,9 +15,11 @@ inline constexpr int kOk = 0, kCheckFailed = 1, kBadUsage = 2, kUnreachable = 3,
 const char* version();                               // "0.1.0"
 const char* build_id();                              // "0.1.0+<commit>"
 
-// Serves until SIGTERM or SIGINT (drains; a second one stops fast); SIGHUP reloads. Start-up errors go to stderr. Blocks
-// the signals it handles in the calling thread first: call it before any other thread exists.
-int serve(const config::Config& config);
+// Everything a start would refuse, without starting: prints every mistake, a line each, or that all is well.
+int check(const std::string& config_path);
+// Serves until SIGTERM or SIGINT (drains; a second one stops fast); SIGHUP reloads. Start-up errors go to stderr: first the
+// list of check(). Blocks the signals it handles in the calling thread first: call it before any other thread exists.
+int serve(const std::string& config_path);
 
 // Holds <data_dir>/lock for as long as it lives. `taken`: another process (the daemon) has it.
 class DataDirLock {

@@ -11,6 +11,7 @@
 #include "tokenworks/base/money.hpp"
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/base/ticket.hpp"
+#include "tokenworks/config/identity.hpp"
 
 namespace tokenworks::config {
 
@@ -37,6 +38,8 @@ struct Plant {                                       // tokenworks.yaml
   std::vector<std::string> listen{"127.0.0.1:8080"};
   struct Tls {
     std::string certificate, private_key, client_ca;
+    bool client_required = true;                     // false: who shows no certificate is let in as well
+    std::vector<std::pair<std::string, std::string>> more;   // (certificate, private_key), for the names they are made out to
     bool on() const { return !certificate.empty(); }
   } tls;
   std::string admin_listen = "127.0.0.1:9090";
@@ -150,6 +153,7 @@ struct Prices {                                      // prices.yaml
 struct Tenants {                                     // tenants.yaml
   std::vector<PlanSpec> plans;
   std::vector<OrganizationSpec> organizations;
+  std::vector<IssuerSpec> issuers;
 };
 
 struct Config {

@@ -51,6 +51,7 @@ struct Sequence {
   std::int64_t deadline_ns = 0;                      // steady clock; 0: none
   bool extendable = false;                           // at the ticket's limit wait for extend() instead of ending (chunked holds)
   std::vector<std::shared_ptr<Constraint>> constraints;   // empty, or one per choice
+  bool score_prompt = false;                         // every prompt token but the first is an event too, before the output
 };
 
 struct TokenEvent {
@@ -59,6 +60,7 @@ struct TokenEvent {
   float logprob = 0;
   std::vector<backend::TokenLogprob> top;
   Finish finish = Finish::running;                   // on the last event of a choice
+  bool prompt = false;                               // of the prompt (score_prompt): what the model gave it, not generated
 };
 
 // The way back: the engine pushes, one consumer drains. Holds at most the request's own remaining output. `wake` is called

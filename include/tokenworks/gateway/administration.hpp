@@ -50,6 +50,10 @@ struct BudgetView {
   billing::BudgetState state;
 };
 
+struct Reloaded {
+  std::vector<std::string> restart_needed;           // keys of tokenworks.yaml that differ from what the daemon runs with
+};
+
 class Administration {
  public:
   virtual ~Administration() = default;
@@ -59,13 +63,15 @@ class Administration {
   // A new key with the same rights; the old one works for `grace_ns` more.
   virtual Result<KeyIssued> rotate_key(const std::string& id, std::int64_t grace_ns, const std::string& actor) = 0;
   virtual Result<> revoke_key(const std::string& id, const std::string& actor) = 0;
-  // Prices, tenants, keys and certificates as one snapshot or not at all; the error lists every mistake.
-  virtual Result<> reload(const std::string& actor) = 0;
+  // Prices, tenants, keys and certificates as one snapshot or not at all; the error lists every mistake. Either way an
+  // audit row is left.
+  virtual Result<Reloaded> reload(const std::string& actor) = 0;
   virtual Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t limit) = 0;
   virtual Result<std::vector<ledger::UsageRow>> usage(const ledger::UsageQuery& query) = 0;
   virtual Result<ledger::VerifyReport> verify() = 0;
   virtual Result<> backup(const std::string& path, const std::string& actor) = 0;
-  // Removes what clients of the organization sent as tags and user strings; entries and sums stay.
+  // Removes what clients of the organization sent as tags and user strings; entries and sums stay. not_found: it is neither
+  // configured nor known to the books.
   virtual Result<> erase_annotations(const std::string& organization, const std::string& actor) = 0;
   virtual Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) = 0;
 

@@ -18,6 +18,7 @@
 #include "tokenworks/gateway/style.hpp"
 #include "tokenworks/grammar/grammar.hpp"
 #include "tokenworks/tenancy/directory.hpp"
+#include "tokenworks/tenancy/identity.hpp"
 #include "tokenworks/tokenizer/chat_template.hpp"
 #include "tokenworks/tokenizer/tokenizer.hpp"
 
@@ -46,18 +47,6 @@ struct ServedModel {
   mutable std::shared_ptr<const grammar::VocabularyTrie> vocabulary_;
 };
 
-// How a billable request ended, for metrics and the log. Never its content.
-struct Outcome {
-  RequestId request;
-  std::string organization, project, model, currency, finish;
-  Errc error = Errc::internal;                       // when !ok
-  bool ok = true;
-  Usage usage;
-  std::int64_t discarded_tokens = 0;                 // generated after a stop was complete; never billed
-  Money charge;
-  double seconds = 0, queue_seconds = -1, first_token_seconds = -1;
-};
-
 struct ServiceParts {
   const Clock& clock;
   Admission& admission;
@@ -65,10 +54,10 @@ struct ServiceParts {
   std::vector<std::shared_ptr<const ServedModel>> models;
   std::string jurisdiction;
   bool progress_step = false;                        // ledger.progress: step
-  std::string server_secret;                         // salts what is stored of user strings
   boost::asio::thread_pool& workers;                 // long prompts are encoded here
   std::function<void(const Outcome&)> on_done;
   std::function<void(std::string_view model, double seconds, int tokens)> on_inter_token;
+  const tenancy::Identity* identity = nullptr;       // bearer tokens beside keys; null: keys only
 };
 
 class ServiceControl : public Service {

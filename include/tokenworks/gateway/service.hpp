@@ -19,7 +19,8 @@ namespace tokenworks::gateway {
 // Who is asking: pins the directory its principal lives in. Copyable, cheap.
 struct Caller {
   std::shared_ptr<const tenancy::Directory> directory;
-  const tenancy::Principal* principal = nullptr;
+  const tenancy::Principal* principal = nullptr;     // in the directory, or `own`
+  std::shared_ptr<const tenancy::Principal> own;     // of a bearer token
 };
 
 // Tells a running request that its client left. Owned by the session, used on its IO thread only.
@@ -47,6 +48,18 @@ struct AnswerStart {
   std::uint32_t choices = 1;                         // in all
 };
 
+// How a billable request ended, for metrics and the log: what its entry in the ledger says, however the client fared.
+struct Outcome {
+  RequestId request;
+  std::string organization, project, model, currency, finish;
+  Errc error = Errc::internal;                       // when !ok
+  bool ok = true;
+  Usage usage;
+  std::int64_t discarded_tokens = 0;                 // generated after a stop was complete; never billed
+  Money charge;
+  double seconds = 0, queue_seconds = -1, first_token_seconds = -1;
+};
+
 // Where an answer goes. Called one at a time, on the connection's thread. An error from either means the client is gone:
 // the sequences are cancelled, what was generated is billed.
 class AnswerSink {
@@ -58,6 +71,8 @@ class AnswerSink {
   virtual boost::asio::awaitable<Result<>> begin(const AnswerStart& start) = 0;
   // Everything that became ready together: one write.
   virtual boost::asio::awaitable<Result<>> write(std::vector<AnswerChunk> chunks) = 0;
+  // Once, last, in every case: also when the client left, the deadline passed or the coroutine died.
+  virtual void ended(const Outcome&) {}
 };
 
 struct ModelCard {                                   // /v1/models

@@ -74,6 +74,8 @@ struct AnswerChunk {
   std::string finish;                                // "", "stop", "length", "tool_calls", "cancelled", "error"
   bool stopped_by_budget = false;
   std::optional<Usage> committed;                    // continuous_usage: of the whole request, as the ledger has it
+  // An echoed prompt with log probabilities: so many of `tokens` and bytes of `text` are its, the first token's is NaN.
+  std::size_t echoed_tokens = 0, echoed_bytes = 0;
 };
 
 // What an answer cost, known after the ledger committed it.
@@ -85,7 +87,7 @@ struct Receipt {
   std::string currency;
   std::vector<CostLine> lines;
   Tier tier = Tier::standard;
-  std::int64_t queue_ns = -1;                        // from submit to its first step, for a metric; -1: not known
+  bool usage_only = false;                           // the replay of an answer whose content was not kept
 };
 
 // A limit that applies to a request, as of now: the tightest of its kind. interval_s 0: places for requests at once.

@@ -73,7 +73,7 @@ class Ledger {
   virtual Result<std::vector<KeyRow>> keys() = 0;
   virtual Result<> audit(const AuditEvent& event) = 0;                               // mutations outside the store (reload)
   virtual Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) = 0;      // newest first
-  virtual Result<> put_price_book(const PriceBookRow& row, const AuditEvent& audit) = 0;   // no-op when the hash is known
+  virtual Result<> put_price_book(const PriceBookRow& row, const AuditEvent& audit) = 0;   // known by its hash: the audit row only
   virtual Result<> put_idempotency(const IdempotencyRow& row) = 0;                   // insert or replace by (org, key)
   // As put_idempotency without waiting, for the request path: `durable` is called once after the commit. Rows are removed
   // 25 hours after `created_unix_ns`.

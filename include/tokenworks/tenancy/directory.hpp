@@ -41,6 +41,9 @@ class Directory {
                                                         std::map<std::string, std::uint32_t>& tenant_numbers);
   // The principal of a bearer text, or invalid_api_key (unknown, expired, revoked: the message says which, never the key).
   virtual Result<const Principal*> find(std::string_view key_text, std::int64_t unix_ns) const = 0;
+  // A member of the project who came without a key: insufficient_permissions when there is no such project. Points into the
+  // directory; `key` stands where a key's id does.
+  virtual Result<Principal> member(std::string_view organization, std::string_view project, std::string_view key) const = 0;
   virtual const config::OrganizationSpec* organization(std::string_view name) const = 0;
   virtual const std::vector<config::OrganizationSpec>& organizations() const = 0;
 };
@@ -57,8 +60,8 @@ struct UseCase {
 Result<> may_use(const Principal& who, const UseCase& use);
 // The data class of a request: what it named, else its project's, else the model's first.
 std::string data_class_of(const Principal& who, const std::string& named, const std::vector<std::string>& model_data_classes);
-// Whether the model should be listed for `who` (allowed at some time).
-bool may_see(const Principal& who, std::string_view model);
+// Whether `who` is allowed the model at some time: model_not_allowed says which list lacks it.
+Result<> may_see(const Principal& who, std::string_view model);
 
 // A new key: the text shown once and the row to store. Id and secret from `random` (at least 48 bytes).
 struct NewKey {

@@ -11,6 +11,8 @@
 
 #include "config/parts.hpp"
 #include "support/paths.hpp"
+#include "tokenworks/config/check.hpp"
+#include "tokenworks/config/difference.hpp"
 
 namespace tokenworks::config {
 namespace {
@@ -198,6 +200,83 @@ TEST_F(ConfigTest, TheEnvironmentOverridesAnyKeyByItsPath) {
   EXPECT_EQ(c->plant.models[0].kv_cache_bytes, 128 << 20);
   EXPECT_EQ(c->plant.limits.drain_ns, 7'000'000'000);
   EXPECT_EQ(c->plant.log_level, "warn");
+}
+
+TEST_F(ConfigTest, AMistakeInTheEnvironmentNamesTheVariableAndAnUnknownOneIsAMistake) {
+  setenv("TOKENWORKS_LIMITS_DRAIN", "soon", 1);
+  setenv("TOKENWORKS_LEDGER_PROGRES", "step", 1);
+  setenv("TOKENWORKS_TENANTS_PLANS_STARTER_WEIGTH", "2", 1);
+  setenv("TOKENWORKS_SERVICE_HOST", "10.0.0.1", 1);          // Kubernetes' own
+  const std::string all = mistakes();
+  for (const char* name : {"TOKENWORKS_LIMITS_DRAIN", "TOKENWORKS_LEDGER_PROGRES", "TOKENWORKS_TENANTS_PLANS_STARTER_WEIGTH",
+                           "TOKENWORKS_SERVICE_HOST"}) {
+    unsetenv(name);
+  }
+  EXPECT_NE(all.find("environment variable TOKENWORKS_LIMITS_DRAIN: limits.drain is 'soon'"), std::string::npos) << all;
+  EXPECT_EQ(all.find("tokenworks.yaml:"), std::string::npos) << "no line of a file is to blame: " << all;
+  EXPECT_NE(all.find("TOKENWORKS_LEDGER_PROGRES: is the name of no configuration key; did you mean 'TOKENWORKS_LEDGER_PROGRESS'?"),
+            std::string::npos) << all;
+  EXPECT_NE(all.find("did you mean 'TOKENWORKS_TENANTS_PLANS_STARTER_WEIGHT'?"), std::string::npos) << all;
+  EXPECT_EQ(all.find("SERVICE_HOST"), std::string::npos) << all;
+  EXPECT_EQ(mistakes(), "");
+}
+
+TEST_F(ConfigTest, FilesThatAreNoneHaveAFirstLineAndADirectoryIsCalledOne) {
+  write("tokenworks.yaml", "");
+  EXPECT_EQ(mistakes().find(":0:"), std::string::npos) << mistakes();
+  EXPECT_NE(mistakes().find("tokenworks.yaml:1: 'data_dir' is missing"), std::string::npos) << mistakes();
+  write("tokenworks.yaml", kPlant);
+  const auto folder = load(dir_.path());
+  ASSERT_FALSE(folder);
+  EXPECT_NE(folder.error().message.find("it is a directory; name a file in it, such as "), std::string::npos) << folder.error().message;
+  EXPECT_NE(folder.error().message.find("tokenworks.yaml"), std::string::npos);
+}
+
+TEST_F(ConfigTest, AnOrganizationMayNotBeCalledWhatTheMetricsCallTheRest) {
+  write("tenants.yaml", replaced(kTenants, "  acme:", "  other:"));
+  EXPECT_NE(mistakes().find("tenants.yaml:4: the organization name 'other'"), std::string::npos) << mistakes();
+}
+
+TEST_F(ConfigTest, AKeysPlaceIsFoundAndFurtherChecksJoinTheList) {
+  const std::string file = dir_.path() + "/tokenworks.yaml";
+  EXPECT_EQ(place_of(file, "data_dir"), file + ":4");
+  EXPECT_EQ(place_of(file, "models[0].kv_cache"), file + ":6");
+  EXPECT_EQ(place_of(file, "tls.certificate"), file + ":1") << "not there: where it would stand";
+  setenv("TOKENWORKS_DATA_DIR", dir_.path().c_str(), 1);
+  EXPECT_EQ(place_of(file, "data_dir"), "environment variable TOKENWORKS_DATA_DIR");
+  unsetenv("TOKENWORKS_DATA_DIR");
+  write("tokenworks.yaml", replaced(kPlant, "write_timeout: 2s", "write_timeout: 2x"));
+  const auto c = load(file, [](const Config& seen, std::vector<std::string>& list) { list.push_back("model " + seen.plant.models.at(0).id); });
+  ASSERT_FALSE(c);
+  EXPECT_NE(c.error().message.find("limits.write_timeout"), std::string::npos);
+  EXPECT_NE(c.error().message.find("\nmodel m"), std::string::npos) << "both are told at once";
+}
+
+TEST_F(ConfigTest, WhatAReloadCannotChangeIsNamed) {
+  const auto before = load_it();
+  ASSERT_TRUE(before) << before.error().message;
+  EXPECT_TRUE(restart_needed(before->plant, before->plant).empty());
+  write("tokenworks.yaml", replaced(replaced(kPlant, "kv_cache: 64MiB", "kv_cache: 65MiB"), "body: 1MiB", "body: 2MiB"));
+  const auto after = load_it();
+  ASSERT_TRUE(after) << after.error().message;
+  EXPECT_EQ(restart_needed(before->plant, after->plant), (std::vector<std::string>{"models.m.kv_cache", "limits.body"}));
+}
+
+TEST_F(ConfigTest, IssuersOfBearerTokensAreReadAndTheirProjectsMustExist) {
+  const std::string identity = R"(identity:
+  - {issuer: "https://id", audience: plant, jwks: keys.json, claim: teams, projects: {a: acme/search}, project: acme/default}
+)";
+  write("tenants.yaml", kTenants + identity);
+  const auto c = load_it();
+  ASSERT_TRUE(c) << c.error().message;
+  ASSERT_EQ(c->tenants.issuers.size(), 1u);
+  const IssuerSpec& i = c->tenants.issuers[0];
+  EXPECT_EQ(i.jwks, dir_.path() + "/keys.json");
+  EXPECT_EQ(i.projects, (std::vector<std::pair<std::string, std::string>>{{"a", "acme/search"}}));
+  EXPECT_EQ(i.refresh_ns, 300'000'000'000);
+  write("tenants.yaml", kTenants + replaced(replaced(identity, "acme/search", "acme/serch"), "keys.json", "http://id/keys"));
+  EXPECT_NE(mistakes().find("did you mean 'acme/search'?"), std::string::npos) << mistakes();
+  EXPECT_NE(mistakes().find("tenants.yaml:10: identity[0].jwks is 'http://id/keys'; keys come over https"), std::string::npos) << mistakes();
 }
 
 TEST_F(ConfigTest, TheReferenceNamesExactlyTheKeysTheParserKnows) {

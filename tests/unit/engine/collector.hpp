@@ -41,12 +41,18 @@ class Collector {
     stream_->drain(events);
     for (TokenEvent& e : events) {
       EXPECT_EQ(finishes_.count(e.choice), 0u) << "an event after the finish of its choice";
+      if (e.prompt) {
+        EXPECT_TRUE(tokens_[e.choice].empty()) << "the prompt comes before the output";
+        prompt_[e.choice].push_back(e.token);
+        continue;
+      }
       if (e.token >= 0) tokens_[e.choice].push_back(e.token), logprobs_[e.choice].push_back(e.logprob), ++count_;
       if (e.finish != Finish::running) finishes_[e.choice] = e.finish;
       last_ = std::move(e);
     }
   }
   const std::vector<TokenId>& tokens(std::uint32_t choice = 0) { return tokens_[choice]; }
+  const std::vector<TokenId>& prompt(std::uint32_t choice = 0) { return prompt_[choice]; }   // of a prompt that is scored
   const std::vector<float>& logprobs(std::uint32_t choice = 0) { return logprobs_[choice]; }
   Finish finish(std::uint32_t choice = 0) const { return finishes_.count(choice) != 0 ? finishes_.at(choice) : Finish::running; }
   const TokenEvent& last() const { return last_; }
@@ -60,7 +66,7 @@ class Collector {
   std::mutex mutex_;
   std::condition_variable changed_;
   int wakes_ = 0, handled_ = 0;
-  std::map<std::uint32_t, std::vector<TokenId>> tokens_;
+  std::map<std::uint32_t, std::vector<TokenId>> tokens_, prompt_;
   std::map<std::uint32_t, std::vector<float>> logprobs_;
   std::map<std::uint32_t, Finish> finishes_;
   std::size_t count_ = 0;

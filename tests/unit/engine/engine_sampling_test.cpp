@@ -30,6 +30,35 @@ TEST(EngineSampling, BiasAndLogprobsReachTheRowAndComeBack) {
   EXPECT_EQ(c.last().top[0].token, 321);
 }
 
+// The prompt is said token by token, several in a step, and the output is what it is without: forced tokens count for
+// nothing, neither against the ticket nor as draws, nor as stops.
+TEST(EngineSampling, AScoredPromptComesBackBeforeTheOutputWhichStaysTheSame) {
+  for (const std::size_t length : {1u, 2u, 3u, 40u, 100u}) {
+    Rig rig;
+    Collector c(2);
+    auto prompt = counting(length);
+    if (length > 30) prompt[20] = test::kStopToken;
+    auto s = sequence(prompt, 12, 5);
+    s.choices = 2;
+    s.ignore_eos = true;
+    s.score_prompt = true;
+    s.sampling.top_logprobs = 2;
+    s.sampling.presence_penalty = 0.5f;
+    ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), std::move(s), c.stream()));
+    c.wait();
+    for (std::uint32_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(c.prompt(i), std::vector<TokenId>(prompt.begin() + 1, prompt.end())) << length;
+      EXPECT_EQ(c.tokens(i), expected_output(prompt, 12, 5, i, true)) << length;
+      EXPECT_EQ(c.finish(i), Finish::length);
+    }
+    EXPECT_EQ(rig.controls->violations, 0);
+    EXPECT_LT(rig.controls->steps, 60) << "prompt tokens are scored several at once";
+    std::lock_guard lock(rig.controls->mutex);
+    ASSERT_FALSE(rig.controls->seen.empty());
+    for (const auto& count : rig.controls->seen.front()) EXPECT_LE(count.in_output, 1) << "the prompt is not output";
+  }
+}
+
 // The list of seen tokens, kept up step by step, against one counted anew from the whole text.
 TEST(EngineSampling, PenaltiesSeeThePromptAndEveryTokenMade) {
   for (const bool repetition : {true, false}) {

@@ -69,7 +69,7 @@ TEST(Admin, KeysAreMadeRotatedListedAndRevoked) {
 TEST(Admin, TheOtherOperatorRoutesAnswer) {
   Plant plant;
   RawClient client = plant.admin();
-  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/reload")).status, 200);
+  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/reload")).body, R"({"ok":true,"restart_needed":["models.m.path","limits.body"]})");
   plant.administration.reload_fails = true;
   const Response refused = client.ask(operate("POST", "/admin/v1/reload"));
   EXPECT_EQ(refused.status, 400);
@@ -148,6 +148,9 @@ TEST(Idempotency, ARepeatedKeyIsAnsweredOnceAndItsUsageReplayed) {
     EXPECT_EQ(again.headers.get("content-type"), first.headers.get("content-type"));
     EXPECT_NE(again.body.find(R"("completion_tokens":3)"), std::string::npos) << again.body;
     EXPECT_EQ(again.body.find("Hel"), std::string::npos) << "retention is none: no content was kept";
+    EXPECT_NE(again.body.find(R"("finish_reason":"stop")"), std::string::npos) << "every choice is there, and says nothing: " << again.body;
+    EXPECT_NE(again.body.find(R"("model":"fake")"), std::string::npos);
+    EXPECT_NE(again.body.find(R"("replay":"usage_only")"), std::string::npos);
     EXPECT_EQ(plant.service.generated, before + 1);
     EXPECT_EQ(client.ask(post("/v1/chat/completions", chat_body("other", stream), key)).status, 422);
   }

@@ -100,6 +100,30 @@ TEST(Stream, CompletionLogprobsCountOffsetsInCharactersAcrossChunks) {
   EXPECT_EQ(json::parse(first.substr(6))["choices"][0]["logprobs"]["top_logprobs"][1], json::parse(R"({"?":-0.25,"!":-2.0})"));
 }
 
+// "<s>" begins every sequence of some models and stands in no text; "Zü" is cut inside its second character.
+TEST(Stream, AnEchoedPromptsOffsetsAreThoseOfItsTextAndTheOutputGoesOnAfterIt) {
+  const auto encoder = openai_stream(OpenAiForm::completion, false, true);
+  std::string out;
+  encoder->begin(start_of(fixed_id()), out);
+  gateway::AnswerChunk chunk = piece("Z\xc3\xbc is!");
+  chunk.echoed_bytes = 6;
+  chunk.echoed_tokens = 4;
+  for (const char* text : {"<s>", "Z\xc3", "\xbc", " is", "!"}) {
+    chunk.token_texts.push_back(text);
+    chunk.tokens.push_back({1, chunk.tokens.empty() ? std::nanf("") : -1.5f, {}});
+  }
+  encoder->chunk(chunk, out);
+  const json first = json::parse(out.substr(6))["choices"][0];
+  EXPECT_EQ(first["text"], "Zü is!");
+  EXPECT_EQ(first["logprobs"]["text_offset"], json::parse("[0,0,2,2,5]"));
+  EXPECT_TRUE(first["logprobs"]["token_logprobs"][0].is_null());
+  EXPECT_TRUE(first["logprobs"]["top_logprobs"][0].is_null());
+  EXPECT_EQ(first["logprobs"]["token_logprobs"][4], -1.5);
+  out.clear();
+  encoder->chunk(with_logprobs(), out);
+  EXPECT_EQ(json::parse(out.substr(6))["choices"][0]["logprobs"]["text_offset"], json::parse("[6,7]"));
+}
+
 TEST(Whole, ChoicesAreGatheredInTheirPlaces) {
   const auto encoder = openai_whole(OpenAiForm::completion, true);
   encoder->begin(start_of(fixed_id(), 2));

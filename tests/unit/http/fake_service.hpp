@@ -80,6 +80,7 @@ class FakeService final : public gateway::Service {
     if (model == "fail-late") co_return error(Errc::engine_failed, "the engine failed");
     if (model == "wait") {
       co_await until_left(departure);
+      tell(sink, receipt_of(id), "cancelled");
       co_return left();
     }
     if (model == "flood") {
@@ -107,7 +108,9 @@ class FakeService final : public gateway::Service {
     auto writing = sink.write(std::move(last));
     const Result<> written = co_await std::move(writing);
     if (!written) co_return left();
-    co_return receipt_of(id);
+    const gateway::Receipt receipt = receipt_of(id);
+    tell(sink, receipt, "stop");
+    co_return receipt;
   }
 
   gateway::GenerateRequest last() const {
@@ -123,6 +126,15 @@ class FakeService final : public gateway::Service {
   static gateway::ModelCard card() {
     return {.id = "fake", .owned_by = "tokenworks", .digest = "d1", .fingerprint = "fp_1", .format = "gguf", .aliases = {"default"},
             .created_unix_s = 1700000000, .context_tokens = 8192};
+  }
+  static void tell(gateway::AnswerSink& sink, const gateway::Receipt& receipt, const char* finish) {
+    gateway::Outcome outcome;
+    outcome.model = receipt.model;
+    outcome.usage = receipt.usage;
+    outcome.charge = receipt.cost;
+    outcome.currency = receipt.currency;
+    outcome.finish = finish;
+    sink.ended(outcome);
   }
   void keep(gateway::GenerateRequest request) {
     std::lock_guard lock(mutex_);
@@ -179,10 +191,10 @@ class FakeAdministration final : public gateway::Administration {
     if (id != "newkey01") return error(Errc::not_found, "there is no key " + id);
     return {};
   }
-  Result<> reload(const std::string& actor) override {
+  Result<gateway::Reloaded> reload(const std::string& actor) override {
     actors.push_back(actor);
     if (reload_fails) return error(Errc::bad_config, "prices.yaml:3: unknown key 'inputs'; did you mean 'input'?");
-    return {};
+    return gateway::Reloaded{{"models.m.path", "limits.body"}};
   }
   Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t limit) override {
     return std::vector<ledger::AuditEvent>(static_cast<std::size_t>(std::min<std::int64_t>(limit, 3)), {1, "local", "key.create", "newkey01", "", "ab"});

@@ -22,7 +22,7 @@ inline void make_certificate(const std::string& dir, const std::string& name) {
 
 class TlsClient {
  public:
-  explicit TlsClient(const std::string& url, int highest = TLS1_3_VERSION, const std::string& own = "") : raw_(url), context_(SSL_CTX_new(TLS_client_method())) {
+  explicit TlsClient(const std::string& url, int highest = TLS1_3_VERSION, const std::string& own = "", const std::string& name = "") : raw_(url), context_(SSL_CTX_new(TLS_client_method())) {
     SSL_CTX_set_min_proto_version(context_, TLS1_VERSION);
     SSL_CTX_set_security_level(context_, 0);
     SSL_CTX_set_max_proto_version(context_, highest);
@@ -32,6 +32,7 @@ class TlsClient {
     const timeval patience{20, 0};
     setsockopt(raw_.fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     SSL_set_fd(ssl_, raw_.fd());
+    if (!name.empty()) SSL_set_tlsext_host_name(ssl_, name.c_str());
     connected_ = SSL_connect(ssl_) == 1;
   }
   ~TlsClient() {

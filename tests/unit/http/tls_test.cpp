@@ -1,4 +1,5 @@
 #include "tls_client.hpp"
+#include "tokenworks/http/tls_check.hpp"
 
 #include <gtest/gtest.h>
 
@@ -58,6 +59,53 @@ TEST_F(Tls, ClientsMustShowACertificateWhenAnAuthorityIsConfigured) {
   EXPECT_EQ(nobody.ask(get("/v1/models"), "]}"), "");
   TlsClient stranger(plant.server->api_urls()[0], TLS1_3_VERSION, dir_.path() + "/first");
   EXPECT_EQ(stranger.ask(get("/v1/models"), "]}"), "");
+}
+
+TEST_F(Tls, WhoShowsNoCertificateIsLetInWhereItIsOptionalButABadOneIsNot) {
+  Plant plant([&](ServerOptions& o) {
+    o.tls = files("first");
+    o.tls.client_ca = dir_.path() + "/second.crt";
+    o.tls.client_required = false;
+  });
+  TlsClient nobody(plant.server->api_urls()[0]);
+  EXPECT_NE(nobody.ask(get("/v1/models"), "]}").find("200 OK"), std::string::npos);
+  TlsClient known(plant.server->api_urls()[0], TLS1_3_VERSION, dir_.path() + "/second");
+  EXPECT_NE(known.ask(get("/v1/models"), "]}").find("200 OK"), std::string::npos);
+  TlsClient stranger(plant.server->api_urls()[0], TLS1_3_VERSION, dir_.path() + "/first");
+  EXPECT_EQ(stranger.ask(get("/v1/models"), "]}"), "");
+}
+
+TEST_F(Tls, TheCertificateIsTheOneMadeOutToTheNameThatIsAskedFor) {
+  Plant plant([&](ServerOptions& o) {
+    o.tls = files("first");
+    o.tls.more = {{files("second").certificate, files("second").private_key}};
+  });
+  const std::string url = plant.server->api_urls()[0];
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    EXPECT_EQ(TlsClient(url, version).server_name(), "first") << "no name was asked for";
+    EXPECT_EQ(TlsClient(url, version, "", "second").server_name(), "second");
+    EXPECT_EQ(TlsClient(url, version, "", "first").server_name(), "first");
+    EXPECT_EQ(TlsClient(url, version, "", "third").server_name(), "first");
+  }
+  TlsClient client(url, TLS1_3_VERSION, "", "second");
+  EXPECT_NE(client.ask(get("/v1/models"), "]}").find("200 OK"), std::string::npos);
+}
+
+TEST_F(Tls, EveryMistakeIsFoundAtOnceAndNamedByItsKey) {
+  const auto found = [](const config::Plant::Tls& tls) {
+    std::string all;
+    for (const TlsMistake& m : tls_mistakes(tls)) all += m.key + ": " + m.what + "\n";
+    return all;
+  };
+  EXPECT_EQ(found(files("first")), "");
+  EXPECT_EQ(found({}), "");
+  config::Plant::Tls swapped{files("first").private_key, files("first").certificate, dir_.path() + "/none.crt"};
+  swapped.more = {{files("second").certificate, files("first").private_key}};
+  const std::string all = found(swapped);
+  EXPECT_NE(all.find("tls.certificate: " + dir_.path() + "/first.key holds a private key instead of a certificate: are"), std::string::npos) << all;
+  EXPECT_NE(all.find("tls.private_key: " + dir_.path() + "/first.crt holds a certificate instead of a private key: are"), std::string::npos) << all;
+  EXPECT_NE(all.find("tls.client_ca: " + dir_.path() + "/none.crt cannot be read"), std::string::npos) << all;
+  EXPECT_NE(all.find("tls.certificates[0].private_key: " + dir_.path() + "/first.key does not belong to the certificate"), std::string::npos) << all;
 }
 
 TEST_F(Tls, AClientThatVanishesIsNoticedAndPlainTextIsNotAnswered) {

@@ -108,14 +108,14 @@ TEST(Admin, SettingsAreReplacedRemovedAndListedByKindWithTheirAuditRows) {
   EXPECT_EQ(plant.ledger->audit_events(10)->size(), 5u);   // the removal of nothing leaves none
 }
 
-TEST(Admin, APriceBookIsKeptOnceWithOneAuditRow) {
+TEST(Admin, APriceBookIsKeptOnceAndEveryReloadLeavesItsAuditRow) {
   Plant plant;
   ASSERT_EQ(plant.open(), "");
   const PriceBookRow book{"2026-11-01", std::string(64, 'f'), "prices", kNoon};
   ASSERT_TRUE(plant.ledger->put_price_book(book, event("prices.load", "2026-11-01")));
   ASSERT_TRUE(plant.ledger->put_price_book(book, event("prices.load", "2026-11-01")));
   ASSERT_TRUE(plant.ledger->audit(event("config.reload", "tenants.yaml")));
-  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 2u);
+  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 3u);
   EXPECT_EQ(plant.ledger->audit_events(1)->size(), 1u);
 }
 

@@ -224,7 +224,7 @@ class AccessTest : public DirectoryTest {
     use.data_class = data_class;
     use.jurisdiction = jurisdiction;
     use.unix_ns = unix_ns;
-    seen = may_see(**directory->find(made.text, kNow), model);
+    seen = may_see(**directory->find(made.text, kNow), model).has_value();
     return may_use(**directory->find(made.text, kNow), use);
   }
   // At a local time in Berlin, e.g. 2026-11-24 is the Tuesday of kNow.

@@ -1,0 +1,123 @@
+#include "preflight.hpp"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/http/tls_check.hpp"
+#include "tokenworks/model/check.hpp"
+#include "tokenworks/tenancy/identity.hpp"
+
+namespace tokenworks::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Preflight {
+ public:
+  Preflight(const config::Config& config, std::vector<std::string>& mistakes) : config_(config), mistakes_(mistakes) {}
+
+  void check_tls() {
+    for (const http::TlsMistake& m : http::tls_mistakes(config_.plant.tls)) say(m.key, m.what);
+  }
+
+  void check_data_dir() {
+    std::error_code ignored;
+    const std::string& folder = config_.plant.data_dir;
+    if (folder.empty() || !fs::exists(folder, ignored)) return;   // serve makes it
+    if (!fs::is_directory(folder, ignored)) return say("data_dir", folder + " is no directory");
+    if (::access(folder.c_str(), W_OK | X_OK) != 0) say("data_dir", folder + " cannot be written in by this user");
+  }
+
+  void check_key_sets() {
+    for (std::string& m : key_set_mistakes(config_)) mistakes_.push_back(std::move(m));
+  }
+
+  // Nullopt when something stands against it; every mistake that can be seen is noted, not only the first.
+  std::optional<OpenedModel> open(const config::ModelSpec& spec, std::size_t index) {
+    const std::string key = "models[" + std::to_string(index) + "].", whose = "model '" + spec.id + "': ";
+    const std::size_t before = mistakes_.size();
+    OpenedModel model;
+    backend::BackendChoice choice;
+    choice.backend = spec.backend;
+    choice.compute = spec.compute;
+    choice.threads = static_cast<std::int32_t>(spec.threads);
+    auto backend = backend::make_backend(choice);
+    if (backend) {
+      model.backend = std::move(*backend);
+    } else {
+      say(key + "backend", whose + backend.error().message);
+    }
+    model.options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
+    model.options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
+    model.options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
+    std::error_code ignored;
+    if (spec.path.empty() || !fs::exists(spec.path, ignored)) return std::nullopt;   // the parser has said so
+    auto file = formats::ModelFile::open(spec.path);
+    if (!file) {
+      say(key + "path", whose + file.error().message);
+      return std::nullopt;
+    }
+    model.file = *file;
+    auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
+    if (!tokenizer) say(key + "path", whose + tokenizer.error().message);
+    const std::string& source = (*file)->tokenizer().chat_template;
+    auto chat_template = tokenizer::ChatTemplate::parse(source.empty() ? tokenizer::default_chat_template() : source);
+    if (!chat_template) say(key + "path", whose + chat_template.error().message);
+    if (model.backend) {
+      if (auto fits = model::can_load(**file, *model.backend, model.options); !fits) {
+        say(key + (fits.error().param.empty() ? "path" : fits.error().param), whose + fits.error().message);
+      }
+    }
+    if (mistakes_.size() != before) return std::nullopt;
+    model.tokenizer = *tokenizer;
+    model.chat_template = *chat_template;
+    return model;
+  }
+
+ private:
+  void say(const std::string& key, const std::string& what) {
+    mistakes_.push_back(config::place_of(config_.path, key) + ": " + key + ": " + what);
+  }
+  const config::Config& config_;
+  std::vector<std::string>& mistakes_;
+};
+
+}  // namespace
+
+std::vector<std::string> key_set_mistakes(const config::Config& config) {
+  std::vector<std::string> mistakes;
+  for (const config::IssuerSpec& issuer : config.tenants.issuers) {
+    if (issuer.jwks.empty() || issuer.jwks.find("://") != std::string::npos) continue;   // a URL is asked while serving
+    std::ifstream file(issuer.jwks, std::ios::binary);
+    std::stringstream text;
+    if (file) text << file.rdbuf();
+    const std::string what = file ? tenancy::mistake_in_key_set(text.str()) : "cannot be read: there is no such file, or no right to read it";
+    if (what.empty()) continue;
+    mistakes.push_back(config.plant.tenants_path + ": identity: issuer '" + issuer.issuer + "': jwks: " + issuer.jwks + " " + what);
+  }
+  return mistakes;
+}
+
+Result<Opened> open_plant(const std::string& config_path) {
+  std::vector<OpenedModel> models;
+  const auto further = [&](const config::Config& config, std::vector<std::string>& mistakes) {
+    Preflight preflight(config, mistakes);
+    preflight.check_tls();
+    preflight.check_data_dir();
+    preflight.check_key_sets();
+    for (std::size_t i = 0; i < config.plant.models.size(); ++i) {
+      if (auto opened = preflight.open(config.plant.models[i], i)) models.push_back(std::move(*opened));
+    }
+    if (!mistakes.empty()) return;                   // prices that are incomplete are mistakes already
+    if (auto prices = billing::PriceBook::make(config.prices); !prices) mistakes.push_back(prices.error().message);
+  };
+  auto loaded = config::load(config_path, further);
+  if (!loaded) return loaded.error();
+  return Opened{std::move(*loaded), std::move(models)};
+}
+
+}  // namespace tokenworks::app

@@ -1,0 +1,36 @@
+#pragma once
+// Preflight: everything a start needs that only opening it can prove: certificates, model files, their tokenizers and
+// templates, the device, the memory for one context. `check` runs it and stops there, `serve` goes on with what it opened.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tokenworks/backend/backend.hpp"
+#include "tokenworks/config/check.hpp"
+#include "tokenworks/formats/model_file.hpp"
+#include "tokenworks/model/runner.hpp"
+#include "tokenworks/tokenizer/chat_template.hpp"
+#include "tokenworks/tokenizer/tokenizer.hpp"
+
+namespace tokenworks::app {
+
+struct OpenedModel {
+  std::shared_ptr<const formats::ModelFile> file;
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+  std::shared_ptr<const tokenizer::ChatTemplate> chat_template;
+  std::unique_ptr<backend::Backend> backend;
+  model::LoadOptions options;
+};
+
+struct Opened {
+  config::Config config;
+  std::vector<OpenedModel> models;                   // as config.plant.models
+};
+
+// bad_config with every mistake of the files and of what they name, a line each: "file:line: what; fix".
+Result<Opened> open_plant(const std::string& config_path);
+
+// Of the key files of identity providers: also before a reload.
+std::vector<std::string> key_set_mistakes(const config::Config& config);
+
+}  // namespace tokenworks::app
