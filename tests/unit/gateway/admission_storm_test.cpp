@@ -12,7 +12,7 @@ constexpr std::int64_t kUsual = 60'000;
 #else
 constexpr std::int64_t kUsual = 1'000'000;
 #endif
-constexpr std::int64_t kPlanted = 60'000;
+constexpr std::int64_t kPlanted = 300'000;
 
 // Slides a window over a plain list.
 template <class Events>
