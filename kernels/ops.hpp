@@ -143,6 +143,12 @@ struct CpuOps {
   // out[., c] = act(gate_up[., 2 c]) * gate_up[., 2 c + 1]
   void (*gate)(const float* gate_up, bool gelu, std::int32_t columns, Range rows, const Rows& out);
 
+  // For encoders. hidden = (hidden - mean) / sqrt(variance + epsilon) * weight + bias, in place and to `out`; then
+  // out = act(in) for act 0 gelu by erf, 1 gelu by tanh, 2 relu, 3 silu.
+  void (*layer_norm)(float* hidden, const float* weight, const float* bias, float epsilon, std::int32_t columns, Range rows,
+                     const Rows& out);
+  void (*activate)(const float* in, std::int32_t act, std::int32_t columns, Range rows, const Rows& out);
+
   // The sampler's passes over a row of logits (sample.hpp says how they are used). Bit-equal in every table.
   std::int32_t (*argmax)(const float* logits, std::int32_t n);                         // lowest id of the highest; -1: NaN seen
   // weights[i] = exp((logits[i] - shift) * scale) (vec.hpp), sums[b] = their sum over 256 ids in fixed order

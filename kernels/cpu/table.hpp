@@ -2,6 +2,7 @@
 // nothing of an instruction set's file may run at start-up on a machine that lacks it.
 #pragma once
 #include "attend.hpp"
+#include "encode.hpp"
 #include "gate.hpp"
 #include "linear_float.hpp"
 #include "norm.hpp"
@@ -26,6 +27,8 @@ static constexpr CpuOps make_table(const char* name) {
   t.attend_merge = attend_merge;
   t.attend_finish = attend_finish;
   t.gate = gate;
+  t.layer_norm = layer_norm;
+  t.activate = activate;
   t.argmax = argmax;
   t.exponentials = exponentials;
   return t;

@@ -41,6 +41,8 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   choice.backend = spec.backend;
   choice.compute = spec.compute;
   choice.threads = static_cast<std::int32_t>(spec.threads);
+  const bool encoder = (*file)->config().token_types > 0;
+  if (encoder && choice.backend == "auto") choice.backend = "cpu";   // the one that runs encoders
   auto backend = backend::make_backend(choice);
   if (!backend) return failed(backend.error());
   const backend::BackendInfo backend_info = (*backend)->info();
@@ -69,6 +71,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   engine_options.speculation = spec.speculation == "ngram";
   engine_options.step_target_ns = spec.step_target_ns;
   engine_options.cache_secret = cache_secret;
+  engine_options.prefix_cache = info.generates;      // an encoder computes every text whole
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));
   log::info("model_ready", {{"model", spec.id}, {"backend", backend_info.name}, {"path", backend_info.path},
                             {"device", backend_info.device}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},

@@ -194,7 +194,8 @@ Result<> Plant::start_serving() {
   };
   auto on_inter_token = [this](std::string_view model, double seconds, int tokens) { metrics_->inter_token(model, seconds, tokens); };
   service_ = gateway::ServiceControl::make({clock_, *admission_, directory_, models_, config_.plant.jurisdiction,
-                                            config_.plant.progress_step, server_secret_, workers_, on_done, on_inter_token});
+                                            config_.plant.progress_step, server_secret_, workers_, config_.plant.limits.embedding_tokens, on_done,
+                                            on_inter_token});
 
   gateway::AdministrationParts parts{clock_, *ledger_, *admission_, directory_, config_, tenant_numbers_, {}, {}, {}};
   parts.before_apply = [this](const config::Config& fresh) -> Result<> {

@@ -37,6 +37,7 @@ void read_model(Fields& f, Plant& plant) {
   f.word("backend", m.backend, {"auto", "cpu", "cuda"});
   f.word("compute", m.compute, {"default", "exact", "bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"});
   f.word("speculation", m.speculation, {"ngram", "off"});
+  f.word("embeddings", m.embeddings, {"auto", "last", "mean", "first", "off"});
   f.integer("context_tokens", m.context_tokens, 16, 1 << 24);
   f.size("kv_cache", m.kv_cache_bytes, 1 << 20);
   f.integer("max_sequences", m.max_sequences, 1, 4096);
@@ -126,6 +127,8 @@ void read_plant(Fields& f, Plant& p) {
     g.integer("content_parts", l.content_parts, 1, 1 << 20);
     g.integer("tools", l.tools, 0, 4096);
     g.size("schema_bytes", l.schema_bytes, 64);
+    g.integer("embedding_inputs", l.embedding_inputs, 1, 4096);
+    g.integer("embedding_tokens", l.embedding_tokens, 1, 1 << 24);
   });
   f.mapping("log", [&](Fields& g) {
     g.word("level", p.log_level, {"debug", "info", "warn", "error"});

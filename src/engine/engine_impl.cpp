@@ -17,7 +17,7 @@ constexpr std::int64_t kLookAgainNs = 20'000'000;    // when what could run has 
 scheduler::Options scheduler_options(const model::RunnerInfo& info, const EngineOptions& options) {
   scheduler::Options o;
   o.kv_blocks = info.kv_blocks;
-  o.context_tokens = info.context_tokens;
+  o.context_tokens = info.context_tokens + (info.generates ? 0 : 1);   // room for an output token that is never made
   o.rows_max = info.rows_max;
   o.sequences_max = info.sequences_max;
   o.step_target_ns = options.step_target_ns;
@@ -49,8 +49,28 @@ std::unique_ptr<Engine> make_engine(std::unique_ptr<model::Runner> runner, const
   return std::make_unique<EngineImpl>(std::move(runner), options, clock, std::move(on_step));
 }
 
+// Texts to be pooled; each is a sequence of its own.
+Result<> EngineImpl::check_pooled(const Sequence& sequence) const {
+  if (info().embedding_columns == 0) return error(Errc::invalid_request, "this model gives no embeddings", "model");
+  if (sequence.texts.size() != sequence.choices || sequence.texts.empty() || !sequence.prompt.empty() || sequence.max_tokens != 1 ||
+      !sequence.constraints.empty() || sequence.extendable) {
+    return error(Errc::internal, "a sequence to be pooled is not made of texts alone");
+  }
+  for (const auto& text : sequence.texts) {
+    for (const TokenId t : text) {
+      if (t < 0 || t >= info().vocab) {
+        return error(Errc::invalid_request, "the input holds a token id outside the vocabulary of " + std::to_string(info().vocab), "input");
+      }
+    }
+    if (auto fits = scheduler::check_fits(scheduler_options_, static_cast<std::int64_t>(text.size()), 1); !fits) return fits.error();
+  }
+  return {};
+}
+
 // What would otherwise break a step for everybody is refused here, on the caller's thread.
 Result<> EngineImpl::check(const Ticket& ticket, const Sequence& sequence) const {
+  if (sequence.pooling != model::Pooling::none) return check_pooled(sequence);
+  if (!info().generates) return error(Errc::invalid_request, "this model makes embeddings and cannot generate text", "model");
   const std::int32_t vocab = info().vocab;
   const auto known = [&](TokenId t) { return t >= 0 && t < vocab; };
   if (!std::all_of(sequence.prompt.begin(), sequence.prompt.end(), known)) {
@@ -219,8 +239,13 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
   const RequestId id = r.ticket.request();
   Sequence& s = r.sequence;
   r.prompt_tokens = static_cast<std::int64_t>(s.prompt.size());
-  const auto prompt = std::make_shared<scheduler::Prompt>(std::move(s.prompt));
+  const bool pools = s.pooling != model::Pooling::none;
+  std::vector<std::shared_ptr<const scheduler::Prompt>> prompts;   // one, or one per text
+  if (!pools) prompts.push_back(std::make_shared<scheduler::Prompt>(std::move(s.prompt)));
+  for (auto& text : s.texts) prompts.push_back(std::make_shared<scheduler::Prompt>(std::move(text)));
   s.prompt = {};
+  s.texts = {};
+  const auto& prompt = prompts.front();
   r.choices.resize(s.choices);
   if (r.stream->ended(s.choices)) {                  // by the watchdog, while it lay in the inbox
     leave_waiting(r);
@@ -235,7 +260,7 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
     if (!s.constraints.empty()) c.constraint = s.constraints[i].get();
     if (r.penalties) c.seen.start(prompt->tokens(), r.penalties_from_prompt);
     // Penalties and masks depend on the token before; those rows are drawn one by one.
-    if (options_.speculation && !r.penalties && c.constraint == nullptr) c.drafter.start(prompt->tokens());
+    if (options_.speculation && !pools && !r.penalties && c.constraint == nullptr) c.drafter.start(prompt->tokens());
   }
   if (failed_ || !requests_.try_emplace(id, std::move(owned)).second) {
     if (!failed_) log::error("request_id_in_use", {{"request_id", id.to_string()}});
@@ -247,14 +272,16 @@ void EngineImpl::begin(std::unique_ptr<Request> owned) {
   }
   for (Choice& c : r.choices) {
     scheduler::SequenceSpec spec;
-    spec.prompt = prompt;
+    spec.prompt = pools ? prompts[c.number] : prompt;
+    spec.computes_all = pools;
+    c.rows = static_cast<std::int64_t>(spec.prompt->tokens().size());
     spec.tenant = r.ticket.tenant();
     spec.weight = r.ticket.weight();
     spec.tier = r.ticket.tier();
     spec.reserved_tokens_per_second = r.ticket.reserved_tokens_per_second();
     spec.max_tokens = s.max_tokens;
     spec.deadline_ns = s.deadline_ns;
-    spec.leader = c.number == 0 ? scheduler::kNoHandle : r.choices[0].handle;
+    spec.leader = c.number == 0 || pools ? scheduler::kNoHandle : r.choices[0].handle;
     const auto handle = scheduler_->add(spec, clock_.steady_ns());
     assert(handle);                                  // check() asked the same question
     c.handle = *handle;

@@ -48,9 +48,11 @@ class EngineImpl final : public Engine {
     Choice* choice;
     std::size_t first;
     std::int32_t drafts, draft_row;                  // where the drafts stand in the plan's rows
+    bool pooled = false;                             // nothing was sampled: its text is complete
   };
 
   Result<> check(const Ticket& ticket, const Sequence& sequence) const;
+  Result<> check_pooled(const Sequence& sequence) const;
 
   // Engine thread: the loop (engine_impl.cpp).
   void loop();
@@ -76,6 +78,7 @@ class EngineImpl final : public Engine {
   void propose();                                    // drafts for what decodes
   scheduler::Outcome take(const Drawn& drawn, std::span<const TokenId> drafts);
   scheduler::Outcome take_one(Choice& choice, backend::Sampled& sampled);
+  scheduler::Outcome take_pooled(Choice& choice);
   Finish finish_after(const Choice& choice, TokenId token) const;
 
   std::unique_ptr<model::Runner> runner_;
@@ -110,6 +113,7 @@ class EngineImpl final : public Engine {
   std::vector<std::int32_t> sample_rows_;
   std::vector<backend::SampleRow> sampling_;
   std::vector<Drawn> drawn_;
+  std::vector<model::PooledRows> pooled_;
   std::vector<TokenId> further_;                     // tokens beyond the first of each drawn choice, in order
   std::vector<backend::Sampled> sampled_;
   std::vector<scheduler::Outcome> outcomes_;

@@ -49,6 +49,8 @@ struct Choice {
   SeenTokens seen;
   Drafter drafter;                                   // on() only where speculation is wanted and exact
   Constraint* constraint = nullptr;
+  std::vector<double> sum;                           // pooled so far: sized when the choice is
+  std::int64_t rows = 0;                             // of its text
 };
 
 struct Request {
@@ -58,6 +60,7 @@ struct Request {
     penalties_from_prompt = p.repetition_penalty != 1.0f;
     entry = {ticket.tenant(), ticket.weight(), ticket.tier(), ticket.reserved_tokens_per_second(), sequence.choices,
              static_cast<std::int64_t>(sequence.prompt.size()), sequence.max_tokens, sequence.deadline_ns};
+    for (const auto& text : sequence.texts) entry.prompt_tokens += static_cast<std::int64_t>(text.size());
     penalties = penalties_from_prompt || p.presence_penalty != 0.0f || p.frequency_penalty != 0.0f;
   }
 

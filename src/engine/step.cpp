@@ -1,6 +1,7 @@
 // One step: plan, run, take the samples, commit.
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 
 #include "engine/engine_impl.hpp"
 
@@ -26,6 +27,7 @@ bool EngineImpl::step() {
   step.rows.block_tables = plan.block_tables;
   step.sample_rows = sample_rows_;
   step.sampling = sampling_;
+  step.pooled = pooled_;
   const std::int64_t began = clock_.steady_ns();
   const auto ran = runner_->run(step, sampled_);
   const std::int64_t ended = clock_.steady_ns();
@@ -37,6 +39,10 @@ bool EngineImpl::step() {
   further_.clear();
   further_.reserve(sampled_.size());                 // the outcomes point into it
   for (const Drawn& drawn : drawn_) {
+    if (drawn.pooled) {
+      outcomes_.push_back(take_pooled(*drawn.choice));
+      continue;
+    }
     const auto drafts = std::span(plan.tokens).subspan(static_cast<std::size_t>(drawn.draft_row), static_cast<std::size_t>(drawn.drafts));
     outcomes_.push_back(take(drawn, drafts));
   }
@@ -66,6 +72,7 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
   sample_rows_.clear();
   sampling_.clear();
   drawn_.clear();
+  pooled_.clear();
   for (const scheduler::PlannedRows& item : plan.items) {
     sequence_rows_.push_back({item.row, item.count, item.first + item.count, item.table});
     Choice& c = *by_handle_[item.handle];
@@ -73,6 +80,12 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     leave_waiting(r);
     if (r.began_ns == 0) book_.began(r.entry, r.began_ns = now);
     if (item.started && c.number == 0) r.stream->set_cached(item.cached);
+    if (r.sequence.pooling != model::Pooling::none) {
+      if (item.first == 0) c.sum.assign(static_cast<std::size_t>(info().embedding_columns), 0.0);   // also after a preemption
+      pooled_.push_back({static_cast<std::int32_t>(sequence_rows_.size()) - 1, r.sequence.pooling, item.samples, c.sum});
+      if (item.samples) drawn_.push_back({&c, 0, 0, 0, true});
+      continue;
+    }
     if (!item.samples) continue;
     drawn_.push_back({&c, sample_rows_.size(), item.drafts, item.row + item.count - item.drafts});
     backend::SampleRow row;
@@ -120,6 +133,24 @@ Outcome EngineImpl::take(const Drawn& drawn, std::span<const TokenId> drafts) {
   outcome.further = std::span(further_).subspan(begin);
   choice.drafter.learn(drawn.drafts, static_cast<std::int32_t>(outcome.further.size()));
   return outcome;
+}
+
+// A text is complete: its vector goes to the stream, and the choice ends.
+Outcome EngineImpl::take_pooled(Choice& choice) {
+  Request& r = *choice.request;
+  touch(r);
+  const double share = r.sequence.pooling == model::Pooling::mean ? 1.0 / static_cast<double>(choice.rows) : 1.0;
+  std::vector<float> vector;
+  vector.reserve(choice.sum.size());
+  bool finite = true;
+  for (const double x : choice.sum) {
+    vector.push_back(static_cast<float>(x * share));
+    finite = finite && std::isfinite(vector.back());
+  }
+  if (finite) r.stream->set_embedding(choice.number, std::move(vector));
+  r.stream->push({.choice = choice.number, .finish = finite ? Finish::stop : Finish::failed});
+  end_told(choice);
+  return {0, finite ? Outcome::Then::ends : Outcome::Then::ends_poisoned};
 }
 
 // Hands a sampled token to its stream and says how the choice goes on.

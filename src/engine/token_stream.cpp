@@ -34,6 +34,17 @@ std::int64_t TokenStream::cached_tokens() const {
   return cached_;
 }
 
+std::vector<float> TokenStream::take_embedding(std::uint32_t choice) {
+  std::lock_guard lock(mutex_);
+  return choice < embeddings_.size() ? std::move(embeddings_[choice]) : std::vector<float>();
+}
+
+void TokenStream::set_embedding(std::uint32_t choice, std::vector<float> vector) {
+  std::lock_guard lock(mutex_);
+  if (embeddings_.size() <= choice) embeddings_.resize(choice + 1);
+  embeddings_[choice] = std::move(vector);
+}
+
 void TokenStream::detach() {
   std::function<void()> gone;
   std::lock_guard lock(mutex_);

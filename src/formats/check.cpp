@@ -96,8 +96,35 @@ class TensorCheck {
   std::optional<Error> failure_;
 };
 
+Result<> check_encoder_tensors(const std::string& file, const ModelData& model) {
+  const ModelConfig& c = model.config;
+  const std::int64_t hidden = c.hidden, ffn = c.ffn;
+  TensorCheck tensors(file, model);
+  const auto pair = [&](const std::string& name, std::vector<std::int64_t> shape) {
+    const std::int64_t rows = shape.front();
+    tensors.need(name + ".weight", std::move(shape));
+    tensors.need(name + ".bias", {rows});
+  };
+  tensors.need("embeddings.word_embeddings.weight", {c.vocab, hidden});
+  tensors.need("embeddings.position_embeddings.weight", {c.context, hidden});
+  tensors.need("embeddings.token_type_embeddings.weight", {c.token_types, hidden});
+  pair("embeddings.LayerNorm", {hidden});
+  for (std::int32_t layer = 0; layer < c.layers && !tensors.failure(); ++layer) {
+    const std::string at = "encoder.layer." + std::to_string(layer) + ".";
+    for (const char* name : {"query", "key", "value"}) pair(at + "attention.self." + name, {hidden, hidden});
+    pair(at + "attention.output.dense", {hidden, hidden});
+    pair(at + "attention.output.LayerNorm", {hidden});
+    pair(at + "intermediate.dense", {ffn, hidden});
+    pair(at + "output.dense", {hidden, ffn});
+    pair(at + "output.LayerNorm", {hidden});
+  }
+  if (tensors.failure()) return *tensors.failure();
+  return {};
+}
+
 Result<> check_tensors(const std::string& file, const ModelData& model) {
   const ModelConfig& c = model.config;
+  if (c.architecture == "bert") return check_encoder_tensors(file, model);
   const std::int64_t hidden = c.hidden, ffn = c.ffn, head = c.head_dim, q = head * c.q_heads, kv = head * c.kv_heads;
   TensorCheck tensors(file, model);
   tensors.need("model.embed_tokens.weight", {c.vocab, hidden});

@@ -68,7 +68,9 @@ std::string architecture_of(const Json& config) {
   static const std::map<std::string, std::string, std::less<>> kClasses = {{"LlamaForCausalLM", "llama"},
                                                                            {"MistralForCausalLM", "mistral"},
                                                                            {"Qwen2ForCausalLM", "qwen2"},
-                                                                           {"Qwen3ForCausalLM", "qwen3"}};
+                                                                           {"Qwen3ForCausalLM", "qwen3"},
+                                                                           {"BertModel", "bert"},
+                                                                           {"BertForMaskedLM", "bert"}};
   const auto type = config.find("model_type");
   if (type != config.end() && type->is_string()) return type->get<std::string>();
   const auto classes = config.find("architectures");
@@ -153,6 +155,21 @@ void read_window(Object& o, ModelConfig& c) {
   c.sliding_window = window;
 }
 
+// transformers' configuration_bert: what differs from a decoder's.
+void read_encoder(Object& o, ModelConfig& c) {
+  c.norm_epsilon = o.number("layer_norm_eps", 1e-12f);
+  c.token_types = o.integer("type_vocab_size", 2);
+  c.activation = o.text("hidden_act", "gelu");
+  c.tied_embeddings = true;
+  c.rope_dims = c.head_dim;                          // there is none: a number that passes the common checks
+  if (const std::string kind = o.text("position_embedding_type", "absolute"); kind != "absolute")
+    o.fail("position embeddings of type " + shown(kind) + " are not supported (absolute ones are)");
+  if (o.boolean("is_decoder", false)) o.fail("'is_decoder' is true; a BERT that decodes is not supported");
+  if (c.q_heads > 0 && c.hidden % c.q_heads != 0)
+    o.fail(std::to_string(c.q_heads) + " attention heads do not divide a hidden size of " + std::to_string(c.hidden));
+  if (c.token_types < 1) o.fail("'type_vocab_size' must be at least 1");
+}
+
 }  // namespace
 
 Result<ModelConfig> read_hf_config(const std::string& file, const Json& config) {
@@ -161,13 +178,14 @@ Result<ModelConfig> read_hf_config(const std::string& file, const Json& config) 
   std::optional<Error> failure;
   Object o(file, config, failure);
   c.architecture = architecture_of(config);
-  if (c.architecture != "llama" && c.architecture != "mistral" && c.architecture != "qwen2" &&
+  const bool encoder = c.architecture == "bert";
+  if (!encoder && c.architecture != "llama" && c.architecture != "mistral" && c.architecture != "qwen2" &&
       c.architecture != "qwen3") {
     return error(Errc::bad_file,
                  file + ": " +
                      (c.architecture.empty() ? std::string("names no model_type")
                                              : "architecture " + shown(c.architecture) + " is not supported") +
-                     " (llama, mistral, qwen2 and qwen3 are)");
+                     " (llama, mistral, qwen2, qwen3 and bert are)");
   }
   if (const Json* q = o.find("quantization_config"); q != nullptr) {
     const auto method = q->is_object() ? q->value("quant_method", Json("unknown")) : Json("unknown");
@@ -184,6 +202,11 @@ Result<ModelConfig> read_hf_config(const std::string& file, const Json& config) 
   c.head_dim = o.integer("head_dim", c.q_heads > 0 ? c.hidden / c.q_heads : 0);
   c.vocab = o.needed("vocab_size");
   c.context = o.integer("max_position_embeddings", 2048);
+  if (encoder) {
+    read_encoder(o, c);
+    if (failure) return *failure;
+    return c;
+  }
   c.norm_epsilon = o.number("rms_norm_eps", 1e-6f);
   c.tied_embeddings = o.boolean("tie_word_embeddings", false);
   c.activation = o.text("hidden_act", "silu");

@@ -249,6 +249,34 @@ Result<> read_tokenizer(Folder& folder, const Json& config, ModelData& model) {
   return {};
 }
 
+// "bert.encoder..." of a BertForMaskedLM and "encoder..." of a BertModel are the same weights. What follows the last layer
+// (pooler, heads) is not read, as the sentence encoders do.
+void tidy_encoder(ModelData& model) {
+  std::map<std::string, TensorView> kept;
+  for (auto& [name, view] : model.tensors) {
+    const std::string plain = name.starts_with("bert.") ? name.substr(5) : name;
+    if (!plain.starts_with("embeddings.") && !plain.starts_with("encoder.")) continue;
+    view.name = plain;
+    kept.emplace(plain, std::move(view));
+  }
+  model.tensors = std::move(kept);
+}
+
+// sentence-transformers' 1_Pooling/config.json: how rows become a vector.
+Result<> read_pooling(Folder& folder, ModelConfig& config) {
+  auto json = folder.json("1_Pooling/config.json");
+  if (!json) return json.error();
+  if (!*json) return {};
+  const auto on = [&](const char* key) { return (*json)->value(key, Json(false)) == Json(true); };
+  const bool mean = on("pooling_mode_mean_tokens"), first = on("pooling_mode_cls_token"), last = on("pooling_mode_lasttoken");
+  const bool other = on("pooling_mode_max_tokens") || on("pooling_mode_mean_sqrt_len_tokens") || on("pooling_mode_weightedmean_tokens");
+  if (other || mean + first + last != 1) {
+    return error(Errc::bad_file, folder.file("1_Pooling/config.json") + ": exactly one of the mean, the first (cls) and the last token is supported");
+  }
+  config.pooling = mean ? "mean" : first ? "first" : "last";
+  return {};
+}
+
 }  // namespace
 
 Result<ModelData> read_hugging_face(const std::string& path) {
@@ -272,6 +300,10 @@ Result<ModelData> read_hugging_face(const std::string& path) {
 
   std::map<std::string, std::shared_ptr<const ByteSource>> opened;
   if (auto ok = read_weights(folder, model, opened); !ok) return ok.error();
+  if (model.config.architecture == "bert") {
+    tidy_encoder(model);
+    if (auto ok = read_pooling(folder, model.config); !ok) return ok.error();
+  }
   if (model.config.tied_embeddings) model.tensors.erase("lm_head.weight");    // transformers ignores a stored copy, too
   if (auto ok = read_tokenizer(folder, **config, model); !ok) return ok.error();
   for (const std::string& name : folder.used()) {

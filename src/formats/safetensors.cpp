@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <vector>
 
 #include "formats/json.hpp"
@@ -20,6 +21,16 @@ struct Extent {
   std::string name;
 };
 
+// Whole numbers are no weights: old checkpoints keep buffers of them beside (position_ids). Their place is checked like any
+// other's; nobody gets to see them.
+std::int64_t integer_bytes(const Json& entry) {
+  static const std::map<std::string, std::int64_t, std::less<>> kBytes = {{"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1}, {"U8", 1}, {"BOOL", 1}};
+  const auto it = entry.is_object() ? entry.find("dtype") : entry.end();
+  if (!entry.is_object() || it == entry.end() || !it->is_string()) return 0;
+  const auto known = kBytes.find(it->get_ref<const std::string&>());
+  return known == kBytes.end() ? 0 : known->second;
+}
+
 Result<TensorType> type_of(const std::string& what, const Json& entry) {
   const auto it = entry.find("dtype");
   if (it == entry.end() || !it->is_string()) return error(Errc::bad_file, what + " has no dtype");
@@ -32,9 +43,13 @@ Result<TensorType> type_of(const std::string& what, const Json& entry) {
 
 Result<TensorView> read_entry(const std::string& what, const std::string& name, const Json& entry, Extent& extent) {
   if (!entry.is_object()) return error(Errc::bad_file, what + " is not described by an object");
-  const auto type = type_of(what, entry);
-  if (!type) return type.error();
-  TensorView view{.name = name, .type = *type};
+  const std::int64_t integers = integer_bytes(entry);
+  TensorView view{.name = name};
+  if (integers == 0) {
+    const auto type = type_of(what, entry);
+    if (!type) return type.error();
+    view.type = *type;
+  }
 
   const auto shape = entry.find("shape");
   if (shape == entry.end() || !shape->is_array() || shape->size() > 8) {
@@ -58,10 +73,10 @@ Result<TensorView> read_entry(const std::string& what, const std::string& name, 
     return error(Errc::bad_file, what + " has no data_offsets of two whole numbers");
   }
   extent = {(*offsets)[0].get<std::uint64_t>(), (*offsets)[1].get<std::uint64_t>(), name};
-  const std::uint64_t bytes = elements * static_cast<std::uint64_t>(block_bytes(*type));
+  const std::uint64_t bytes = elements * static_cast<std::uint64_t>(integers > 0 ? integers : block_bytes(view.type));
   if (extent.begin > extent.end || extent.end - extent.begin != bytes) {
     return error(Errc::bad_file, fmt::format("{} claims bytes {} to {}; its shape and type {} mean {} bytes", what,
-                                             extent.begin, extent.end, formats::name(*type), bytes));
+                                             extent.begin, extent.end, integers > 0 ? "of whole numbers" : formats::name(view.type), bytes));
   }
   return view;
 }
@@ -111,7 +126,7 @@ Result<std::map<std::string, TensorView>> read_safetensors(const std::string& fi
     }
     view->bytes = data.subspan(extent.begin, extent.end - extent.begin);
     extents.push_back(std::move(extent));
-    tensors.emplace(name, std::move(*view));
+    if (integer_bytes(entry) == 0) tensors.emplace(name, std::move(*view));
   }
   std::ranges::sort(
       extents, [](const Extent& a, const Extent& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });

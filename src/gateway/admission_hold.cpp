@@ -56,7 +56,7 @@ Hold::Inside::~Inside() {
 }
 
 Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const Ask& ask, RateState& entrance_rates) {
-  if (prompt < 0 || output < 1 || choices < 1 || prompt > kMostTokens || output > kMostTokens || choices > 4096) {
+  if (prompt < 0 || output < (ask.embedding ? 0 : 1) || choices < 1 || prompt > kMostTokens || output > kMostTokens || choices > 4096) {
     return error(Errc::invalid_request, "a request must ask for at least one output token, and for a number of tokens that can exist",
                  "max_tokens");
   }

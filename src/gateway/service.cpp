@@ -1,7 +1,11 @@
 // The story of one request (docs/life_of_a_request.md): from a parsed body to a settled hold.
 #include <atomic>
 
+#include "embedding.hpp"
+#include "offload.hpp"
+#include "prompt.hpp"
 #include "serving.hpp"
+#include "tokens.hpp"
 #include "tokenworks/base/log.hpp"
 
 namespace tokenworks::gateway {
@@ -39,6 +43,10 @@ class ServiceImpl final : public ServiceControl {
   asio::awaitable<Result<Receipt>> generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                             Departure& departure) override;
 
+  asio::awaitable<Result<Embedded>> embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates) override;
+  asio::awaitable<Result<Tokenized>> tokenize(Caller caller, TokenizeRequest request, RateState& rates) override;
+  asio::awaitable<Result<Detokenized>> detokenize(Caller caller, DetokenizeRequest request, RateState& rates) override;
+
   bool draining() const override { return draining_.load(); }
   void drain() override { draining_ = true; }
 
@@ -59,12 +67,42 @@ class ServiceImpl final : public ServiceControl {
     }
     return nullptr;
   }
+  // A model by the name a client gave it, which this caller may use now for data of this class. `named` learns its id.
+  struct Usable {
+    std::shared_ptr<const ServedModel> model;
+    std::string data_class;
+  };
+  Result<Usable> use(const Caller& caller, std::string_view name, std::string data_class, std::string& named) const;
+  asio::awaitable<Result<Embedded>> admit_and_embed(Caller caller, RequestId id, std::shared_ptr<const EmbedRequest> request,
+                                                    Departure& departure, RateState& rates, Outcome& outcome);
   asio::awaitable<Result<Receipt>> admit_and_run(Caller caller, RequestId id, std::shared_ptr<const GenerateRequest> request,
                                                  AnswerSink& sink, Departure& departure, Outcome& outcome);
 
   ServiceParts parts_;
   std::atomic<bool> draining_{false};
 };
+
+Result<ServiceImpl::Usable> ServiceImpl::use(const Caller& caller, std::string_view name, std::string data_class, std::string& named) const {
+  if (draining_) {
+    Error e = error(Errc::server_draining, "This server is shutting down; try again.");
+    e.retry_after_ms = 1000;
+    return e;
+  }
+  const tenancy::Principal& who = *caller.principal;
+  std::shared_ptr<const ServedModel> model = find(name);
+  if (!model || !visible(caller, *model)) return unknown_model(name);
+  named = model->card.id;
+  if (data_class.empty() && who.project_spec != nullptr) data_class = who.project_spec->data_class;
+  if (data_class.empty()) data_class = model->spec.data_classes.front();
+  tenancy::UseCase use;
+  use.model = model->card.id;
+  use.model_data_classes = &model->spec.data_classes;
+  use.data_class = data_class;
+  use.jurisdiction = parts_.jurisdiction;
+  use.unix_ns = parts_.clock.unix_ns();
+  if (auto allowed = tenancy::may_use(who, use); !allowed) return allowed.error();
+  return Usable{std::move(model), std::move(data_class)};
+}
 
 asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                                        Departure& departure) {
@@ -87,26 +125,14 @@ asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId 
 asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, RequestId id,
                                                             std::shared_ptr<const GenerateRequest> request, AnswerSink& sink,
                                                             Departure& departure, Outcome& outcome) {
-  if (draining_) {
-    Error e = error(Errc::server_draining, "This server is shutting down; try again.");
-    e.retry_after_ms = 1000;
-    co_return e;
-  }
+  auto usable = use(caller, request->model, request->data_class, outcome.model);
+  if (!usable) co_return usable.error();
   const tenancy::Principal& who = *caller.principal;
-  const std::shared_ptr<const ServedModel> model = find(request->model);
-  if (!model || !visible(caller, *model)) co_return unknown_model(request->model);
-  outcome.model = model->card.id;
-
-  std::string data_class = request->data_class;
-  if (data_class.empty() && who.project_spec != nullptr) data_class = who.project_spec->data_class;
-  if (data_class.empty()) data_class = model->spec.data_classes.front();
-  tenancy::UseCase use;
-  use.model = model->card.id;
-  use.model_data_classes = &model->spec.data_classes;
-  use.data_class = data_class;
-  use.jurisdiction = parts_.jurisdiction;
-  use.unix_ns = parts_.clock.unix_ns();
-  if (auto allowed = tenancy::may_use(who, use); !allowed) co_return allowed.error();
+  const std::shared_ptr<const ServedModel> model = std::move(usable->model);
+  const std::string data_class = std::move(usable->data_class);
+  if (!model->engine->info().generates) {
+    co_return error(Errc::invalid_request, "The model '" + model->card.id + "' makes embeddings and cannot answer chats or completions; use POST /v1/embeddings", "model");
+  }
 
   RateState rates;
   auto entrance = parts_.admission.enter(who, model->card.id, &rates);
@@ -160,6 +186,99 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
                   departure);
   auto receipt = co_await serving.run(outcome);
   co_return receipt;
+}
+
+asio::awaitable<Result<Embedded>> ServiceImpl::embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates) {
+  Outcome outcome;
+  outcome.request = id;
+  outcome.organization = caller.principal->organization.value;
+  outcome.project = caller.principal->project.value;
+  outcome.model = request.model;
+  const std::int64_t began = parts_.clock.steady_ns();
+  auto shared = std::make_shared<const EmbedRequest>(std::move(request));
+  auto running = admit_and_embed(std::move(caller), id, std::move(shared), departure, rates, outcome);   // named: see serving.cpp
+  auto result = co_await std::move(running);
+  outcome.ok = result.has_value();
+  if (!result) outcome.error = result.error().code;
+  outcome.seconds = static_cast<double>(parts_.clock.steady_ns() - began) * 1e-9;
+  if (parts_.on_done) parts_.on_done(outcome);
+  co_return result;
+}
+
+asio::awaitable<Result<Embedded>> ServiceImpl::admit_and_embed(Caller caller, RequestId id, std::shared_ptr<const EmbedRequest> request,
+                                                               Departure& departure, RateState& rates, Outcome& outcome) {
+  auto usable = use(caller, request->model, request->data_class, outcome.model);
+  if (!usable) co_return usable.error();
+  const std::shared_ptr<const ServedModel> model = std::move(usable->model);
+  const auto pooling = pooling_of(*request, *model);
+  if (!pooling) co_return pooling.error();
+  auto entrance = parts_.admission.enter(*caller.principal, model->card.id, &rates);
+  if (!entrance) co_return entrance.error();
+
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  auto bell = std::make_shared<Bell>(executor);
+  Result<std::vector<std::vector<TokenId>>> texts = error(Errc::internal, "not encoded");
+  const std::int64_t most = parts_.embedding_tokens_max;
+  if (input_bytes(*request) <= kInlinePromptBytes) {
+    texts = encode_inputs(*request, *model, most);
+  } else {
+    auto work = std::make_shared<const std::function<Result<std::vector<std::vector<TokenId>>>()>>(
+        [request, model, most] { return encode_inputs(*request, *model, most); });
+    auto encoding = offload<std::vector<std::vector<TokenId>>>(parts_.workers, bell, std::move(work));
+    texts = co_await std::move(encoding);
+  }
+  if (!texts) co_return texts.error();
+
+  Ask ask;
+  ask.request = id;
+  ask.model = ModelId{model->card.id};
+  ask.model_digest = model->model_digest;
+  ask.tokenizer_digest = model->tokenizer_digest;
+  ask.embedding = true;
+  for (const auto& text : *texts) ask.prompt_tokens += static_cast<std::int64_t>(text.size());
+  ask.tier = request->tier;
+  ask.data_class = std::move(usable->data_class);
+  ask.retry_count = request->retry_count;
+  ask.tags = request->tags;
+  auto signals = std::make_shared<Signals>();
+  ledger::OnDurable hold_durable = [signals, bell](const Result<>& committed) {
+    signals->hold.store(committed ? 1 : 2);
+    bell->ring();
+  };
+  auto hold = parts_.admission.admit(*caller.principal, *entrance, ask, std::move(hold_durable));
+  rates = entrance->rates();
+  if (!hold) co_return hold.error();
+  Embedding embedding(parts_, model, request, id, bell, signals, std::move(*hold), departure);
+  auto running = embedding.run(std::move(*texts), *pooling, outcome);
+  auto embedded = co_await std::move(running);
+  co_return embedded;
+}
+
+asio::awaitable<Result<Tokenized>> ServiceImpl::tokenize(Caller caller, TokenizeRequest request, RateState& rates) {
+  std::string named;
+  auto usable = use(caller, request.model, {}, named);
+  if (!usable) co_return usable.error();
+  const std::shared_ptr<const ServedModel> model = std::move(usable->model);
+  auto entrance = parts_.admission.enter(*caller.principal, model->card.id, &rates);
+  if (!entrance) co_return entrance.error();
+  const std::int64_t unix_seconds = parts_.clock.unix_ns() / 1'000'000'000;
+  if (text_bytes(request) <= kInlinePromptBytes) co_return tokens_of(request, *model, unix_seconds);
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  auto bell = std::make_shared<Bell>(executor);
+  auto shared = std::make_shared<const TokenizeRequest>(std::move(request));
+  auto work = std::make_shared<const std::function<Result<Tokenized>()>>([shared, model, unix_seconds] { return tokens_of(*shared, *model, unix_seconds); });
+  auto encoding = offload<Tokenized>(parts_.workers, std::move(bell), std::move(work));
+  auto tokens = co_await std::move(encoding);
+  co_return tokens;
+}
+
+asio::awaitable<Result<Detokenized>> ServiceImpl::detokenize(Caller caller, DetokenizeRequest request, RateState& rates) {
+  std::string named;
+  auto usable = use(caller, request.model, {}, named);
+  if (!usable) co_return usable.error();
+  auto entrance = parts_.admission.enter(*caller.principal, usable->model->card.id, &rates);
+  if (!entrance) co_return entrance.error();
+  co_return text_of(request, *usable->model);
 }
 
 }  // namespace

@@ -10,6 +10,10 @@ using Answer = boost::asio::awaitable<Reply>;
 // generate.cpp
 Answer chat_completions(Exchange& exchange);
 Answer completions(Exchange& exchange);
+// texts.cpp
+Answer embeddings(Exchange& exchange);
+Answer tokenize(Exchange& exchange);
+Answer detokenize(Exchange& exchange);
 // models.cpp
 Answer list_models(Exchange& exchange);
 Answer show_model(Exchange& exchange);

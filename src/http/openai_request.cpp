@@ -143,6 +143,30 @@ void read_format(Fields& fields, const config::Plant::Limits& limits, std::optio
   }
 }
 
+void read_stream(Fields& fields, std::optional<Error>& mistake, Parsed& parsed) {
+  parsed.stream = fields.boolean("stream").value_or(false);
+  const JsonValue* options = fields.object("stream_options");
+  if (options == nullptr) return;
+  if (!parsed.stream) return fields.fail("stream_options", "is only allowed when 'stream' is true");
+  Fields inside(*options, "stream_options.", mistake);
+  parsed.options.include_usage = inside.boolean("include_usage").value_or(false);
+  parsed.options.obfuscation = inside.boolean("include_obfuscation").value_or(false);
+  parsed.options.continuous_usage = inside.boolean("continuous_usage_stats").value_or(false);
+  if (parsed.options.continuous_usage && !parsed.options.include_usage) {
+    return inside.fail("continuous_usage_stats", "is only allowed when 'include_usage' is true");
+  }
+  parsed.request.continuous_usage = parsed.options.continuous_usage;
+}
+
+bool empty_or_off(const JsonValue& value) {
+  if (value.kind == JsonValue::Kind::boolean) return !value.truth;
+  if (value.is_string()) return value.text.empty();
+  if (value.is_array()) return value.items.empty();
+  return value.is_null() || (value.is_object() && value.members.empty());
+}
+
+}  // namespace
+
 void read_tier(Fields& fields, std::optional<Tier>& tier) {
   const auto word = fields.string("service_tier");
   if (!word || *word == "auto") return;
@@ -177,31 +201,7 @@ void read_tags(Fields& fields, std::optional<Error>& mistake, std::map<std::stri
   }
 }
 
-void read_stream(Fields& fields, std::optional<Error>& mistake, Parsed& parsed) {
-  parsed.stream = fields.boolean("stream").value_or(false);
-  const JsonValue* options = fields.object("stream_options");
-  if (options == nullptr) return;
-  if (!parsed.stream) return fields.fail("stream_options", "is only allowed when 'stream' is true");
-  Fields inside(*options, "stream_options.", mistake);
-  parsed.options.include_usage = inside.boolean("include_usage").value_or(false);
-  parsed.options.obfuscation = inside.boolean("include_obfuscation").value_or(false);
-  parsed.options.continuous_usage = inside.boolean("continuous_usage_stats").value_or(false);
-  if (parsed.options.continuous_usage && !parsed.options.include_usage) {
-    return inside.fail("continuous_usage_stats", "is only allowed when 'include_usage' is true");
-  }
-  parsed.request.continuous_usage = parsed.options.continuous_usage;
-}
-
-bool empty_or_off(const JsonValue& value) {
-  if (value.kind == JsonValue::Kind::boolean) return !value.truth;
-  if (value.is_string()) return value.text.empty();
-  if (value.is_array()) return value.items.empty();
-  return value.is_null() || (value.is_object() && value.members.empty());
-}
-
-}  // namespace
-
-Result<JsonValue> read_body(std::string_view body, Parsed& parsed) {
+Result<JsonValue> read_body(std::string_view body, std::string& named) {
   if (body.empty()) return error(Errc::invalid_request, "the request body is empty; send a JSON object");
   auto value = parse_json(body);
   if (!value) return value.error();
@@ -214,9 +214,11 @@ Result<JsonValue> read_body(std::string_view body, Parsed& parsed) {
   if (mistake) return *mistake;
   if (!model || model->empty()) return error(Errc::invalid_request, "'model' is required: the id of a model from GET /v1/models", "model");
   if (model->size() > 512) return error(Errc::invalid_request, "'model' must not be longer than 512 bytes", "model");
-  parsed.request.model = *model;
+  named = *model;
   return value;
 }
+
+Result<JsonValue> read_body(std::string_view body, Parsed& parsed) { return read_body(body, parsed.request.model); }
 
 void read_common(const JsonValue& body, const config::Plant::Limits& limits, std::optional<Error>& mistake, Parsed& parsed) {
   Fields fields(body, "", mistake);

@@ -8,7 +8,11 @@ namespace tokenworks::http {
 void read_common(const JsonValue& body, const config::Plant::Limits& limits, std::optional<Error>& mistake, Parsed& parsed);
 // Refuses fields that ask for something this server cannot do, instead of ignoring them silently.
 void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string_view> names, std::optional<Error>& mistake);
+// service_tier; user, safety_identifier and metadata.
+void read_tier(Fields& fields, std::optional<Tier>& tier);
+void read_tags(Fields& fields, std::optional<Error>& mistake, std::map<std::string, std::string>& tags);
 // The body as an object, with `model` read.
+Result<JsonValue> read_body(std::string_view body, std::string& named);
 Result<JsonValue> read_body(std::string_view body, Parsed& parsed);
 
 // Chat only: tools, tool_choice and parallel_tool_calls; `shown` is what the template gets of them.

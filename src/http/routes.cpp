@@ -6,6 +6,9 @@ namespace {
 constexpr Route kApi[] = {
     {"POST", "/v1/chat/completions", Access::key, chat_completions, true, false, true},
     {"POST", "/v1/completions", Access::key, completions, true, false, true},
+    {"POST", "/v1/embeddings", Access::key, embeddings, true, false, true},
+    {"POST", "/v1/tokenize", Access::key, tokenize, true},
+    {"POST", "/v1/detokenize", Access::key, detokenize, true},
     {"GET", "/v1/models", Access::key, list_models},
     {"GET", "/v1/models/{*}", Access::key, show_model},
     {"GET", "/v1/organization/usage/completions", Access::books, usage_completions},

@@ -28,7 +28,7 @@ constexpr std::int32_t kNumberMax = 1 << 24;
 std::string known_architectures() {
   std::string names;
   for (const Architecture& a : kArchitectures) names += (names.empty() ? "" : ", ") + std::string(a.name);
-  return names;
+  return names + " and, for embeddings, bert";
 }
 
 Result<const Architecture*> find_architecture(const formats::ModelFile& file) {

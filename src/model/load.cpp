@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "model/architecture.hpp"
+#include "model/encoder.hpp"
 #include "model/memory.hpp"
 #include "model/rope.hpp"
 #include "model/transformer.hpp"
@@ -35,6 +36,8 @@ Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::u
   auto weights = build_weights(file, slices->tensors(), *rope, options->context_tokens, *backend);
   if (!weights) return weights.error();
 
+  std::vector<float> final_norm(static_cast<std::size_t>(config.hidden));
+  formats::dequantize(tensors->final_norm->type, tensors->final_norm->bytes, final_norm);
   const Workspace workspace = workspace_of(config, *options);
   RunnerInfo info{.vocab = config.vocab,
                   .context_tokens = options->context_tokens,
@@ -45,16 +48,18 @@ Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::u
                   .kv_bytes = block_bytes * static_cast<std::size_t>(*blocks),
                   .workspace_bytes = workspace.bytes(*options),
                   .stop_tokens = file.tokenizer().stop,
+                  .embedding_columns = config.hidden,
                   .fingerprint = fingerprint_of(file, *tensors, *rope, backend->info())};
   Transformer::Parts parts{.backend = std::move(backend), .config = config, .attention = attention_spec(config),
                            .gate = *gate, .weights = std::move(*weights), .info = std::move(info),
                            .workspace = workspace, .communicator = communicator,
-                           .head_rows = head_rows(config.vocab, rank)};
+                           .head_rows = head_rows(config.vocab, rank), .final_norm = std::move(final_norm)};
   return Transformer::make(std::move(parts));
 }
 
 Result<std::unique_ptr<Runner>> load(std::shared_ptr<const formats::ModelFile> file,
                                      std::unique_ptr<backend::Backend> backend, const LoadOptions& options) {
+  if (file->config().architecture == "bert") return load_encoder(*file, std::move(backend), options);
   return load_rank(*file, std::move(backend), options, {}, nullptr);
 }
 

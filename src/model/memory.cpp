@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "model/encoder.hpp"
 #include "model/tensors.hpp"
 #include "tokenworks/base/log.hpp"
 
@@ -72,6 +73,7 @@ Result<std::int32_t> kv_blocks(const formats::ModelFile& file, const LoadOptions
 
 Result<MemoryPlan> plan_memory(const formats::ModelFile& file, const LoadOptions& asked) {
   if (const auto numbers = check_numbers(file); !numbers) return numbers.error();
+  if (file.config().architecture == "bert") return plan_encoder_memory(file, asked);
   const auto architecture = find_architecture(file);
   if (!architecture) return architecture.error();
   const auto tensors = find_tensors(file, **architecture);

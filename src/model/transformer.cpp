@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace tokenworks::model {
@@ -152,6 +153,36 @@ void Transformer::head(std::span<const std::int32_t> wanted) {
   gather_logits(wanted.size());
 }
 
+// A norm of a few rows in double costs nothing beside the layers, and the backends need no op that leaves it in fp32.
+void Transformer::pool(const Step& step) {
+  pool_rows_.clear();
+  pool_sums_.clear();
+  for (const PooledRows& p : step.pooled) {
+    const backend::SequenceRows& s = step.rows.sequences[static_cast<std::size_t>(p.sequence)];
+    std::int32_t from = s.row, to = s.row + s.rows;
+    if (p.pooling == Pooling::last) from = p.complete ? to - 1 : to;
+    if (p.pooling == Pooling::first) to = s.context == s.rows ? from + 1 : from;
+    for (; from < to; ++from) pool_rows_.push_back(from), pool_sums_.push_back(p.sum);
+  }
+  backend::Backend& b = *p_.backend;
+  const auto columns = static_cast<std::size_t>(p_.config.hidden), batch = static_cast<std::size_t>(p_.info.sequences_max);
+  pool_values_.resize(batch * columns);
+  for (std::size_t at = 0; at < pool_rows_.size(); at += batch) {
+    const std::size_t n = std::min(batch, pool_rows_.size() - at);
+    b.gather(*hidden_, std::span(pool_rows_).subspan(at, n), p_.config.hidden, *sampled_);
+    feed_forward(p_.weights.layers.back(), *sampled_, count(n));
+    if (!first_rank()) continue;                     // the sum over ranks stands there
+    b.download(*sampled_, 0, std::as_writable_bytes(std::span(pool_values_).first(n * columns)));
+    for (std::size_t i = 0; i < n; ++i) {
+      const float* row = pool_values_.data() + i * columns;
+      double squares = 0;
+      for (std::size_t c = 0; c < columns; ++c) squares += static_cast<double>(row[c]) * row[c];
+      const double factor = 1.0 / std::sqrt(squares / static_cast<double>(columns) + p_.config.norm_epsilon);
+      for (std::size_t c = 0; c < columns; ++c) pool_sums_[at + i][c] += row[c] * factor * p_.final_norm[c];
+    }
+  }
+}
+
 Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled) {
   if (auto fits = check_step(step.rows, step.sample_rows); !fits) return fits;
   const std::size_t n = step.sample_rows.size();
@@ -159,7 +190,11 @@ Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled)
     return error(Errc::internal,
                  fmt::format("step refused: {} rows to sample, {} sampling rows, {} results; loaded for {}", n,
                              step.sampling.size(), sampled.size(), p_.info.sequences_max));
+  for (const PooledRows& p : step.pooled)
+    if (p.sequence < 0 || p.sequence >= count(step.rows.sequences.size()) || p.sum.size() != static_cast<std::size_t>(p_.config.hidden))
+      return error(Errc::internal, fmt::format("step refused: sequence {} is pooled into {} values", p.sequence, p.sum.size()));
   layers(step.rows);
+  if (!step.pooled.empty()) pool(step);
   if (n == 0) return finished();              // a chunk of a prompt: nothing to sample, but the rows may go now
   head(step.sample_rows);
   if (failure_ || !first_rank()) return finished();

@@ -26,6 +26,7 @@ class Transformer final : public Runner {
     Workspace workspace;
     backend::Communicator* communicator = nullptr;   // of several ranks: this is one's part; outlives the transformer
     std::int32_t head_rows = 0;                      // of this rank, with a communicator
+    std::vector<float> final_norm;                   // on the host, for what is pooled
   };
   static Result<std::unique_ptr<Runner>> make(Parts parts);
 
@@ -51,6 +52,8 @@ class Transformer final : public Runner {
   void reduce(backend::Buffer& hidden, std::int32_t rows);
   void gather_logits(std::size_t rows);              // from every rank's own rows of the head
   Result<> finished();                               // the device's state, or the first thing that failed between ranks
+  // Adds up the final rows of what is pooled: last feed-forward here, norm on the host.
+  void pool(const Step& step);
 
   Parts p_;                                          // the backend outlives everything below
   std::unique_ptr<backend::Buffer> hidden_;          // [rows_max, hidden]
@@ -63,6 +66,9 @@ class Transformer final : public Runner {
   std::unique_ptr<backend::Buffer> own_logits_;      // [sequences_max, head_rows], of several ranks
   std::vector<float> host_, gathered_;               // what goes between ranks
   std::optional<Error> failure_;
+  std::vector<std::int32_t> pool_rows_;
+  std::vector<std::span<double>> pool_sums_;         // one per pool_rows_ entry
+  std::vector<float> pool_values_;                   // [sequences_max, hidden]
 };
 
 }  // namespace tokenworks::model

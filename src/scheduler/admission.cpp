@@ -39,7 +39,8 @@ void Scheduler::State::acquire_hits(Seq& s) {
   s.chain = chain_root(s, keep_cached);
   s.published = 0;
   s.publishing = true;
-  const std::int32_t limit = (s.known() - 1) / kBlockTokens;   // one token at least is computed, for its logits
+  // One token at least is computed, for its logits.
+  const std::int32_t limit = s.computes_all ? 0 : (s.known() - 1) / kBlockTokens;
   std::array<TokenId, kBlockTokens> tokens;
   while (s.published < limit) {
     const Hash128 hash = next_in_chain(tenant_keys[tenant], s.chain, s, s.published, tokens);
@@ -114,7 +115,7 @@ std::int32_t Scheduler::State::cached_tokens(Seq& s) {
   s.probed_step = step;
   const std::uint32_t tenant = flows[s.flow].tenant;
   Hash128 chain = chain_root(s, keep_cached);
-  const std::int32_t limit = (s.known() - 1) / kBlockTokens;
+  const std::int32_t limit = s.computes_all ? 0 : (s.known() - 1) / kBlockTokens;
   std::int32_t found = 0, parent = BlockPool::kNone;
   std::array<TokenId, kBlockTokens> tokens;
   for (; found < limit; ++found) {

@@ -218,6 +218,7 @@ Result<Handle> Scheduler::add(const SequenceSpec& spec, std::int64_t now_ns) {
   s.leader = spec.leader;
   s.leader_serial = spec.leader == kNoHandle ? 0 : st.seq(spec.leader).serial;
   s.deadline_ns = spec.deadline_ns;
+  s.computes_all = spec.computes_all;
   s.output_max = static_cast<std::int32_t>(std::min<std::int64_t>(spec.max_tokens, st.options.context_tokens));
   s.computed = s.reached = s.published = s.hit = s.probed = 0;
   s.paused = s.started = s.spared = s.open = false;
@@ -292,7 +293,7 @@ void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, s
     if (!poisoned) st.publish_full_blocks(s);
     if (!item.samples) continue;
     if (outcome.then == Outcome::Then::pauses) s.paused = true;
-    if (outcome.then == Outcome::Then::ends) {
+    if (outcome.then == Outcome::Then::ends && !s.computes_all) {
       st.learn_answer(static_cast<double>(s.output.size()));
       const auto outputs = static_cast<std::int64_t>(s.output.size());
       st.sequence_micro += (s.prompt_size() * units.uncached_micro + outputs * units.output_micro - st.sequence_micro) / 16;

@@ -56,6 +56,7 @@ struct Seq {
   std::uint64_t preempted_step = 0;
   std::int32_t hit = 0;                              // prompt tokens taken from the cache at the last admission
   bool paused = false, started = false;
+  bool computes_all = false;                         // takes nothing from the cache, and is no answer to learn from
   bool spared = false;                               // was preempted once: others' claims no longer touch it
   Where where = Where::nowhere;
 

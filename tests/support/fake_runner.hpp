@@ -5,6 +5,7 @@
 // give, from its tokens alone. For tests; the hooks may be used from the test's thread.
 #include <atomic>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -87,6 +88,8 @@ class FakeRunner final : public model::Runner {
     info_.rows_max = shape.rows_max;
     info_.sequences_max = shape.sequences_max;
     info_.stop_tokens = {kStopToken};
+    info_.embedding_columns = 4;
+    info_.pooling = model::Pooling::mean;
   }
 
   const model::RunnerInfo& info() const override { return info_; }
@@ -124,6 +127,7 @@ class FakeRunner final : public model::Runner {
       }
     }
     if (sample != step.sample_rows.size()) ++controls_->violations;
+    for (const model::PooledRows& p : step.pooled) pool(step.rows, p);
     return {};
   }
 
@@ -132,6 +136,22 @@ class FakeRunner final : public model::Runner {
       for (std::int32_t i = 0; i < backend::kBlockTokens; ++i) cells_[static_cast<std::size_t>(b * backend::kBlockTokens + i)] = {};
       ++controls_->blocks_zeroed;
     }
+  }
+
+  // Rows, sum of the tokens, sum of token * position, and, when complete, a hash of the text read back through the table.
+  void pool(const backend::StepRows& rows, const model::PooledRows& p) {
+    const backend::SequenceRows& s = rows.sequences[static_cast<std::size_t>(p.sequence)];
+    for (std::int32_t i = s.context - s.rows; i < s.context; ++i) {
+      const TokenId token = rows.tokens[static_cast<std::size_t>(s.row + i - (s.context - s.rows))];
+      p.sum[0] += 1;
+      p.sum[1] += token;
+      p.sum[2] += static_cast<double>(token) * i;
+    }
+    if (!p.complete) return;
+    std::uint64_t h = 0;
+    for (std::int32_t i = 0; i < s.context; ++i) h = mix(h, static_cast<std::uint64_t>(at(rows, s, i).token));
+    p.sum[3] = static_cast<double>(h % 1'000'000);
+    if (rows.tokens[static_cast<std::size_t>(s.row)] == kNanPrompt) p.sum[3] = std::numeric_limits<double>::quiet_NaN();
   }
 
  private:

@@ -86,10 +86,14 @@ struct BackendInfo {
   std::string numerics;                              // changes when, and only when, results may: part of system_fingerprint
 };
 
+class EncoderOps;                                    // encoder.hpp
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual const BackendInfo& info() const = 0;
+  // What an encoder needs besides; null when this backend runs decoders only.
+  virtual EncoderOps* encoder_ops() { return nullptr; }
 
   // Memory. `allocate` fails with the bytes asked for and what was free.
   virtual Result<std::unique_ptr<Buffer>> allocate(std::size_t bytes) = 0;

@@ -23,6 +23,7 @@ struct ModelSpec {
   std::string id, path;                              // path absolute after load
   std::vector<std::string> aliases;
   std::string backend = "auto", compute = "default", speculation = "off";
+  std::string embeddings = "auto";                   // auto, last, mean, first: how /v1/embeddings pools; off: it is refused
   std::int64_t context_tokens = 8192;
   std::int64_t kv_cache_bytes = std::int64_t{512} << 20;
   std::int64_t max_sequences = 64;
@@ -53,6 +54,7 @@ struct Plant {                                       // tokenworks.yaml
     std::int64_t hold_expiry_ns = 3'600'000'000'000; // a hold without any progress for this long has lost its owner
     std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
     std::int64_t content_parts = 1024, tools = 128, schema_bytes = 256 << 10;
+    std::int64_t embedding_inputs = 2048, embedding_tokens = 300'000;   // of one request
   } limits;
   std::string log_level = "info";
   bool log_json = true;

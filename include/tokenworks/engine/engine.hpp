@@ -51,6 +51,10 @@ struct Sequence {
   std::int64_t deadline_ns = 0;                      // steady clock; 0: none
   bool extendable = false;                           // at the ticket's limit wait for extend() instead of ending (chunked holds)
   std::vector<std::shared_ptr<Constraint>> constraints;   // empty, or one per choice
+  // Embeddings: nothing is generated; each of `texts` is a choice of its own, whose vector its stream gets with its finish.
+  // `prompt` stays empty, max_tokens is 1, no choice samples.
+  model::Pooling pooling = model::Pooling::none;
+  std::vector<std::vector<TokenId>> texts;
 };
 
 struct TokenEvent {
@@ -70,6 +74,8 @@ class TokenStream {
   void drain(std::vector<TokenEvent>& into);
   // Prompt tokens taken from the prefix cache; valid once an event arrived.
   std::int64_t cached_tokens() const;
+  // The pooled vector of a choice that finished with `stop`; moved out. Consumer only.
+  std::vector<float> take_embedding(std::uint32_t choice);
   // Called from the consumer before it goes away: no further wake.
   void detach();
 
@@ -81,6 +87,7 @@ class TokenStream {
   bool ended(std::uint32_t choices) const;           // every choice has its finish
   void flush();                                      // engine thread, once per step: at most one wake
   void set_cached(std::int64_t tokens);
+  void set_embedding(std::uint32_t choice, std::vector<float> vector);
 
   mutable std::mutex mutex_;
   std::vector<TokenEvent> events_;
@@ -88,6 +95,7 @@ class TokenStream {
   std::int64_t cached_ = 0;
   bool pending_ = false, woken_ = false;
   std::vector<bool> ended_;                          // [choice]
+  std::vector<std::vector<float>> embeddings_;       // [choice], of those that have one
 };
 
 struct EngineOptions {

@@ -19,7 +19,7 @@ namespace tokenworks::formats {
 
 // The numbers an architecture needs, in one vocabulary for both formats.
 struct ModelConfig {
-  std::string architecture;                          // "llama", "mistral" (Hugging Face only), "qwen2", "qwen3"
+  std::string architecture;                          // "llama", "mistral", "bert" (both Hugging Face only), "qwen2", "qwen3"
   std::string name;                                  // for people; may be empty
   std::int32_t layers = 0, hidden = 0, ffn = 0, q_heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
   std::int32_t context = 0;                          // trained context, tokens
@@ -35,6 +35,8 @@ struct ModelConfig {
   std::int32_t sliding_window = 0;                   // 0: none
   bool tied_embeddings = false;
   std::string activation = "silu";
+  std::int32_t token_types = 0;                      // segments of an encoder ("bert"); 0: a decoder
+  std::string pooling;                               // "mean", "first", "last" as the folder's 1_Pooling says; "": it says nothing
 };
 
 // Where the tokenizer's data comes from.

@@ -56,8 +56,9 @@ struct Ask {
   ModelId model;                                     // the id, not the alias
   std::string model_digest, tokenizer_digest;        // hex
   std::int64_t prompt_tokens = 0;                    // of all prompts together, exact
-  std::int64_t output_tokens = 0;                    // per choice, the most it may generate
+  std::int64_t output_tokens = 0;                    // per choice, the most it may generate; 0 when `embedding`
   std::int64_t choices = 1;                          // sequences in all: prompts * n
+  bool embedding = false;                            // texts are pooled, nothing is generated
   std::optional<Tier> tier;                          // absent: the plan's; a higher one than the plan's is refused (param service_tier)
   std::string data_class;
   std::int32_t retry_count = 0;

@@ -67,6 +67,7 @@ struct ServiceParts {
   bool progress_step = false;                        // ledger.progress: step
   std::string server_secret;                         // salts what is stored of user strings
   boost::asio::thread_pool& workers;                 // long prompts are encoded here
+  std::int64_t embedding_tokens_max = 300'000;       // of all inputs of a request
   std::function<void(const Outcome&)> on_done;
   std::function<void(std::string_view model, double seconds, int tokens)> on_inter_token;
 };

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tokenworks/base/result.hpp"
+#include "tokenworks/gateway/texts.hpp"
 #include "tokenworks/gateway/types.hpp"
 #include "tokenworks/tenancy/directory.hpp"
 
@@ -78,6 +79,13 @@ class Service {
   // `departure` outlive the call. An error before `begin` is the answer; one after it is reported in the stream.
   virtual boost::asio::awaitable<Result<Receipt>> generate(Caller caller, RequestId id, GenerateRequest request,
                                                            AnswerSink& sink, Departure& departure) = 0;
+  // The vectors of texts, through the same admission and the same engine. Nothing is returned before the settle is durable.
+  // `rates` learns the limits also when the answer is an error.
+  virtual boost::asio::awaitable<Result<Embedded>> embed(Caller caller, RequestId id, EmbedRequest request,
+                                                         Departure& departure, RateState& rates) = 0;
+  // Tokens of a text, text of tokens: counted by the limits of requests, free of charge.
+  virtual boost::asio::awaitable<Result<Tokenized>> tokenize(Caller caller, TokenizeRequest request, RateState& rates) = 0;
+  virtual boost::asio::awaitable<Result<Detokenized>> detokenize(Caller caller, DetokenizeRequest request, RateState& rates) = 0;
   virtual bool draining() const = 0;
 };
 

@@ -13,6 +13,9 @@
 
 namespace tokenworks::model {
 
+// How the rows of a text become one vector. mean: over all of them; last, first: that row alone.
+enum class Pooling : std::uint8_t { none, last, mean, first };
+
 struct RunnerInfo {
   std::int32_t vocab = 0;
   std::int32_t context_tokens = 0;                   // the longest sequence, prompt and output
@@ -21,14 +24,27 @@ struct RunnerInfo {
   std::int32_t sequences_max = 0;
   std::size_t weight_bytes = 0, kv_bytes = 0, workspace_bytes = 0;
   std::vector<TokenId> stop_tokens;
+  std::int32_t embedding_columns = 0;                // of a pooled vector; 0: this runner pools nothing
+  Pooling pooling = Pooling::last;                   // what the model was made for
+  bool generates = true;                             // false: an encoder, which only pools
   std::string fingerprint;                           // "fp_..." of weights layout and numerics: changes when results may
 };
 
-// A step: rows to compute, and which rows get sampled.
+// A sequence of a step that is pooled: its rows are added up in `sum` [embedding_columns] (mean), or the row asked for is
+// written there. `complete`: the text ends in this step; an encoder, which needs all of a text at once, works only then.
+struct PooledRows {
+  std::int32_t sequence;                             // index into StepRows::sequences
+  Pooling pooling;
+  bool complete;
+  std::span<double> sum;
+};
+
+// A step: rows to compute, which rows get sampled, and which sequences are pooled.
 struct Step {
   backend::StepRows rows;
   std::span<const std::int32_t> sample_rows;         // row indices, ascending
   std::span<const backend::SampleRow> sampling;      // one per sample_rows entry
+  std::span<const PooledRows> pooled{};              // by ascending sequence; none of them is sampled
 };
 
 class Runner {

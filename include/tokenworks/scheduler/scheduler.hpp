@@ -76,6 +76,7 @@ struct SequenceSpec {
   std::int64_t max_tokens = 1;                       // output tokens
   std::int64_t deadline_ns = 0;                      // steady; 0: none. Dropped once it cannot give a token before it
   Handle leader = kNoHandle;                         // another choice of the request: share its prompt's blocks
+  bool computes_all = false;                         // every row is computed: nothing is taken from the prefix cache
 };
 
 // Rows of one sequence in a step: tokens [first, first + count) of prompt and output, standing at plan rows

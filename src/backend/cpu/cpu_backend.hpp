@@ -14,17 +14,18 @@
 #include "backend/cpu/thread_pool.hpp"
 #include "kernels/cpu/sample.hpp"
 #include "kernels/ops.hpp"
-#include "tokenworks/backend/backend.hpp"
+#include "tokenworks/backend/encoder.hpp"
 
 namespace tokenworks::backend {
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public Backend, public EncoderOps {
  public:
   CpuBackend(kernels::CpuPath path, bool exact, int threads);
   // The exact path with every linear's input rounded first.
   CpuBackend(kernels::CpuPath path, const Rounding& rounding, const std::string& scheme, int threads);
 
   const BackendInfo& info() const override { return info_; }
+  EncoderOps* encoder_ops() override { return this; }
 
   Result<std::unique_ptr<Buffer>> allocate(std::size_t bytes) override;
   void upload(Buffer& to, std::size_t offset, std::span<const std::byte> from) override;
@@ -53,6 +54,13 @@ class CpuBackend final : public Backend {
   Result<> sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
                   std::span<Sampled> out) override;
   Result<> check() override { return {}; }
+
+  // cpu_encoder.cpp
+  void add_positions(const Weight& table, std::int32_t columns, Buffer& hidden) override;
+  void layer_norm(Buffer& hidden, const Weight& weight, const Weight& bias, float epsilon, std::int32_t rows,
+                  std::int32_t columns, Activations& out) override;
+  void activate(const Buffer& in, ActivationKind kind, std::int32_t rows, std::int32_t columns, Activations& out) override;
+  void attend_all(const Buffer& qkv, const AttentionSpec& spec, Activations& out) override;
 
  private:
   struct AttentionUnit {                             // query rows of a sequence against one key/value head
@@ -91,6 +99,12 @@ class CpuBackend final : public Backend {
   std::vector<AttentionUnit> units_;
   std::vector<SpanJob> span_jobs_;
   std::vector<float> split_partials_;
+  struct WholeUnit {                                 // some queries of one sequence against one key/value head
+    std::int32_t sequence, kv_head, first, queries;
+  };
+  std::vector<WholeUnit> whole_units_;
+  std::vector<float> whole_q_, whole_kv_;            // of attend_all: queries by head, keys and values in blocks
+  std::vector<std::int32_t> whole_blocks_, whole_first_block_;
 };
 
 }  // namespace tokenworks::backend

@@ -110,6 +110,32 @@ class FakeService final : public gateway::Service {
     co_return receipt_of(id);
   }
 
+  // One vector [1, 0, -0.5] for "model": "fake" and any number of inputs; refusals as generate() has them.
+  asio::awaitable<Result<gateway::Embedded>> embed(gateway::Caller, RequestId id, gateway::EmbedRequest request, gateway::Departure&,
+                                                   gateway::RateState& rates) override {
+    ++generated;
+    rates = {60, 59, 1000, 20000, 19000, 360'000};
+    if (const auto refused = refusals.find(request.model); refused != refusals.end()) co_return refused->second;
+    gateway::Embedded embedded;
+    embedded.rates = rates;
+    embedded.vectors.assign(request.inputs.size(), {1.0f, 0.0f, -0.5f});
+    embedded.receipt = receipt_of(id);
+    embedded.receipt.usage = {10, 0, 0, 0};
+    co_return embedded;
+  }
+  asio::awaitable<Result<gateway::Tokenized>> tokenize(gateway::Caller, gateway::TokenizeRequest request, gateway::RateState& rates) override {
+    rates = {60, 59, 1000, 20000, 19000, 360'000};
+    if (const auto refused = refusals.find(request.model); refused != refusals.end()) co_return refused->second;
+    gateway::Tokenized tokens{.model = "fake", .tokens = {1, 15, 2}, .token_strings = {}, .context_tokens = 8192, .rates = rates};
+    if (!request.add_special_tokens) tokens.tokens = {15};
+    if (request.token_strings) tokens.token_strings.assign(tokens.tokens.size(), "x\"");
+    co_return tokens;
+  }
+  asio::awaitable<Result<gateway::Detokenized>> detokenize(gateway::Caller, gateway::DetokenizeRequest request, gateway::RateState& rates) override {
+    rates = {60, 59, 1000, 20000, 19000, 360'000};
+    co_return gateway::Detokenized{"fake", std::to_string(request.tokens.size()) + " tokens", rates};
+  }
+
   gateway::GenerateRequest last() const {
     std::lock_guard lock(mutex_);
     return last_;
