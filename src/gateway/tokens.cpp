@@ -1,6 +1,40 @@
 #include "tokens.hpp"
 
+#include "prompt.hpp"
+#include "tool_prompt.hpp"
+
 namespace tokenworks::gateway {
+namespace {
+
+// What an answer's prompt would be; without the opening of an answer, as the template writes it.
+Result<std::vector<TokenId>> chat_tokens(const TokenizeRequest& request, const ServedModel& model, std::int64_t unix_seconds) {
+  const auto& chat = std::get<GenerateRequest::Chat>(request.prompt);
+  if (request.add_generation_prompt) {
+    GenerateRequest whole;
+    whole.model = request.model;
+    whole.prompts.emplace_back(chat);
+    AnswerBegin begin;
+    auto prompts = encode_prompts(whole, model, unix_seconds, begin);
+    if (!prompts) return prompts.error();
+    return std::move(prompts->front());
+  }
+  tokenizer::ChatInput input;
+  input.messages = chat.messages;
+  input.tools = chat.tools;
+  input.extra = chat.template_kwargs;
+  input.add_generation_prompt = false;
+  input.special = model.special;
+  input.unix_seconds = unix_seconds;
+  auto parts = model.chat_template->render(input);
+  if (!parts) {
+    Error e = parts.error();
+    if (e.param.empty()) e.param = "messages";
+    return e;
+  }
+  return model.tokenizer->encode_parts(*parts);
+}
+
+}  // namespace
 
 std::size_t text_bytes(const TokenizeRequest& request) {
   if (const auto* text = std::get_if<std::string>(&request.prompt)) return text->size();
@@ -21,21 +55,9 @@ Result<Tokenized> tokens_of(const TokenizeRequest& request, const ServedModel& m
     if (!model.engine->info().generates) {
       return error(Errc::invalid_request, "The model '" + model.card.id + "' makes embeddings only and has no chat template; send 'prompt'", "messages");
     }
-    const auto& chat = std::get<GenerateRequest::Chat>(request.prompt);
-    tokenizer::ChatInput input;
-    input.messages = chat.messages;
-    input.tools = chat.tools;
-    input.extra = chat.template_kwargs;
-    input.add_generation_prompt = request.add_generation_prompt;
-    input.special = model.special;
-    input.unix_seconds = unix_seconds;
-    auto parts = model.chat_template->render(input);
-    if (!parts) {
-      Error e = parts.error();
-      if (e.param.empty()) e.param = "messages";
-      return e;
-    }
-    out.tokens = tokenizer.encode_parts(*parts);
+    auto tokens = chat_tokens(request, model, unix_seconds);
+    if (!tokens) return tokens.error();
+    out.tokens = std::move(*tokens);
   }
   if (request.token_strings) {
     out.token_strings.reserve(out.tokens.size());
