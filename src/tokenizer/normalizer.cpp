@@ -67,6 +67,9 @@ struct Applier {
   void operator()(const StripSpace& s) { text = strip(text, s); }
   void operator()(const Prepend& s) { text = prepend(text, s); }
   void operator()(const Replace& s) { text = replace(text, s); }
+  void operator()(const BertText& s) {
+    text = by_run(text, [&](std::string_view in, std::string& out) { normalize_bert(in, s, out); });
+  }
 };
 
 struct Describer {
@@ -76,6 +79,9 @@ struct Describer {
     return std::string("strip ") + (s.left ? "l" : "") + (s.right ? "r" : "");
   }
   std::string operator()(const Prepend& s) const { return "prepend " + s.text; }
+  std::string operator()(const BertText& s) const {
+    return std::string("bert ") + (s.clean ? "c" : "") + (s.chinese ? "h" : "") + (s.strip_accents ? "a" : "") + (s.lowercase ? "l" : "");
+  }
   std::string operator()(const Replace& s) const { return "replace " + s.pattern.pattern() + '\0' + s.with; }
 };
 

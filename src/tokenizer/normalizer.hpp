@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "tokenizer/bert_text.hpp"
 #include "tokenizer/marked_text.hpp"
 #include "tokenizer/regex.hpp"
 #include "tokenizer/unicode.hpp"
@@ -25,7 +26,7 @@ struct Replace {
   Regex pattern;
   std::string with;
 };
-using NormalizerStep = std::variant<UnicodeForm, Lowercase, StripSpace, Prepend, Replace>;
+using NormalizerStep = std::variant<UnicodeForm, Lowercase, StripSpace, Prepend, Replace, BertText>;
 
 class Normalizer {
  public:

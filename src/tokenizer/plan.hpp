@@ -10,6 +10,7 @@
 #include "tokenizer/decoder.hpp"
 #include "tokenizer/normalizer.hpp"
 #include "tokenizer/pre_tokenizer.hpp"
+#include "tokenizer/word_piece.hpp"
 #include "tokenworks/formats/model_file.hpp"
 
 namespace tokenworks::tokenizer {
@@ -17,10 +18,12 @@ namespace tokenworks::tokenizer {
 struct Plan {
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  BpeSpec bpe;
+  BpeSpec bpe;                            // of WordPiece the spellings alone
+  std::optional<WordPieceSpec> word_piece;
   std::vector<AddedToken> added;
   DecoderSpec decoder;
   std::optional<TokenId> bos;  // set when a raw prompt begins with it
+  std::optional<TokenId> end;  // set when a text that is embedded ends with it
 };
 
 Result<Plan> plan_from_gguf(const formats::TokenizerData& data);

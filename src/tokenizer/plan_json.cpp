@@ -124,32 +124,59 @@ Result<> read_added(const Json& root, Plan& plan) {
   return {};
 }
 
-// TemplateProcessing that begins with a special token: a raw prompt begins with it.
-std::optional<TokenId> template_bos(const Json& root) {
+// The id of a special token that TemplateProcessing (or the older BertProcessing) puts first, or last.
+std::optional<TokenId> template_token(const Json& part, bool first) {
+  const auto id_in = [](const Json& value) -> std::optional<TokenId> {
+    if (!value.is_number_integer()) return std::nullopt;
+    const auto id = value.get<std::int64_t>();
+    return id >= 0 && id <= kIdMax ? std::optional(static_cast<TokenId>(id)) : std::nullopt;
+  };
+  if (!part.is_object()) return std::nullopt;
+  if (part.value("type", Json()) == "BertProcessing") {
+    const Json* pair = member(part, first ? "cls" : "sep");
+    return pair != nullptr && pair->is_array() && pair->size() == 2 ? id_in((*pair)[1]) : std::nullopt;
+  }
+  if (part.value("type", Json()) != "TemplateProcessing") return std::nullopt;
+  const Json* single = member(part, "single");
+  const Json* tokens = member(part, "special_tokens");
+  if (single == nullptr || !single->is_array() || single->empty() || tokens == nullptr || !tokens->is_object())
+    return std::nullopt;
+  const Json& at = first ? single->front() : single->back();
+  const Json* special = at.is_object() ? member(at, "SpecialToken") : nullptr;
+  const Json* name = special != nullptr && special->is_object() ? member(*special, "id") : nullptr;
+  if (name == nullptr || !name->is_string()) return std::nullopt;
+  const Json* entry = member(*tokens, name->get_ref<const std::string&>().c_str());
+  const Json* ids = entry != nullptr && entry->is_object() ? member(*entry, "ids") : nullptr;
+  return ids != nullptr && ids->is_array() && ids->size() == 1 ? id_in((*ids)[0]) : std::nullopt;
+}
+
+// A special token that a raw text begins (or, embedded, ends) with.
+std::optional<TokenId> template_special(const Json& root, bool first) {
   const Json* processor = member(root, "post_processor");
   if (processor == nullptr || !processor->is_object()) return std::nullopt;
   const Json* list = member(*processor, "processors");
-  const auto from = [](const Json& part) -> std::optional<TokenId> {
-    if (!part.is_object() || part.value("type", Json()) != "TemplateProcessing") return std::nullopt;
-    const Json* single = member(part, "single");
-    const Json* tokens = member(part, "special_tokens");
-    if (single == nullptr || !single->is_array() || single->empty() || tokens == nullptr || !tokens->is_object())
-      return std::nullopt;
-    const Json& first = (*single)[0];
-    const Json* special = first.is_object() ? member(first, "SpecialToken") : nullptr;
-    const Json* name = special != nullptr && special->is_object() ? member(*special, "id") : nullptr;
-    if (name == nullptr || !name->is_string()) return std::nullopt;
-    const Json* entry = member(*tokens, name->get_ref<const std::string&>().c_str());
-    const Json* ids = entry != nullptr && entry->is_object() ? member(*entry, "ids") : nullptr;
-    if (ids == nullptr || !ids->is_array() || ids->size() != 1 || !(*ids)[0].is_number_integer()) return std::nullopt;
-    const auto id = (*ids)[0].get<std::int64_t>();
-    return id >= 0 && id <= kIdMax ? std::optional(static_cast<TokenId>(id)) : std::nullopt;
-  };
-  if (list == nullptr || !list->is_array()) return from(*processor);
+  if (list == nullptr || !list->is_array()) return template_token(*processor, first);
   for (const Json& part : *list) {
-    if (auto bos = from(part)) return bos;
+    if (auto id = template_token(part, first)) return id;
   }
   return std::nullopt;
+}
+
+Result<> read_word_piece(const Json& model, Plan& plan) {
+  WordPieceSpec spec;
+  if (member(model, "continuing_subword_prefix") != nullptr) {
+    auto prefix = text_at(model, "continuing_subword_prefix", "model");
+    if (!prefix) return prefix.error();
+    spec.prefix = *prefix;
+  }
+  if (member(model, "max_input_chars_per_word") != nullptr) {
+    auto most = number_at(model, "max_input_chars_per_word", "model");
+    if (!most) return most.error();
+    if (*most < 0 || *most > 1 << 20) return bad_part("model.max_input_chars_per_word", "is " + std::to_string(*most) + ", which is no possible length");
+    spec.characters_max = static_cast<std::int32_t>(*most);
+  }
+  plan.word_piece = std::move(spec);
+  return {};
 }
 
 }  // namespace
@@ -164,13 +191,19 @@ Result<Plan> plan_from_json(const formats::TokenizerData& data) {
   if (!root.is_object()) return error(Errc::bad_file, "tokenizer.json is not an object");
   const Json* model = member(root, "model");
   if (model == nullptr || !model->is_object()) return bad_part("model", "must be an object");
-  if (const Json* type = member(*model, "type"); type != nullptr && *type != "BPE") {
-    return bad_part("model.type", "is " + type->dump() + "; only BPE is supported");
+  const Json* type = member(*model, "type");
+  const bool word_piece = type != nullptr && *type == "WordPiece";
+  if (type != nullptr && *type != "BPE" && !word_piece) {
+    return bad_part("model.type", "is " + type->dump() + "; only BPE and WordPiece are supported");
   }
   Plan plan;
   if (auto read = read_vocabulary(*model, plan.bpe); !read) return read.error();
-  if (auto read = read_flags(*model, plan.bpe); !read) return read.error();
-  if (auto read = read_merges(*model, plan.bpe); !read) return read.error();
+  if (word_piece) {
+    if (auto read = read_word_piece(*model, plan); !read) return read.error();
+  } else {
+    if (auto read = read_flags(*model, plan.bpe); !read) return read.error();
+    if (auto read = read_merges(*model, plan.bpe); !read) return read.error();
+  }
   if (auto read = read_added(root, plan); !read) return read.error();
   // After the added tokens: a merge that makes a control token is dropped with it.
   std::set<std::string> control;
@@ -188,6 +221,7 @@ Result<Plan> plan_from_json(const formats::TokenizerData& data) {
     if (!unknown->is_string() || found == plan.bpe.spellings.end())
       return bad_part("model.unk_token", "is not in the vocabulary");
     plan.bpe.unknown = static_cast<TokenId>(found - plan.bpe.spellings.begin());
+    if (plan.word_piece) plan.word_piece->unknown = plan.bpe.unknown;
   }
   if (const Json* part = member(root, "normalizer")) {
     if (auto read = read_normalizer(*part, "normalizer", plan.normalizer); !read) return read.error();
@@ -207,7 +241,8 @@ Result<Plan> plan_from_json(const formats::TokenizerData& data) {
   }
   if (auto read = read_decoder(member(root, "decoder"), shown, plan.decoder); !read) return read.error();
 
-  const std::optional<TokenId> from_template = template_bos(root);
+  plan.end = template_special(root, false);
+  const std::optional<TokenId> from_template = template_special(root, true);
   if (data.add_bos.value_or(from_template.has_value())) plan.bos = from_template ? from_template : data.bos;
   return plan;
 }

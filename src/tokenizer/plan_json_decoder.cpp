@@ -57,6 +57,36 @@ struct DecoderReader {
     return {};
   }
 
+  // A piece inside a word joins it, every other one but the first gets a space before it; `cleanup` takes spaces away again
+  // where English has none (decoders::wordpiece::cleanup).
+  Result<> word_piece(const Json& part, const std::string& where) {
+    std::string prefix = "##";
+    if (member(part, "prefix") != nullptr) {
+      auto given = text_at(part, "prefix", where);
+      if (!given) return given.error();
+      prefix = *given;
+    }
+    auto clean = flag_at(part, "cleanup", true, where);
+    if (!clean) return clean.error();
+    static constexpr std::pair<std::string_view, std::string_view> kContractions[] = {
+        {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"},
+        {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    const auto cleaned = [&](std::string text) {
+      for (const auto& [from, into] : kContractions) {
+        for (std::size_t at = 0; *clean && (at = text.find(from, at)) != std::string::npos; at += into.size()) text.replace(at, from.size(), into);
+      }
+      return text;
+    };
+    to.first_text.clear();
+    for (std::string& text : to.text) {
+      to.first_text.push_back(cleaned(text));
+      const bool inside = !prefix.empty() && text.starts_with(prefix);
+      text = cleaned(inside ? text.substr(prefix.size()) : " " + text);
+    }
+    fused = true;
+    return {};
+  }
+
   void replace(const Regex& pattern, const std::string& with) {
     for (std::string& text : to.text) {
       std::string replaced;
@@ -107,6 +137,7 @@ struct DecoderReader {
       return bad_part(where, "(" + *type + ") comes after a step that joins tokens, which is not supported");
     if (!to.first_text.empty()) return bad_part(where, "(" + *type + ") comes after Metaspace, which is not supported");
     if (*type == "Metaspace") return metaspace(part, where);
+    if (*type == "WordPiece") return word_piece(part, where);
     if (*type == "Replace") {
       auto pattern = pattern_at(part, "pattern", where);
       if (!pattern) return pattern.error();
@@ -119,8 +150,8 @@ struct DecoderReader {
       byte_level();
     } else {
       return bad_part(where, "is a '" + *type +
-                                 "', which is not supported (ByteLevel, ByteFallback, Replace, Metaspace, Fuse, "
-                                 "Strip and Sequence are)");
+                                 "', which is not supported (ByteLevel, ByteFallback, Replace, Metaspace, WordPiece, "
+                                 "Fuse, Strip and Sequence are)");
     }
     return {};
   }

@@ -59,6 +59,19 @@ Result<> add_normalizer(const Json& part, const std::string& where, int depth, N
     auto with = text_at(part, "content", where);
     if (!with) return with.error();
     to.add(Replace{*pattern, *with});
+  } else if (*type == "BertNormalizer") {
+    BertText bert;
+    const std::pair<const char*, bool*> flags[] = {
+        {"clean_text", &bert.clean}, {"handle_chinese_chars", &bert.chinese}, {"lowercase", &bert.lowercase}};
+    for (const auto& [key, flag] : flags) {
+      auto value = flag_at(part, key, true, where);
+      if (!value) return value.error();
+      *flag = *value;
+    }
+    auto strip = flag_at(part, "strip_accents", bert.lowercase, where);  // null: as lowercase
+    if (!strip) return strip.error();
+    bert.strip_accents = *strip;
+    to.add(bert);
   } else if (*type == "Sequence") {
     auto list = sequence_at(part, "normalizers", where);
     if (!list) return list.error();
@@ -69,7 +82,7 @@ Result<> add_normalizer(const Json& part, const std::string& where, int depth, N
   } else {
     return bad_part(where, "is a '" + *type +
                                "', which is not supported (NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, "
-                               "Replace and Sequence are)");
+                               "Replace, BertNormalizer and Sequence are)");
   }
   return {};
 }
@@ -170,6 +183,8 @@ struct PreTokenizerReader {
       to.add(Split{*pattern, *behavior, *invert});
     } else if (*type == "Whitespace") {
       to.add(must_split("[" + word_class() + "]+|[^\\s" + word_class() + "]+", Behavior::removed, true));
+    } else if (*type == "BertPreTokenizer") {
+      to.add(BertWords{});
     } else if (*type == "WhitespaceSplit") {
       to.add(must_split("\\s", Behavior::removed));
     } else if (*type == "Punctuation") {
@@ -183,7 +198,7 @@ struct PreTokenizerReader {
     } else {
       return bad_part(where, "is a '" + *type +
                                  "', which is not supported (ByteLevel, Split, Digits, Metaspace, Punctuation, "
-                                 "Whitespace, WhitespaceSplit and Sequence are)");
+                                 "Whitespace, WhitespaceSplit, BertPreTokenizer and Sequence are)");
     }
     return {};
   }

@@ -1,5 +1,6 @@
 #include "tokenizer/pre_tokenizer.hpp"
 
+#include "tokenizer/bert_text.hpp"
 #include "tokenizer/unicode.hpp"
 
 namespace tokenworks::tokenizer {
@@ -27,6 +28,8 @@ void PreTokenizer::step(std::size_t index, std::string_view text, bool at_start,
   const PreTokenizerStep& step_here = steps_[index];
   if (const auto* how = std::get_if<Split>(&step_here)) {
     split(*how, index, text, at_start, sink);
+  } else if (std::holds_alternative<BertWords>(step_here)) {
+    words(index, text, at_start, sink);
   } else if (std::holds_alternative<AddPrefixSpace>(step_here)) {
     if (text.starts_with(' ')) return step(index + 1, text, at_start, sink);
     step(index + 1, " " + std::string(text), at_start, sink);
@@ -47,6 +50,27 @@ void PreTokenizer::step(std::size_t index, std::string_view text, bool at_start,
     if (!meta.split) return step(index + 1, marked, at_start, sink);
     split(Split{meta.marks, Behavior::merged_with_next, false}, index, marked, at_start, sink);
   }
+}
+
+void PreTokenizer::words(std::size_t index, std::string_view text, bool at_start, const Sink& sink) const {
+  std::size_t begin = 0;
+  const auto cut = [&](std::size_t end) {
+    if (end > begin) step(index + 1, text.substr(begin, end - begin), at_start && begin == 0, sink);
+    begin = end;
+  };
+  for (std::size_t i = 0; i < text.size();) {
+    const char32_t c = utf8_decode(text, i);
+    const std::size_t next = i + utf8_length(text[i]);
+    if (is_white_space(c)) {
+      cut(i);
+      begin = next;
+    } else if (is_bert_punctuation(c)) {
+      cut(i);
+      cut(next);
+    }
+    i = next;
+  }
+  cut(text.size());
 }
 
 void PreTokenizer::split(const Split& how, std::size_t index, std::string_view text, bool at_start,
@@ -112,6 +136,8 @@ std::string PreTokenizer::describe() const {
     if (const auto* how = std::get_if<Split>(&s)) {
       all += "split " + std::to_string(static_cast<int>(how->behavior)) + (how->invert ? "!" : "") +
              how->pattern.pattern() + '\n';
+    } else if (std::holds_alternative<BertWords>(s)) {
+      all += "bert words\n";
     } else if (const auto* meta = std::get_if<Metaspace>(&s)) {
       all +=
           "metaspace " + std::to_string(static_cast<int>(meta->prepend)) + (meta->split ? "s" : "") + meta->mark + '\n';

@@ -25,7 +25,8 @@ struct Metaspace {
   bool split = true;
   Regex marks;  // matches `mark`
 };
-using PreTokenizerStep = std::variant<Split, AddPrefixSpace, Metaspace>;
+struct BertWords {};  // white space goes, punctuation stands alone
+using PreTokenizerStep = std::variant<Split, AddPrefixSpace, Metaspace, BertWords>;
 
 class PreTokenizer {
  public:
@@ -40,6 +41,7 @@ class PreTokenizer {
 
  private:
   void step(std::size_t index, std::string_view text, bool at_start, const Sink& sink) const;
+  void words(std::size_t index, std::string_view text, bool at_start, const Sink& sink) const;
   void split(const Split& how, std::size_t index, std::string_view text, bool at_start, const Sink& sink) const;
   std::vector<PreTokenizerStep> steps_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <unordered_map>
+#include <variant>
 
 #include "tokenizer/plan.hpp"
 #include "tokenizer/unicode.hpp"
@@ -58,18 +59,26 @@ Digest digest_of(const Plan& plan, const std::vector<TokenId>& stop) {
     h.number(t.special | t.lstrip << 1 | t.rstrip << 2 | t.single_word << 3 | t.normalized << 4);
   }
   for (const TokenId id : stop) h.number(id);
+  if (plan.word_piece) {
+    h.text("word piece " + plan.word_piece->prefix);
+    h.number(plan.word_piece->characters_max);
+    h.number(plan.end.value_or(-1));
+  }
   return h.finish();
 }
 
-class BpeTokenizer final : public Tokenizer {
+using Model = std::variant<BpeModel, WordPieceModel>;
+
+class PieceTokenizer final : public Tokenizer {
  public:
-  BpeTokenizer(Plan plan, BpeModel model, std::vector<TokenId> stop)
+  PieceTokenizer(Plan plan, Model model, std::vector<TokenId> stop)
       : digest_(digest_of(plan, stop)),
         normalizer_(std::move(plan.normalizer)),
         pre_tokenizer_(std::move(plan.pre_tokenizer)),
         model_(std::move(model)),
         decoder_(std::move(plan.decoder)),
         bos_(plan.bos),
+        end_(plan.end),
         stop_(std::move(stop)) {
     for (const AddedToken& token : plan.added) {
       std::string spelling = token.content;
@@ -94,6 +103,7 @@ class BpeTokenizer final : public Tokenizer {
   }
 
   std::optional<TokenId> bos() const override { return bos_; }
+  std::optional<TokenId> end_of_text() const override { return end_; }
   const std::vector<TokenId>& stop_tokens() const override { return stop_; }
   std::int32_t vocab_size() const override { return static_cast<std::int32_t>(decoder_.spec().text.size()); }
 
@@ -128,7 +138,13 @@ class BpeTokenizer final : public Tokenizer {
   std::vector<TokenId> encode_marked(const MarkedText& text) const {
     std::vector<TokenId> ids;
     ids.reserve(text.text().size() / 3 + 8);
-    const PreTokenizer::Sink sink = [&](std::string_view piece) { model_.encode(piece, ids); };
+    const PreTokenizer::Sink sink = [&](std::string_view piece) {
+      if (const auto* bpe = std::get_if<BpeModel>(&model_)) {
+        bpe->encode(piece, ids);
+      } else {
+        std::get<WordPieceModel>(model_).encode(piece, ids);
+      }
+    };
     const auto encode_normalized = [&](const MarkedText& part, bool at_start) {
       for (const AddedTokens::Stretch& s : normalized_.find(part)) {
         if (s.token >= 0) {
@@ -154,11 +170,11 @@ class BpeTokenizer final : public Tokenizer {
   Digest digest_;
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
-  BpeModel model_;
+  Model model_;
   Decoder decoder_;
   AddedTokens raw_, normalized_;  // matched before and after normalization
   std::unordered_map<std::string, TokenId> controls_;
-  std::optional<TokenId> bos_;
+  std::optional<TokenId> bos_, end_;
   std::vector<TokenId> stop_;
 };
 
@@ -184,10 +200,17 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::make(const formats::Tokenize
   if (plan->bpe.unknown >= 0) {
     if (auto ok = check("unknown", plan->bpe.unknown); !ok) return ok.error();
   }
+  if (plan->end) {
+    if (auto ok = check("last", *plan->end); !ok) return ok.error();
+  }
+  if (plan->word_piece) {
+    Model model = WordPieceModel(*plan->word_piece, plan->bpe.spellings, plan->bpe.in_model);
+    return std::shared_ptr<const Tokenizer>(std::make_shared<PieceTokenizer>(std::move(*plan), std::move(model), std::move(stop)));
+  }
   auto model = BpeModel::build(plan->bpe);
   if (!model) return model.error();
   return std::shared_ptr<const Tokenizer>(
-      std::make_shared<BpeTokenizer>(std::move(*plan), std::move(*model), std::move(stop)));
+      std::make_shared<PieceTokenizer>(std::move(*plan), Model(std::move(*model)), std::move(stop)));
 }
 
 std::string Tokenizer::decode_next(DecodeState& state, TokenId id, bool with_control) const {

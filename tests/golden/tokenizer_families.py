@@ -23,7 +23,7 @@ import unicodedata
 
 import gguf
 import sentencepiece
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -218,6 +218,19 @@ def quirks():
     return tok
 
 
+def trained_word_piece(lowercase):
+    """A BERT tokenizer as transformers ships them, with a vocabulary of its own."""
+    tok = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tok.normalizer = normalizers.BertNormalizer(lowercase=lowercase, handle_chinese_chars=lowercase)
+    tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=3000, special_tokens=special, show_progress=False)
+    tok.train_from_iterator(corpus() + [MULTILINGUAL] * 40, trainer)
+    tok.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tok.decoder = decoders.WordPiece(prefix="##", cleanup=lowercase)
+    return tok
+
+
 # ---- writing ---------------------------------------------------------------------------------------------------------
 def fnv(ids, h=0xCBF29CE484222325):
     for i in ids:
@@ -313,6 +326,13 @@ def main(out):
     write_hf(out, "llama2_json", strings, llama_json(sp, metaspace=False), None, False)
     write_hf(out, "mistral_json", strings, llama_json(sp, metaspace=True), None, False)
     write_hf(out, "quirks", strings, quirks(), None)
+    write_hf(out, "wordpiece", strings, trained_word_piece(lowercase=True), None)
+    write_hf(out, "wordpiece_cased", strings, trained_word_piece(lowercase=False), None)
+    minilm = os.path.join(os.environ.get("TOKENWORKS_MINILM") or os.path.expanduser("~/.cache/tokenworks/models/all-MiniLM-L6-v2"), "tokenizer.json")
+    if os.path.exists(minilm):  # fetched by deploy/fetch-embedding-model
+        tok = Tokenizer.from_file(minilm)
+        tok.no_truncation(), tok.no_padding()
+        write_hf(out, "minilm", strings, tok, None)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Tokenizer {
   virtual std::vector<TokenId> encode_parts(const std::vector<Part>& parts) const = 0;
 
   virtual std::optional<TokenId> bos() const = 0;    // to prepend to a raw (non-chat) prompt, when the model wants it
+  // To append to a raw text that is embedded ([SEP] of BERT), when the model wants it.
+  virtual std::optional<TokenId> end_of_text() const { return std::nullopt; }
   virtual const std::vector<TokenId>& stop_tokens() const = 0;
   virtual std::int32_t vocab_size() const = 0;
   // The bytes a token adds to decoded text; empty for control tokens. What the grammar compiler builds its trie from.

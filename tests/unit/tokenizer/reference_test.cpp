@@ -133,7 +133,8 @@ TEST_P(Reference, TokenBytesPutTogetherAreTheText) {
 
 INSTANTIATE_TEST_SUITE_P(Families, Reference,
                          ::testing::Values("smollm2", "gpt2", "llama3", "qwen2", "sentencepiece", "llama2_json",
-                                           "mistral_json", "quirks"),
+                                           "mistral_json", "quirks", "wordpiece", "wordpiece_cased",
+                                           "minilm"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(NormalForms, AreThoseOfTheReference) {
