@@ -102,7 +102,9 @@ std::string base64_of(const std::vector<float>& vector) {
 
 std::string embedding_json(const gateway::Embedded& embedded, bool base64) {
   std::string out;
-  for (const auto& vector : embedded.vectors) out.reserve(out.capacity() + vector.size() * 12 + 64);
+  std::size_t room = 512;
+  for (const auto& vector : embedded.vectors) room += vector.size() * (base64 ? 6 : 12) + 64;
+  out.reserve(room);                                 // once: a string that is asked again and again for a little more doubles
   JsonObject object(out);
   object.string("object", "list");
   object.key("data") += '[';

@@ -67,13 +67,14 @@ def llamaindex():
 def instructor():
     import instructor as library
     import openai
-    from pydantic import BaseModel, Field
+    from pydantic import BaseModel, ConfigDict, Field
 
     class Person(BaseModel):
+        model_config = ConfigDict(extra="forbid")    # as a strict schema of OpenAI's must say
         age: int = Field(ge=0, le=120)
         retired: bool
     client = library.from_openai(openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0), mode=library.Mode.JSON_SCHEMA)
-    made = client.create(model=CHAT, response_model=Person, max_retries=0, max_tokens=64, messages=[{"role": "user", "content": "Ann is 70 and works no more."}])
+    made = client.create(model=CHAT, response_model=Person, max_retries=0, max_tokens=256, temperature=0, messages=[{"role": "user", "content": "Ann is 70 and works no more."}])
     assert isinstance(made, Person)
 
 

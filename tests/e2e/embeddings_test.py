@@ -1,5 +1,5 @@
 """Embeddings and token translation on a daemon that serves a chat model and an encoder side by side."""
-import base64, json, os, pathlib, struct, threading, urllib.error, urllib.request
+import array, base64, json, os, pathlib, struct, threading, urllib.error, urllib.request
 
 import pytest
 
@@ -80,7 +80,8 @@ def test_minilm_gives_the_vectors_of_transformers_through_the_sdk(plant, client)
     assert answer.usage.prompt_tokens == answer.usage.total_tokens == tokens
     assert answer.model == ENCODER
     plain = client.embeddings.create(model=ENCODER, input=texts[:3], encoding_format="float")
-    assert [d.embedding for d in plain.data] == [d.embedding for d in answer.data[:3]]
+    # The same floats, once as digits and once as bytes.
+    assert [array.array("f", d.embedding) for d in plain.data] == [array.array("f", d.embedding) for d in answer.data[:3]]
     by_ids = client.embeddings.create(model=ENCODER, input=[t["ids"] for t in golden[:3]])
     assert [d.embedding for d in by_ids.data] == [d.embedding for d in answer.data[:3]]
     one = client.embeddings.create(model="text-embedding-3-small", input=golden[4]["ids"], dimensions=100)
@@ -167,12 +168,22 @@ def test_models_are_kept_apart(plant, key, client):
     def embed():
         if len(client.embeddings.create(model=ENCODER, input=["a b c"] * 40).data) != 40:
             wrong.append("embed")
+    def noted(job):
+        try:
+            job()
+        except Exception as e:
+            wrong.append(e)
     for job in (chat, embed) * 4:
-        threads.append(threading.Thread(target=job))
+        threads.append(threading.Thread(target=noted, args=(job,)))
         threads[-1].start()
     for t in threads:
         t.join()
-    assert not wrong
+    assert not wrong, wrong
+
+
+def test_as_many_inputs_as_are_allowed_come_back(client):
+    answer = client.embeddings.create(model=ENCODER, input=["a b c"] * 64)
+    assert [d.index for d in answer.data] == list(range(64))
 
 
 def test_any_chat_model_pools_too(plant, client):

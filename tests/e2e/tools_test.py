@@ -1,6 +1,6 @@
 """Tools, reasoning and what hangs on them, through the openai package: forced calls of models without any sense are valid for
 every schema in every family's way, streamed or not; the demo model calls, too; thoughts are parted and counted."""
-import concurrent.futures, json, os, pathlib, random
+import concurrent.futures, decimal, json, os, pathlib, random
 
 import jsonschema, openai, pytest
 
@@ -229,7 +229,9 @@ def test_thoughts_are_parted_and_counted(client):
     # Reasoning is part of the output and paid as such, once.
     plain = client.chat.completions.create(**request, reasoning_effort="none")
     assert plain.usage.completion_tokens_details.reasoning_tokens == 0 and plain.choices[0].message.content
-    assert answer.usage.cost_details["output"] == plain.usage.cost_details["output"]
+    def paid(usage):
+        return sum(decimal.Decimal(usage.cost_details.get(part, "0")) for part in ("output", "reasoning"))
+    assert paid(answer.usage) == paid(plain.usage) > 0
 
 
 def test_enable_thinking_reaches_the_template(client):
