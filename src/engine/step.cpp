@@ -80,7 +80,10 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     Choice& c = *by_handle_[item.handle];
     Request& r = *c.request;
     leave_waiting(r);
-    if (r.began_ns == 0) book_.began(r.entry, r.began_ns = now);
+    if (r.began_ns == 0) {
+      book_.began(r.entry, r.began_ns = now);
+      r.stream->set_began(now);
+    }
     if (item.started && c.number == 0) r.stream->set_cached(item.cached);
     if (r.sequence.pooling != model::Pooling::none) {
       if (item.first == 0) c.sum.assign(static_cast<std::size_t>(info().embedding_columns), 0.0);   // also after a preemption

@@ -34,6 +34,16 @@ std::int64_t TokenStream::cached_tokens() const {
   return cached_;
 }
 
+std::int64_t TokenStream::began_ns() const {
+  std::lock_guard lock(mutex_);
+  return began_ns_;
+}
+
+void TokenStream::set_began(std::int64_t steady_ns) {
+  std::lock_guard lock(mutex_);
+  began_ns_ = steady_ns;
+}
+
 std::vector<float> TokenStream::take_embedding(std::uint32_t choice) {
   std::lock_guard lock(mutex_);
   return choice < embeddings_.size() ? std::move(embeddings_[choice]) : std::vector<float>();

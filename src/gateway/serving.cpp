@@ -93,6 +93,7 @@ Result<> Serving::submit(std::size_t prompt) {
     if (score_prompt_) choices_.back().echo(echo_, sequence.prompt.front());
   }
   stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
+  submitted_ns_ = parts_.clock.steady_ns();
   auto accepted = model_->engine->submit(hold_.take_ticket(), std::move(sequence), stream_);
   if (!accepted) return accepted.error();
   running_ = true;
@@ -193,6 +194,9 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   usage_.output = output_before_ + output;
   usage_.reasoning = reasoning_before_ + reasoning;
   usage_.cached_input = cached_before_ + stream_->cached_tokens();
+  if (const std::int64_t began = stream_->began_ns(); outcome_.queue_seconds < 0 && began != 0) {   // of the first prompt
+    outcome_.queue_seconds = static_cast<double>(std::max<std::int64_t>(0, began - submitted_ns_)) * 1e-9;
+  }
   if (!events_.empty()) count_progress();
   if (running_ && !final_extension_ && !gone_) extend_when_near();
 }

@@ -70,7 +70,7 @@ class Serving {
   std::int64_t output_before_ = 0, cached_before_ = 0, reasoning_before_ = 0;   // of the prompts that ended
   bool running_ = false, started_ = false, gone_ = false, final_extension_ = false, ended_ = false;
   bool score_prompt_ = false;                        // echo with log probabilities
-  std::int64_t last_delivery_ns_ = 0;
+  std::int64_t submitted_ns_ = 0, last_delivery_ns_ = 0;
   static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point extend_again_ = kNever, not_before_{};   // a token window that is full for now
   engine::Finish finish_ = engine::Finish::stop;     // the worst end of any choice

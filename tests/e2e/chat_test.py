@@ -1,5 +1,5 @@
 """The official openai package against the real daemon and the real model."""
-import json, urllib.request
+import json, time, urllib.request
 
 import openai
 import pytest
@@ -137,6 +137,23 @@ def test_every_request_is_in_the_books(plant, client):
     assert float(settle["amount"]) == raw["usage"]["cost"]
     assert len(settle["model_digest"]) == 64 and settle["jurisdiction"] == "DE" and settle["price_version"] == "test-1"
     assert plant.verify()["ok"]
+
+
+def test_every_answer_says_how_long_it_waited_and_took():
+    with Plant(kv="128MiB") as plant:
+        client = plant.openai(plant.key())
+        for stream in (False, True, False):
+            answer = client.chat.completions.create(model=NAME, messages=QUESTION, max_tokens=4, stream=stream)
+            if stream:
+                list(answer)
+        # The session counts after its last byte is sent.
+        def counted():
+            counts = {name.split("{")[0].removesuffix("_count"): value for name, value in plant.metrics().items() if "_seconds_count" in name}
+            return [counts.get(f"tokenworks_{what}_seconds", 0) for what in ("queue", "request", "time_to_first_token")]
+        deadline = time.monotonic() + 60
+        while counted() != [3, 3, 3]:
+            assert time.monotonic() < deadline, counted()
+            time.sleep(0.05)
 
 
 def test_short_answers_end_when_every_token_waits_for_its_commit():

@@ -76,6 +76,8 @@ class TokenStream {
   void drain(std::vector<TokenEvent>& into);
   // Prompt tokens taken from the prefix cache; valid once an event arrived.
   std::int64_t cached_tokens() const;
+  // When its first rows were computed, on the engine's steady clock; 0: not yet.
+  std::int64_t began_ns() const;
   // The pooled vector of a choice that finished with `stop`; moved out. Consumer only.
   std::vector<float> take_embedding(std::uint32_t choice);
   // Called from the consumer before it goes away: no further wake.
@@ -89,12 +91,13 @@ class TokenStream {
   bool ended(std::uint32_t choices) const;           // every choice has its finish
   void flush();                                      // engine thread, once per step: at most one wake
   void set_cached(std::int64_t tokens);
+  void set_began(std::int64_t steady_ns);
   void set_embedding(std::uint32_t choice, std::vector<float> vector);
 
   mutable std::mutex mutex_;
   std::vector<TokenEvent> events_;
   std::function<void()> wake_;
-  std::int64_t cached_ = 0;
+  std::int64_t cached_ = 0, began_ns_ = 0;
   bool pending_ = false, woken_ = false;
   std::vector<bool> ended_;                          // [choice]
   std::vector<std::vector<float>> embeddings_;       // [choice], of those that have one
