@@ -14,16 +14,30 @@ namespace asio = boost::asio;
 namespace {
 
 // Reports a request's outcome when its coroutine ends, in whichever way.
-struct Told {
-  const ServiceParts& parts;
-  AnswerSink* sink;                                  // null: an answer that is no stream
-  std::int64_t began_ns;
-  Outcome outcome;
-  ~Told() {
-    outcome.seconds = static_cast<double>(parts.clock.steady_ns() - began_ns) * 1e-9;
-    if (sink != nullptr) sink->ended(outcome);
-    if (parts.on_done) parts.on_done(outcome);
+class Told {
+ public:
+  // `sink` null: an answer that is no stream.
+  Told(const ServiceParts& parts, AnswerSink* sink, const tenancy::Principal& who, RequestId id, std::string_view model)
+      : parts_(parts), sink_(sink), began_ns_(parts.clock.steady_ns()) {
+    outcome.request = id;
+    outcome.organization = who.organization.value;
+    outcome.project = who.project.value;
+    outcome.model = model.substr(0, 100);
+    outcome.ok = false;
   }
+  Told(const Told&) = delete;
+  Told& operator=(const Told&) = delete;
+  ~Told() {
+    outcome.seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
+    if (sink_ != nullptr) sink_->ended(outcome);
+    if (parts_.on_done) parts_.on_done(outcome);
+  }
+  Outcome outcome;
+
+ private:
+  const ServiceParts& parts_;
+  AnswerSink* const sink_;
+  const std::int64_t began_ns_;
 };
 
 class ServiceImpl final : public ServiceControl {
@@ -131,13 +145,8 @@ Result<ServiceImpl::Usable> ServiceImpl::use(const Caller& caller, std::string_v
 
 asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                                        Departure& departure) {
-  Told told{parts_, &sink, parts_.clock.steady_ns(), {}};
+  Told told(parts_, &sink, *caller.principal, id, request.model);
   Outcome& outcome = told.outcome;
-  outcome.request = id;
-  outcome.organization = caller.principal->organization.value;
-  outcome.project = caller.principal->project.value;
-  outcome.model = request.model.substr(0, 100);
-  outcome.ok = false;
   auto shared = std::make_shared<const GenerateRequest>(std::move(request));
   auto running = admit_and_run(std::move(caller), id, std::move(shared), sink, departure, outcome);   // named: see serving.cpp
   auto result = co_await std::move(running);
@@ -213,13 +222,8 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
 }
 
 asio::awaitable<Result<Embedded>> ServiceImpl::embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates) {
-  Told told{parts_, nullptr, parts_.clock.steady_ns(), {}};
+  Told told(parts_, nullptr, *caller.principal, id, request.model);
   Outcome& outcome = told.outcome;
-  outcome.request = id;
-  outcome.organization = caller.principal->organization.value;
-  outcome.project = caller.principal->project.value;
-  outcome.model = request.model.substr(0, 100);
-  outcome.ok = false;
   auto shared = std::make_shared<const EmbedRequest>(std::move(request));
   auto running = admit_and_embed(std::move(caller), id, std::move(shared), departure, rates, outcome);   // named: see serving.cpp
   auto result = co_await std::move(running);
