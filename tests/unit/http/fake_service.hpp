@@ -1,10 +1,7 @@
 #pragma once
 // A Service and an Administration that do what a test says. The model's name chooses what generate() does; what it was
 // given is kept for the test to look at.
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/awaitable.hpp>
 #include <atomic>
 #include <future>
 #include <map>
@@ -42,22 +39,9 @@ inline gateway::Receipt receipt_of(const RequestId& id) {
 
 class FakeService final : public gateway::Service {
  public:
-  FakeService() {
-    for (int i = 0; i < 7; ++i) {
-      auto& who = principals_[std::string("sk-tw-") + std::string(tenancy::kRoleNames[i])];
-      who.role = static_cast<tenancy::Role>(i);
-      who.key = {"key" + std::to_string(i)};
-      who.principal = "service:default";
-      if (!tenancy::plant_role(who.role)) who.organization = {"acme"}, who.project = {"acme/default"};
-    }
-    principals_[kKey] = principals_["sk-tw-member"];
-  }
+  FakeService();
 
-  Result<gateway::Caller> authenticate(std::string_view bearer) const override {
-    const auto found = principals_.find(bearer);
-    if (found == principals_.end()) return error(Errc::invalid_api_key, "this API key is not known");
-    return gateway::Caller{nullptr, &found->second};
-  }
+  Result<gateway::Caller> authenticate(std::string_view bearer) const override;
   std::vector<gateway::ModelCard> models(const gateway::Caller&) const override { return {card()}; }
   Result<gateway::ModelCard> model(const gateway::Caller&, std::string_view name) const override {
     if (name == "fake" || name == "org/fake") return card();
@@ -66,78 +50,13 @@ class FakeService final : public gateway::Service {
   bool draining() const override { return false; }
 
   asio::awaitable<Result<gateway::Receipt>> generate(gateway::Caller, RequestId id, gateway::GenerateRequest request,
-                                                     gateway::AnswerSink& sink, gateway::Departure& departure) override {
-    ++generated;
-    const std::string model = request.model;
-    keep(std::move(request));
-    if (model == "throw") throw std::runtime_error("planted");
-    if (const auto refused = refusals.find(model); refused != refusals.end()) co_return refused->second;
-    gateway::AnswerStart start = start_of(id);
-    start.rates = {60, 59, 1000, 20000, 19000, 360'000};
-    const Result<> begun = co_await sink.begin(start);
-    if (!begun) co_return left();
-    if (model == "throw-late") throw std::runtime_error("planted later");
-    if (model == "fail-late") co_return error(Errc::engine_failed, "the engine failed");
-    if (model == "wait") {
-      co_await until_left(departure);
-      tell(sink, receipt_of(id), "cancelled");
-      co_return left();
-    }
-    if (model == "flood") {
-      for (;;) {
-        std::vector<gateway::AnswerChunk> chunks(1);
-        chunks[0].text.assign(64 << 10, 'x');
-        auto writing = sink.write(std::move(chunks));
-        const Result<> written = co_await std::move(writing);
-        if (!written) co_return left();
-        co_await yield();
-      }
-    }
-    if (model == "quiet") co_await pause(quiet_for);
-    const char* words[] = {"Hel", "lo", " \xc3\xa9\n\"\\"};
-    for (const char* word : words) {
-      std::vector<gateway::AnswerChunk> chunks(1);
-      chunks[0].text = word;
-      auto writing = sink.write(std::move(chunks));
-      const Result<> written = co_await std::move(writing);
-      if (!written) co_return left();
-    }
-    std::vector<gateway::AnswerChunk> last(1);
-    last[0].finish = model == "broken" ? "error" : model == "budget" ? "length" : "stop";
-    last[0].stopped_by_budget = model == "budget";
-    auto writing = sink.write(std::move(last));
-    const Result<> written = co_await std::move(writing);
-    if (!written) co_return left();
-    const gateway::Receipt receipt = receipt_of(id);
-    tell(sink, receipt, "stop");
-    co_return receipt;
-  }
+                                                     gateway::AnswerSink& sink, gateway::Departure& departure) override;
 
   // One vector [1, 0, -0.5] for "model": "fake" and any number of inputs; refusals as generate() has them.
   asio::awaitable<Result<gateway::Embedded>> embed(gateway::Caller, RequestId id, gateway::EmbedRequest request, gateway::Departure&,
-                                                   gateway::RateState& rates) override {
-    ++generated;
-    rates = {60, 59, 1000, 20000, 19000, 360'000};
-    if (const auto refused = refusals.find(request.model); refused != refusals.end()) co_return refused->second;
-    gateway::Embedded embedded;
-    embedded.rates = rates;
-    embedded.vectors.assign(request.inputs.size(), {1.0f, 0.0f, -0.5f});
-    embedded.receipt = receipt_of(id);
-    embedded.receipt.usage = {10, 0, 0, 0};
-    co_return embedded;
-  }
-  asio::awaitable<Result<gateway::Tokenized>> tokenize(gateway::Caller, gateway::TokenizeRequest request, gateway::RateState& rates) override {
-    rates = {60, 59, 1000, 20000, 19000, 360'000};
-    if (const auto refused = refusals.find(request.model); refused != refusals.end()) co_return refused->second;
-    gateway::Tokenized tokens{.model = "fake", .tokens = {1, 15, 2}, .token_strings = {}, .context_tokens = 8192, .rates = rates};
-    if (!request.add_special_tokens) tokens.tokens = {15};
-    if (request.token_strings) tokens.token_strings.assign(tokens.tokens.size(), "x\"");
-    co_return tokens;
-  }
-  asio::awaitable<Result<gateway::Detokenized>> detokenize(gateway::Caller, gateway::DetokenizeRequest request, gateway::RateState& rates) override {
-    rates = {60, 59, 1000, 20000, 19000, 360'000};
-    co_return gateway::Detokenized{"fake", std::to_string(request.tokens.size()) + " tokens", rates};
-  }
+                                                   gateway::RateState& rates) override;
+  asio::awaitable<Result<gateway::Tokenized>> tokenize(gateway::Caller, gateway::TokenizeRequest request, gateway::RateState& rates) override;
+  asio::awaitable<Result<gateway::Detokenized>> detokenize(gateway::Caller, gateway::DetokenizeRequest request, gateway::RateState& rates) override;
 
   gateway::GenerateRequest last() const {
     std::lock_guard lock(mutex_);
@@ -149,19 +68,8 @@ class FakeService final : public gateway::Service {
   std::chrono::milliseconds quiet_for{60};
 
  private:
-  static gateway::ModelCard card() {
-    return {.id = "fake", .owned_by = "tokenworks", .digest = "d1", .fingerprint = "fp_1", .format = "gguf", .aliases = {"default"},
-            .created_unix_s = 1700000000, .context_tokens = 8192};
-  }
-  static void tell(gateway::AnswerSink& sink, const gateway::Receipt& receipt, const char* finish) {
-    gateway::Outcome outcome;
-    outcome.model = receipt.model;
-    outcome.usage = receipt.usage;
-    outcome.charge = receipt.cost;
-    outcome.currency = receipt.currency;
-    outcome.finish = finish;
-    sink.ended(outcome);
-  }
+  static gateway::ModelCard card();
+  static void tell(gateway::AnswerSink& sink, const gateway::Receipt& receipt, const char* finish);
   void keep(gateway::GenerateRequest request) {
     std::lock_guard lock(mutex_);
     last_ = std::move(request);
@@ -170,18 +78,9 @@ class FakeService final : public gateway::Service {
     ++departures;
     return error(Errc::cancelled, "the client left");
   }
-  static asio::awaitable<void> pause(std::chrono::nanoseconds time) {
-    asio::steady_timer timer(co_await asio::this_coro::executor, time);
-    co_await timer.async_wait(asio::use_awaitable);
-  }
-  static asio::awaitable<void> yield() { return pause(std::chrono::nanoseconds(0)); }
-  static asio::awaitable<void> until_left(gateway::Departure& departure) {
-    asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::hours(1));
-    departure.on_leave([&timer] { timer.cancel(); });
-    boost::system::error_code ignored;
-    if (!departure.left()) co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    departure.on_leave({});
-  }
+  static asio::awaitable<void> pause(std::chrono::nanoseconds time);
+  static asio::awaitable<void> yield();
+  static asio::awaitable<void> until_left(gateway::Departure& departure);
 
   std::map<std::string, tenancy::Principal, std::less<>> principals_;
   mutable std::mutex mutex_;
