@@ -141,7 +141,7 @@ void ChoiceText::part(std::string_view text, bool last, AnswerChunk& chunk) {
 std::string ChoiceText::call_id(std::uint32_t index) const {
   static constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   const Digest digest = sha256(request_.to_string() + "/" + std::to_string(number_) + "/" + std::to_string(index));
-  const bool mistral = style_->calls == CallForm::mistral;
+  const bool mistral = style_->calls == CallForm::mistral || style_->calls == CallForm::mistral_args;
   std::string id = mistral ? "" : "call_";
   for (std::size_t i = 0; i < (mistral ? 9u : 24u); ++i) id += kDigits[static_cast<std::size_t>(digest[i]) % kDigits.size()];
   return id;

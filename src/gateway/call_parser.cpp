@@ -67,7 +67,7 @@ void CallParser::open_byte(char c, AnswerPieces& out) {
 }
 
 void CallParser::start_call(char c, AnswerPieces& out) {
-  scanner_.emplace(begun_, form_ == CallForm::llama ? &names_ : nullptr);
+  scanner_.emplace(begun_, form_ == CallForm::llama ? &names_ : nullptr, form_ == CallForm::mistral_args);
   place_ = Place::call;
   call_byte(c, out);
 }
@@ -110,6 +110,10 @@ void CallParser::after_byte(char c, AnswerPieces& out) {
     held_.clear();
     place_ = closed ? Place::text : Place::open;
     return;
+  }
+  if (form_ == CallForm::mistral_args) {             // the marker leads a further call, too
+    place_ = Place::text;
+    return text_byte(c, out);
   }
   if (is_space(c) || c == ',' || (c == ';' && form_ == CallForm::llama)) return;
   if (c == '{') return start_call(c, out);

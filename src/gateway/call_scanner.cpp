@@ -1,6 +1,7 @@
 #include "call_scanner.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 namespace tokenworks::gateway {
@@ -69,6 +70,15 @@ CallScanner::State CallScanner::push(char c, AnswerPieces& out) {
       }
       nested(c);
       return State::running;
+    case Place::bare_name: return bare_name(c, out);
+    case Place::bare_before:
+      if (is_space(c)) return State::running;
+      if (c != '{') return State::failed;
+      place_ = Place::bare_arguments;
+      [[fallthrough]];
+    case Place::bare_arguments:
+      pass_on({&c, 1}, out);
+      return nested(c) ? State::done : State::running;
     case Place::after_value:
       if (named_ && !begun_ && argued_) begin(out);
       if (is_space(c)) return State::running;
@@ -113,6 +123,32 @@ CallScanner::State CallScanner::name_ends() {
   if (known_ != nullptr && std::find(known_->begin(), known_->end(), name_) == known_->end()) return State::failed;
   named_ = true;
   place_ = Place::after_value;
+  return State::running;
+}
+
+// "f[ARGS]", perhaps with an id between: "f[CALL_ID]123456789[ARGS]".
+CallScanner::State CallScanner::bare_name(char c, AnswerPieces& out) {
+  constexpr std::string_view kArguments = "[ARGS]", kId = "[CALL_ID]";
+  const std::size_t bracket = word_.find('[');
+  const bool letter = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-' || c == '.' || c == ':' || c == '/';
+  if (word_.size() > kWordMax) return State::failed;
+  if (bracket == std::string::npos) {
+    if (is_space(c) && word_.empty()) return State::running;
+    if (!letter && !(c == '[' && !word_.empty())) return State::failed;
+    word_ += c;
+    return State::running;
+  }
+  const std::string_view tail = std::string_view(word_).substr(bracket);
+  const bool in_tag = kArguments.starts_with(tail) || kId.starts_with(tail);
+  if (in_tag && tail != kId) {
+    const std::string longer = std::string(tail) + c;
+    if (!kArguments.starts_with(longer) && !kId.starts_with(longer)) return State::failed;
+  }
+  word_ += c;
+  if (!word_.ends_with(kArguments)) return State::running;
+  name_ = word_.substr(0, bracket);
+  begin(out);
+  place_ = Place::bare_before;
   return State::running;
 }
 

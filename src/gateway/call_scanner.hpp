@@ -1,7 +1,7 @@
 #pragma once
-// CallScanner: one call as a model writes it, {"name": "f", "arguments": {...}} ("parameters" for the Llama family), read
-// byte by byte. The arguments are passed on as they come, once the name is known. A pure automaton: what it gives does not
-// depend on how the text is cut. Used by CallParser.
+// CallScanner: one call as a model writes it, read byte by byte: {"name": "f", "arguments": {...}} ("parameters" for the
+// Llama family), or f[ARGS]{...}. The arguments are passed on as they come, once the name is known. A pure automaton: what
+// it gives does not depend on how the text is cut. Used by CallParser.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -25,8 +25,9 @@ struct AnswerPieces {
 
 class CallScanner {
  public:
-  // `known`: only calls of these names are calls; null: any name.
-  CallScanner(std::uint32_t index, const std::vector<std::string>* known) : index_(index), known_(known) {}
+  // `known`: only calls of these names are calls; null: any name. `bare`: the name stands before [ARGS] and the object.
+  CallScanner(std::uint32_t index, const std::vector<std::string>* known, bool bare = false)
+      : index_(index), known_(known), place_(bare ? Place::bare_name : Place::before) {}
 
   enum class State : std::uint8_t { running, done, failed };
   // done: the byte closed the call. failed: the byte is none of a call; it is not consumed.
@@ -34,7 +35,9 @@ class CallScanner {
   bool begun() const { return begun_; }              // its name was passed on: it cannot be text any more
 
  private:
-  enum class Place : std::uint8_t { before, before_key, key, after_key, before_value, name, arguments, quoted_arguments, skipped, after_value };
+  enum class Place : std::uint8_t { before, before_key, key, after_key, before_value, name, arguments, quoted_arguments, skipped, after_value,
+                                     bare_name, bare_before, bare_arguments };
+  State bare_name(char c, AnswerPieces& out);
   State value_begins(char c, AnswerPieces& out);
   State name_ends();
   State close(AnswerPieces& out);
@@ -45,7 +48,7 @@ class CallScanner {
 
   std::uint32_t index_;
   const std::vector<std::string>* known_;
-  Place place_ = Place::before;
+  Place place_;
   std::string word_, key_, name_, waiting_;          // waiting_: arguments that came before the name
   bool named_ = false, begun_ = false, argued_ = false, escaped_ = false, string_ = false;
   std::size_t depth_ = 0;

@@ -16,9 +16,9 @@ std::optional<TokenId> token_of(const tokenizer::Tokenizer& tokenizer, std::stri
 }
 
 CallForm call_form(std::string_view source) {
-  // [ARGS] and <function= are later forms of the same families that write arguments in another way.
+  // <function= is a later form of Qwen's that writes arguments in another way.
   if (!has(source, "tools")) return CallForm::generic;
-  if (has(source, "[TOOL_CALLS]")) return has(source, "[ARGS]") ? CallForm::generic : CallForm::mistral;
+  if (has(source, "[TOOL_CALLS]")) return has(source, "[ARGS]") ? CallForm::mistral_args : CallForm::mistral;
   if (has(source, "<tool_call>") && has(source, "arguments") && !has(source, "<function=")) return CallForm::hermes;
   if (has(source, "<|start_header_id|>") && has(source, "\"parameters\": ")) return CallForm::llama;
   return CallForm::generic;
@@ -54,6 +54,7 @@ const char* name(CallForm form) {
     case CallForm::hermes: return "hermes";
     case CallForm::llama: return "llama";
     case CallForm::mistral: return "mistral";
+    case CallForm::mistral_args: return "mistral_args";
   }
   return "generic";
 }
@@ -68,10 +69,18 @@ AnswerStyle answer_style(std::string_view chat_template, const tokenizer::Tokeni
     case CallForm::generic:
     case CallForm::hermes: style.marker = "<tool_call>"; break;
     case CallForm::llama: style.marker = "<|python_tag|>"; break;
-    case CallForm::mistral: style.marker = "[TOOL_CALLS]"; break;
+    case CallForm::mistral:
+    case CallForm::mistral_args: style.marker = "[TOOL_CALLS]"; break;
   }
   style.marker_control = tokenizer.find_control(style.marker);
   show(style.marker);
+  if (style.calls == CallForm::mistral_args) {
+    for (const char* spelling : {"[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"}) {
+      if (!tokenizer.find_control(spelling)) continue;
+      show(spelling);
+      style.frame_controls.push_back(spelling);
+    }
+  }
   if (style.calls == CallForm::generic || style.calls == CallForm::hermes) show("</tool_call>");
   for (const auto& [open, close] : {std::pair{"<think>", "</think>"}, std::pair{"[THINK]", "[/THINK]"}}) {
     if (!has(chat_template, close) && !has(chat_template, open)) continue;

@@ -33,7 +33,10 @@ std::string calls_source(const ToolUse& tools, const AnswerStyle& style, Marker 
     source["begin"] = "[";
     source["separator"] = ", ";
     source["end"] = "]";
+  } else if (style.calls == CallForm::mistral_args) {
+    source["separator"] = style.marker;
   }
+  if (!style.frame_controls.empty()) source["controls"] = style.frame_controls;
   Json calls = Json::array();
   for (std::size_t i = 0; i < tools.tools.size(); ++i) {
     const Tool& tool = tools.tools[i];
@@ -41,13 +44,14 @@ std::string calls_source(const ToolUse& tools, const AnswerStyle& style, Marker 
     const bool held = tools.forced() || tool.strict;
     Json call = Json::object();
     const char* arguments = style.calls == CallForm::llama ? ", \"parameters\":" : ", \"arguments\":";
-    call["begin"] = "{\"name\": " + Json(tool.name).dump() + arguments;
+    const bool named = style.calls == CallForm::mistral_args;
+    call["begin"] = named ? tool.name + "[ARGS]" : "{\"name\": " + Json(tool.name).dump() + arguments;
     if (!held) {
       call["parameters"] = Json{{"type", "object"}};
     } else if (!tool.parameters.empty()) {
       call["parameters"] = Json::parse(tool.parameters.text, nullptr, false);
     }
-    call["end"] = "}";
+    call["end"] = named ? "" : "}";
     call["param"] = "tools[" + std::to_string(i) + "].function.parameters";
     calls.push_back(std::move(call));
   }

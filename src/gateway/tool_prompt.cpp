@@ -109,7 +109,8 @@ AnswerBegin end_prompt(std::vector<tokenizer::Tokenizer::Part>& parts, const Ans
     begin.thinking = false;
   }
   if (forced && style.calls != CallForm::llama) {
-    added += style.calls == CallForm::mistral ? style.marker : style.marker + "\n";
+    const bool bare = style.calls == CallForm::mistral || style.calls == CallForm::mistral_args;
+    added += bare ? style.marker : style.marker + "\n";
     begin.calling = true;
   }
   if (!added.empty()) parts.push_back({std::move(added), true});

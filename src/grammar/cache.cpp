@@ -12,13 +12,27 @@ struct Cache::State {
     Digest key;
     std::shared_ptr<const Grammar> grammar;
   };
-  const std::size_t bound;
+  const std::size_t bound, bytes_bound;
   mutable std::mutex mutex;
   std::list<Entry> entries;  // most recently used first
   std::map<Digest, std::list<Entry>::iterator> index;
+
+  // The newest stays, whatever it needs.
+  void shrink() {
+    std::size_t bytes = 0, kept = 0;
+    for (const Entry& entry : entries) {
+      bytes += entry.grammar->bytes();
+      if (kept > 0 && (kept >= bound || bytes > bytes_bound)) break;
+      ++kept;
+    }
+    while (entries.size() > kept) {
+      index.erase(entries.back().key);
+      entries.pop_back();
+    }
+  }
 };
 
-Cache::Cache(std::size_t entries) : state_(new State{entries < 1 ? 1 : entries, {}, {}, {}}) {}
+Cache::Cache(std::size_t entries, std::size_t bytes) : state_(new State{entries, bytes, {}, {}, {}}) {}
 Cache::~Cache() = default;
 
 Result<std::shared_ptr<const Grammar>> Cache::get(Kind kind, std::string_view source,
@@ -43,10 +57,7 @@ Result<std::shared_ptr<const Grammar>> Cache::get(Kind kind, std::string_view so
   if (const auto found = state_->index.find(key); found != state_->index.end()) return found->second->grammar;
   state_->entries.push_front({key, *compiled});
   state_->index[key] = state_->entries.begin();
-  if (state_->entries.size() > state_->bound) {
-    state_->index.erase(state_->entries.back().key);
-    state_->entries.pop_back();
-  }
+  state_->shrink();
   return *compiled;
 }
 

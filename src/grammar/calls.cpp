@@ -4,11 +4,13 @@
 
 #include "grammar/automaton.hpp"
 #include "grammar/schema.hpp"
+#include "grammar/trie.hpp"
 
 namespace tokenworks::grammar {
 namespace {
 
 constexpr std::size_t kMarkerMax = 256;
+constexpr unsigned kControlByte = 0xFF;              // leads control tokens, see trie.hpp: free text has none
 
 std::string text_of(const Json& object, const char* name) {
   const auto found = object.find(name);
@@ -37,7 +39,7 @@ Dfa text_until(const std::string& marker, bool through) {
     state.twin = static_cast<std::uint32_t>(n);
     state.final = (n == marker.size()) == through;
     if (n == marker.size()) continue;
-    for (unsigned b = 0; b < 256; ++b) {
+    for (unsigned b = 0; b < kControlByte; ++b) {
       const auto target = static_cast<std::uint32_t>(overlap(marker.substr(0, n) + static_cast<char>(b), marker));
       if (target == marker.size() && !through) continue;
       const auto byte = static_cast<std::uint8_t>(b);
@@ -55,7 +57,7 @@ Dfa text_until(const std::string& marker, bool through) {
 // Empty, white space, or text that begins, behind it, with something else than a brace.
 Expr text_without_brace() {
   ByteSet space, other, any;
-  for (unsigned b = 0; b < 256; ++b) {
+  for (unsigned b = 0; b < kControlByte; ++b) {
     any.add(static_cast<unsigned char>(b));
     if (b == ' ' || b == '\t' || b == '\n' || b == '\r') {
       space.add(static_cast<unsigned char>(b));
@@ -64,6 +66,21 @@ Expr text_without_brace() {
     }
   }
   return sequence({repeat(any_of(space), 0, -1), optional(sequence({any_of(other), repeat(any_of(any), 0, -1)}))});
+}
+
+// A text around the calls, with its control tokens as such.
+Expr frame(const std::string& text, const std::vector<std::string>& controls) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto control = std::find_if(controls.begin(), controls.end(), [&](const std::string& c) { return text.compare(at, c.size(), c) == 0; });
+    if (control == controls.end()) {
+      out += text[at++];
+    } else {
+      out += control_bytes(*control);
+      at += control->size();
+    }
+  }
+  return literal(out);
 }
 
 // The schema of a call's arguments: they are an object, whatever else the schema says.
@@ -92,6 +109,13 @@ RuleId parse_calls(const Json& json, const Limits& limits, RuleBook& book, Budge
     budget.fail("the calls are not described");
     return 0;
   }
+  std::vector<std::string> controls;
+  if (const auto list = json.find("controls"); list != json.end() && list->is_array()) {
+    for (const Json& one : *list) {
+      if (one.is_string() && !one.get_ref<const std::string&>().empty()) controls.push_back(one.get<std::string>());
+    }
+  }
+  const auto framing = [&](const Json& from, const char* name) { return frame(text_of(from, name), controls); };
   std::deque<Json> schemas;                          // the compilers refer to them
   std::vector<Expr> all;
   for (const Json& call_of : *calls) {
@@ -102,14 +126,14 @@ RuleId parse_calls(const Json& json, const Limits& limits, RuleBook& book, Budge
     if (!budget.ok()) return 0;
     const RuleId arguments = SchemaCompiler(schemas.back(), limits, book, budget).run();
     if (!budget.ok()) return 0;
-    all.push_back(sequence({literal(text_of(call_of, "begin")), call(arguments), literal(text_of(call_of, "end"))}));
+    all.push_back(sequence({framing(call_of, "begin"), call(arguments), framing(call_of, "end")}));
   }
   budget.lead("tools");
   const RuleId one = book.declare("a call");
   book.define(one, choice(std::move(all)));
-  std::vector<Expr> framed{literal(text_of(json, "begin")), call(one)};
-  if (truth_of(json, "several")) framed.push_back(repeat(sequence({literal(text_of(json, "separator")), call(one)}), 0, -1));
-  framed.push_back(literal(text_of(json, "end")));
+  std::vector<Expr> framed{framing(json, "begin"), call(one)};
+  if (truth_of(json, "several")) framed.push_back(repeat(sequence({framing(json, "separator"), call(one)}), 0, -1));
+  framed.push_back(framing(json, "end"));
 
   const RuleId start = book.declare("the answer");
   const std::string marker = text_of(json, "marker");

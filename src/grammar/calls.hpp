@@ -6,6 +6,7 @@
 //              that begins with '{' is a call
 //   instead    with free: a JSON Schema; the answer is a call or a value of it, not any text
 //   begin, separator, end    around and between the calls; absent: nothing
+//   controls   spellings that are control tokens where they stand in these texts
 //   several    more than one call may be written
 //   calls      [{"begin", "parameters", "end", "param"}]: a JSON Schema between two texts; its root is an object. Without
 //              "parameters" the object is empty. `param` leads the path of a mistake

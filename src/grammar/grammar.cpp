@@ -136,7 +136,10 @@ Result<std::shared_ptr<const Grammar>> compile(Kind kind, std::string_view sourc
   if (budget.ok()) *program = link(rules, book.names(), start, budget);
   if (budget.mistake()) return *budget.mistake();
   auto compiled = std::make_shared<CompiledGrammar>(std::move(program), trie);
-  compiled->masks().warm(kWarmStates);
+  if (!compiled->masks().warm(kWarmStates)) {
+    return error(Errc::invalid_request, "the grammar is too ambiguous: finding the tokens that may come takes too long",
+                 kind == Kind::calls ? "tools" : "");
+  }
   return std::shared_ptr<const Grammar>(std::move(compiled));
 }
 

@@ -6,6 +6,7 @@ namespace tokenworks::grammar {
 namespace {
 
 constexpr std::size_t kWholeBytesMax = 32 << 20;  // of remembered whole masks, per grammar
+constexpr std::size_t kLocalBytesMax = 32 << 20;  // of what is remembered of states
 
 void set_bit(std::vector<std::uint32_t>& mask, TokenId id) {
   mask[static_cast<std::size_t>(id) >> 5] |= 1u << (static_cast<std::uint32_t>(id) & 31);
@@ -51,7 +52,7 @@ void Masks::descend(Walker& walker, const Position& from, std::uint32_t root, Ac
   walker.truncate(levels[0].frames);
 }
 
-LocalMask Masks::find_local(std::uint32_t state) const {
+LocalMask Masks::find_local(std::uint32_t state, std::size_t& work) const {
   const std::vector<Trie::Node>& nodes = trie_->nodes();
   LocalMask out;
   std::vector<TokenId> found;
@@ -76,7 +77,9 @@ LocalMask Masks::find_local(std::uint32_t state) const {
     }
   } else {
     Walker walker(*program_);
+    walker.allow(work);
     descend(walker, walker.alone(state), 0, accept);
+    work = walker.left();
   }
   if (found.size() < trie_->mask_words()) {
     out.few = std::move(found);
@@ -87,7 +90,7 @@ LocalMask Masks::find_local(std::uint32_t state) const {
   return out;
 }
 
-std::shared_ptr<const LocalMask> Masks::local(std::uint32_t state) const {
+std::shared_ptr<const LocalMask> Masks::local(std::uint32_t state, std::size_t& work) const {
   state = program_->states[state].twin;
   {
     std::lock_guard lock(mutex_);
@@ -96,10 +99,15 @@ std::shared_ptr<const LocalMask> Masks::local(std::uint32_t state) const {
   const std::uint64_t key = program_->states[state].shared_key;
   std::shared_ptr<const LocalMask> found = key != 0 ? trie_->shared_mask(key) : nullptr;
   if (found == nullptr) {
-    found = std::make_shared<const LocalMask>(find_local(state));
+    found = std::make_shared<const LocalMask>(find_local(state, work));
+    if (work == 0) return nullptr;
     if (key != 0) trie_->share_mask(key, found);
   }
   std::lock_guard lock(mutex_);
+  if (bytes_ > kLocalBytesMax) {
+    std::fill(local_.begin(), local_.end(), nullptr);
+    bytes_ = 0;
+  }
   if (local_[state] == nullptr) {
     local_[state] = found;
     if (key == 0) bytes_ += found->bytes();
@@ -130,7 +138,10 @@ std::shared_ptr<const Masks::Mask> Masks::mask(const Position& position, Walker&
   auto mask = std::make_shared<Mask>(trie_->mask_words(), 0);
   const std::vector<Trie::Node>& nodes = trie_->nodes();
   for (const Configuration& c : position.at) {
-    const std::shared_ptr<const LocalMask> here = local(c.state);
+    std::size_t work = walker.left();
+    const std::shared_ptr<const LocalMask> here = local(c.state, work);
+    walker.allow(work);
+    if (here == nullptr) return nullptr;
     for (const TokenId id : here->few) set_bit(*mask, id);
     for (std::size_t i = 0; i < here->many.size(); ++i) (*mask)[i] |= here->many[i];
     if (c.stack == kBottom || here->escapes.empty()) continue;
@@ -142,6 +153,7 @@ std::shared_ptr<const Masks::Mask> Masks::mask(const Position& position, Walker&
       });
     }
     walker.truncate(frames);
+    if (walker.exhausted()) return nullptr;
   }
   if (position.complete) {
     for (const TokenId id : trie_->stop_tokens()) set_bit(*mask, id);
@@ -153,12 +165,14 @@ std::shared_ptr<const Masks::Mask> Masks::mask(const Position& position, Walker&
   return mask;
 }
 
-void Masks::warm(std::size_t most) const {
+bool Masks::warm(std::size_t most) const {
   for (std::uint32_t s = 0; s < program_->states.size() && most > 0; ++s) {
     if (program_->states[s].twin != s || first_bytes(program_->states[s].first) < 100) continue;
-    local(s);
+    std::size_t work = kMaskWork;
+    if (local(s, work) == nullptr) return false;
     --most;
   }
+  return true;
 }
 
 std::size_t Masks::bytes() const {

@@ -20,10 +20,11 @@ class Masks {
 
   Masks(std::shared_ptr<const Program> program, std::shared_ptr<const Trie> trie);
 
-  // `walker` holds the stacks of `position` and is left as it was.
+  // `walker` holds the stacks of `position` and is left as it was. Null when the work it was allowed did not suffice.
   std::shared_ptr<const Mask> mask(const Position& position, Walker& walker) const;
-  // Works out ahead what would otherwise delay the first answers: the states that allow many tokens, up to `most`.
-  void warm(std::size_t most) const;
+  // Works out ahead what would otherwise delay the first answers: the states that allow many tokens, up to `most`. False
+  // when one of them needs more than the work of a mask.
+  bool warm(std::size_t most) const;
   std::size_t bytes() const;
   const Program& program() const { return *program_; }
   const Trie& trie() const { return *trie_; }
@@ -37,8 +38,8 @@ class Masks {
     std::size_t operator()(const Key& k) const { return k.low; }
   };
   Key key(const Position& position, const Walker& walker) const;
-  std::shared_ptr<const LocalMask> local(std::uint32_t state) const;
-  LocalMask find_local(std::uint32_t state) const;
+  std::shared_ptr<const LocalMask> local(std::uint32_t state, std::size_t& work) const;   // null: `work` did not suffice
+  LocalMask find_local(std::uint32_t state, std::size_t& work) const;
   template <class Accept>
   void descend(Walker& walker, const Position& from, std::uint32_t root, Accept accept) const;
 
@@ -47,7 +48,7 @@ class Masks {
   mutable std::mutex mutex_;
   mutable std::vector<std::shared_ptr<const LocalMask>> local_;  // by state; null: not known yet
   mutable std::unordered_map<Key, std::shared_ptr<const Mask>, KeyHash> whole_;
-  mutable std::size_t bytes_ = 0;
+  mutable std::size_t bytes_ = 0;                                // of local_
 };
 
 }  // namespace tokenworks::grammar

@@ -10,7 +10,16 @@ std::unique_ptr<Matcher> CompiledGrammar::matcher() const {
 }
 
 const std::uint32_t* WalkingMatcher::mask() {
-  if (mask_ == nullptr) mask_ = grammar_->masks().mask(position_, walker_);
+  if (mask_ == nullptr && !lost_) {
+    walker_.allow(kMaskWork);
+    mask_ = grammar_->masks().mask(position_, walker_);
+    lost_ = mask_ == nullptr;
+  }
+  return lost_ ? nothing() : mask_->data();
+}
+
+const std::uint32_t* WalkingMatcher::nothing() {
+  if (mask_ == nullptr) mask_ = std::make_shared<const Masks::Mask>(grammar_->masks().trie().mask_words(), 0);
   return mask_->data();
 }
 
@@ -23,12 +32,18 @@ bool WalkingMatcher::accept(TokenId token) {
 }
 
 bool WalkingMatcher::accept_bytes(std::string_view bytes) {
+  if (lost_) return false;
   const std::size_t frames = walker_.frames();
   Position now = position_;
+  walker_.allow(kMaskWork);
   for (const char c : bytes) {
     walker_.step(now, static_cast<std::uint8_t>(c), next_);
     std::swap(now, next_);
-    if (now.dead()) {
+    if (walker_.exhausted()) {
+      lost_ = true;
+      mask_.reset();
+    }
+    if (now.dead() || lost_) {
       walker_.truncate(frames);
       return false;
     }

@@ -22,7 +22,9 @@ class CompiledGrammar final : public Grammar, public std::enable_shared_from_thi
 class WalkingMatcher final : public Matcher {
  public:
   explicit WalkingMatcher(std::shared_ptr<const CompiledGrammar> grammar)
-      : grammar_(std::move(grammar)), walker_(grammar_->masks().program()), position_(walker_.start()) {}
+      : grammar_(std::move(grammar)), walker_(grammar_->masks().program()), position_(walker_.start()) {
+    lost_ = walker_.exhausted();
+  }
   const std::uint32_t* mask() override;
   bool accept(TokenId token) override;
   bool accept_bytes(std::string_view bytes) override;
@@ -30,11 +32,14 @@ class WalkingMatcher final : public Matcher {
   bool finished() const override { return position_.complete && position_.at.empty(); }
 
  private:
+  const std::uint32_t* nothing();
+
   std::shared_ptr<const CompiledGrammar> grammar_;
   Walker walker_;
   Position position_, next_;
   std::shared_ptr<const Masks::Mask> mask_;  // of position_; null: not asked for yet
   std::size_t compact_at_ = 4096;            // frames
+  bool lost_ = false;                        // a walk needed more work than one token may cost: nothing is allowed any more
 };
 
 }  // namespace tokenworks::grammar

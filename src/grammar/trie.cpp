@@ -9,6 +9,10 @@ constexpr std::size_t kSharedMax = 4096;      // masks, some 6 KB each
 constexpr std::size_t kTokenBytesMax = 4096;  // longer tokens are never offered under a grammar
 }  // namespace
 
+std::string control_bytes(std::string_view spelling) {
+  return spelling.empty() ? std::string() : "\xFF" + std::string(spelling);
+}
+
 std::shared_ptr<const VocabularyTrie> VocabularyTrie::build(const tokenizer::Tokenizer& tokenizer) {
   return std::make_shared<const Trie>(tokenizer);
 }
@@ -19,8 +23,10 @@ Trie::Trie(const tokenizer::Tokenizer& tokenizer)
   offsets_.push_back(0);
   for (TokenId id = 0; id < vocab_size_; ++id) {
     const bool stop = std::find(stop_.begin(), stop_.end(), id) != stop_.end();
-    const std::string& bytes = tokenizer.token_bytes(id);
-    if (!stop && !tokenizer.is_control(id) && bytes.size() <= kTokenBytesMax) bytes_ += bytes;
+    const bool control = tokenizer.is_control(id);
+    const std::string spelled = control && !stop ? control_bytes(tokenizer.decode({id}, true)) : std::string();
+    const std::string& bytes = control ? spelled : tokenizer.token_bytes(id);
+    if (!stop && bytes.size() <= kTokenBytesMax) bytes_ += bytes;
     offsets_.push_back(bytes_.size());
     if (offsets_[offsets_.size() - 1] > offsets_[offsets_.size() - 2]) order.push_back(id);
   }

@@ -19,6 +19,10 @@ struct LocalMask {
   std::size_t bytes() const { return few.size() * 4 + many.size() * 4 + escapes.size() * 4 + sizeof *this; }
 };
 
+// A control token has no bytes in a text. Where a grammar asks for one by its spelling it stands for these: they begin with
+// a byte that no UTF-8 text has, so that nothing else in a grammar can ever mean it.
+std::string control_bytes(std::string_view spelling);
+
 class Trie final : public VocabularyTrie {
  public:
   explicit Trie(const tokenizer::Tokenizer& tokenizer);

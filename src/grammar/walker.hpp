@@ -1,6 +1,8 @@
 #pragma once
 // Walker: where an answer can be in a Program: a few configurations, each a state and the stack of places to go back
-// to. Stacks share their lower frames. Made for small sets: JSON has one or two configurations nearly always.
+// to. Stacks share their lower frames. Made for small sets: JSON has one or two configurations nearly always. An ambiguous
+// grammar can have ever more of them: the work of a walk is bounded (`allow`), and who walks asks whether it was enough.
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -19,9 +21,9 @@ struct Configuration {
   std::uint32_t stack;  // index of a frame; kBottom: nothing to go back to
 };
 inline constexpr std::uint32_t kBottom = 0;
-inline constexpr std::size_t kConfigurationsMax =
-    512;                                        // more arise only in wildly ambiguous grammars: the rest is dropped
-inline constexpr std::size_t kDepthMax = 2000;  // of calls that begin at one byte
+inline constexpr std::size_t kConfigurationsMax = 512;  // more arise only in wildly ambiguous grammars
+inline constexpr std::size_t kDepthMax = 2000;          // of calls that begin at one byte
+inline constexpr std::size_t kMaskWork = 4'000'000;     // places looked at for one mask or one token: some tens of milliseconds
 
 struct Position {
   std::vector<Configuration> at;  // every place that can read a byte
@@ -53,6 +55,12 @@ class Walker {
     for (const Configuration& c : from.at) advance(c.state, c.stack, byte, to, 0);
   }
 
+  // So many places may be looked at from now on. Once they are used up nothing is found any more: what was found is less
+  // than the truth, and is to be thrown away.
+  void allow(std::size_t work) { work_ = work; }
+  std::size_t left() const { return work_; }
+  bool exhausted() const { return work_ == 0; }
+
   const Frame& frame(std::uint32_t stack) const { return frames_[stack]; }
   std::size_t frames() const { return frames_.size(); }
   void truncate(std::size_t frames) { frames_.resize(frames); }  // forgets newer frames
@@ -73,23 +81,37 @@ class Walker {
     frames_.push_back(fresh);
     return static_cast<std::uint32_t>(frames_.size() - 1);
   }
+  // The places behind `byte`, from `state` and from what is reached without a byte: past calls that may be empty, each
+  // state once (a repetition of something that may be empty leads back to itself).
   void advance(std::uint32_t state, std::uint32_t stack, std::uint8_t byte, Position& to, std::size_t depth) {
-    const Program::State& s = program_->states[state];
-    if (!s.first.has(byte) || depth > kDepthMax) return;
-    for (std::uint32_t e = s.byte_begin; e < s.byte_end; ++e) {
-      const ByteEdge& edge = program_->byte_edges[e];
-      if (byte < edge.low) break;
-      if (byte <= edge.high) {
-        add(to, {edge.target, stack});
+    if (!program_->states[state].first.has(byte)) return;
+    const std::size_t begin = reached_.size();
+    reached_.push_back(state);
+    for (std::size_t i = begin; i < reached_.size(); ++i) {
+      if (work_ == 0 || depth > kDepthMax) {
+        work_ = 0;
         break;
       }
+      --work_;
+      const Program::State& s = program_->states[reached_[i]];
+      for (std::uint32_t e = s.byte_begin; e < s.byte_end; ++e) {
+        const ByteEdge& edge = program_->byte_edges[e];
+        if (byte < edge.low) break;
+        if (byte <= edge.high) {
+          add(to, {edge.target, stack});
+          break;
+        }
+      }
+      for (std::uint32_t c = s.call_begin; c < s.call_end; ++c) {
+        const Program::Call& call = program_->calls[c];
+        const Program::State& callee = program_->states[call.start];
+        if (callee.first.has(byte)) advance(call.start, push(stack, call.back), byte, to, depth + 1);
+        if (callee.nullable && program_->states[call.back].first.has(byte) &&
+            std::find(reached_.begin() + static_cast<std::ptrdiff_t>(begin), reached_.end(), call.back) == reached_.end())
+          reached_.push_back(call.back);
+      }
     }
-    for (std::uint32_t c = s.call_begin; c < s.call_end; ++c) {
-      const Program::Call& call = program_->calls[c];
-      const Program::State& callee = program_->states[call.start];
-      if (callee.first.has(byte)) advance(call.start, push(stack, call.back), byte, to, depth + 1);
-      if (callee.nullable) advance(call.back, stack, byte, to, depth + 1);
-    }
+    reached_.resize(begin);
   }
   // Adds a place and, where its rule may end, the places after it.
   void add(Position& to, Configuration c) {
@@ -99,7 +121,10 @@ class Walker {
         for (const Configuration& known : to.at) {
           if (known.state == c.state && frames_[known.stack].hash == frames_[c.stack].hash) return;
         }
-        if (to.at.size() >= kConfigurationsMax) return;
+        if (to.at.size() >= kConfigurationsMax) {
+          work_ = 0;
+          return;
+        }
         to.at.push_back(c);
       }
       if (!s.nullable) return;
@@ -113,6 +138,8 @@ class Walker {
 
   const Program* program_;
   std::vector<Frame> frames_;
+  std::vector<std::uint32_t> reached_;  // of advance, used as a stack
+  std::size_t work_ = kMaskWork;
 };
 
 }  // namespace tokenworks::grammar

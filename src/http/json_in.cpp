@@ -69,7 +69,7 @@ class Builder final : public nlohmann::json_sax<Json> {
     if (open_.empty()) return &(root = std::move(value));
     JsonValue& parent = *open_.back();
     if (parent.is_array()) return &parent.items.emplace_back(std::move(value));
-    return &(parent.members.back().second = std::move(value));
+    return &(parent.members.back().value = std::move(value));
   }
   // Pointers to open containers stay valid: only the innermost one grows.
   bool open(JsonValue::Kind kind) {

@@ -15,8 +15,7 @@
 
 namespace tokenworks::http {
 
-struct JsonValue;
-using JsonMember = std::pair<std::string, JsonValue>;
+struct JsonMember;
 
 struct JsonValue {
   enum class Kind : std::uint8_t { null, boolean, number, string, array, object } kind = Kind::null;
@@ -34,6 +33,10 @@ struct JsonValue {
   // A number without a fraction that fits (1, 1.0, 1e3); nullopt otherwise.
   std::optional<std::int64_t> integer() const;
   std::optional<double> real() const;                // any number
+};
+struct JsonMember {
+  std::string name;
+  JsonValue value;
 };
 const char* kind_name(JsonValue::Kind kind);         // "a string"
 

@@ -1,8 +1,8 @@
 """Tiny models without any sense, one for each way of calling tools: random weights, a vocabulary of bytes and some pieces of
 JSON, the family's own chat template and control tokens, and room for a long prompt.
 
-Usage: tool_models.py OUTDIR. Writes OUTDIR/NAME.gguf for NAME in hermes (Qwen 3, which also thinks), llama, mistral, generic,
-and thinker (DeepSeek style: its prompt opens the thought; it has tokens to fill in the middle).
+Usage: tool_models.py OUTDIR. Writes OUTDIR/NAME.gguf for NAME in hermes (Qwen 3, which also thinks), llama, mistral,
+mistral_args (its newer form, with a template of ours in its way), generic, and thinker (DeepSeek style: its prompt opens the thought; it has tokens to fill in the middle).
 """
 import os
 import pathlib
@@ -14,6 +14,13 @@ import numpy as np
 TEMPLATES = pathlib.Path(__file__).resolve().parent / "templates"
 THINKER = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
            "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}")
+MISTRAL_ARGS = ("{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}{% for m in messages %}"
+                "{% if m['role'] == 'user' %}{{ '[INST]' + m['content'] + '[/INST]' }}{% elif m['role'] == 'tool' %}"
+                "{{ '[TOOL_RESULTS]' + m['tool_call_id'] + '[TOOL_CONTENT]' + m['content'] + '[/TOOL_RESULTS]' }}"
+                "{% else %}{{ m['content'] or '' }}{% for c in m['tool_calls'] or [] %}"
+                "{{ '[TOOL_CALLS]' + c['function']['name'] + '[ARGS]' }}"
+                "{{ c['function']['arguments'] if c['function']['arguments'] is string else c['function']['arguments'] | tojson }}"
+                "{% endfor %}{{ eos_token }}{% endif %}{% endfor %}")
 MODELS = {  # template, control tokens, further tokens that are text
     "hermes": (TEMPLATES / "qwen3.jinja", [], ["<think>", "</think>", "<tool_call>", "</tool_call>"]),
     "llama": (TEMPLATES / "llama31.jinja", ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"], []),
@@ -21,6 +28,8 @@ MODELS = {  # template, control tokens, further tokens that are text
                                               "[/AVAILABLE_TOOLS]"], []),
     "generic": (None, [], []),
     "thinker": (THINKER, ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"], ["<think>", "</think>"]),
+    "mistral_args": (MISTRAL_ARGS, ["[INST]", "[/INST]", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "[TOOL_RESULTS]", "[TOOL_CONTENT]", "[/TOOL_RESULTS]",
+                                    "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"], []),
 }
 PIECES = ['"}', '":', '",', ', "', '{"', '"]', "}}", "true", "false", "null", "12", "0.5", "the", " a", "in", "er", "name", "2026-", "\n\n"]
 CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

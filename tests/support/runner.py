@@ -7,7 +7,7 @@ import cuda_resources
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Test programs of the sanitizer passes: the rooms with coroutines, threads or bytes from outside.
 SANITIZED = {
-    "address": ["base", "engine", "ledger", "admission", "jobs", "http", "tenancy", "billing"],
+    "address": ["base", "engine", "ledger", "admission", "jobs", "http", "tenancy", "billing", "fuzz"],
     "thread": ["base", "engine", "ledger", "admission", "jobs", "http", "backend"],
 }
 SANITIZED_LONG = ["scheduler", "backend", "formats", "tokenizer", "grammar"]   # long to build or to run
@@ -170,6 +170,20 @@ def python_tests(options, env, tally):
         print(done.stdout[-30000:], flush=True)
 
 
+def fuzzers(options, env, tally):
+    """libFuzzer with clang's sanitizers, five minutes a target: only with --long, since building it takes longer than running it."""
+    if options.list:
+        print("libFuzzer tests/fuzz/run")
+        return
+    done = subprocess.run(["tests/fuzz/run", "--seconds", "300"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    targets = re.findall(r"^(ok  |FAIL) (\w+)", done.stdout, re.MULTILINE)
+    tally.passed += sum(verdict == "ok  " for verdict, _ in targets)
+    tally.failed += [f"fuzz/{target}" for verdict, target in targets if verdict != "ok  "]
+    if done.returncode != 0 and all(verdict == "ok  " for verdict, _ in targets):
+        tally.failed.append("fuzz (tests/fuzz/run failed)")
+    print(done.stdout[-8000:], flush=True)
+
+
 def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)   # 1,024 for a user who logs in: too few for hundreds of connections
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65536, hard))
@@ -213,6 +227,8 @@ def main():
         tally.passed += not wrong and bool(cuda_resources.kernels(folder))
     if not options.sanitize and not options.quick and any((ROOT / "tests/e2e").glob("*_test.py")):
         python_tests(options, env, tally)
+    if options.long and not options.sanitize and (not options.filter or re.search(options.filter, "fuzz")):
+        fuzzers(options, env, tally)
     if options.list:
         return
     for name in tally.failed:

@@ -17,6 +17,7 @@ enum class CallForm : std::uint8_t {
   hermes,     // <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call> (Hermes, Qwen 2.5, Qwen 3)
   llama,      // {"name": ..., "parameters": {...}}, perhaps after <|python_tag|> (Llama 3.1 and later)
   mistral,    // [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...] (Mistral, tokenizer v3 to v7)
+  mistral_args,   // [TOOL_CALLS]name[ARGS]{...}, again for each further call (Mistral, tokenizer v11 and later)
 };
 const char* name(CallForm form);
 
@@ -27,6 +28,7 @@ struct AnswerStyle {
   std::string think_open, think_close;               // "" both: this model shows no reasoning
   std::optional<TokenId> think_close_token;          // the token that is exactly think_close
   std::vector<TokenId> shown_controls;               // control tokens of the above: parsers must see their spelling
+  std::vector<std::string> frame_controls;           // spellings of control tokens within a call: the grammar writes them as such
   // Fill in the middle: [before_prefix] prefix [before_suffix] suffix [after], or suffix first.
   struct Middle {
     TokenId before_prefix, before_suffix;

@@ -50,7 +50,8 @@ class Matcher {
  public:
   virtual ~Matcher() = default;
   // The tokens that may come next: those that keep the answer completable, and the model's stop tokens where the answer
-  // may end. Never all zero as long as only allowed tokens were accepted. Valid until the next call of accept.
+  // may end. All zero only after tokens that were not allowed, or, for ever, where a wildly ambiguous grammar needs more
+  // work for one token than the engine's thread can give. Valid until the next call of accept.
   virtual const std::uint32_t* mask() = 0;
   // False, and nothing changes, when the token may not come here.
   virtual bool accept(TokenId token) = 0;
@@ -74,11 +75,12 @@ Result<std::shared_ptr<const Grammar>> compile(Kind kind, std::string_view sourc
                                                std::shared_ptr<const VocabularyTrie> vocabulary,
                                                const Limits& limits = {});
 
-// Compiled grammars by (kind, source, tokenizer), least recently used out first. Any thread; two threads that ask for
-// one new source at once may both compile it.
+// Compiled grammars by (kind, source, tokenizer), least recently used out first, bounded in number and in memory, learnt
+// masks included (asked whenever one is added). Any thread; two threads that ask for one new source at once may both
+// compile it.
 class Cache {
  public:
-  explicit Cache(std::size_t entries = 256);
+  explicit Cache(std::size_t entries = 256, std::size_t bytes = std::size_t{512} << 20);
   ~Cache();
   Result<std::shared_ptr<const Grammar>> get(Kind kind, std::string_view source,
                                              const std::shared_ptr<const VocabularyTrie>& vocabulary,

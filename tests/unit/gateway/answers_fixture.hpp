@@ -46,9 +46,9 @@ class ByteTokenizer final : public tokenizer::Tokenizer {
     if (found == controls_.end()) return std::nullopt;
     return static_cast<TokenId>(found - controls_.begin());
   }
-  std::string decode(const std::vector<TokenId>& ids, bool) const override {
+  std::string decode(const std::vector<TokenId>& ids, bool with_control) const override {
     std::string text;
-    for (const TokenId id : ids) text += token_bytes(id);
+    for (const TokenId id : ids) text += is_control(id) ? with_control ? controls_[static_cast<std::size_t>(id)] : std::string() : token_bytes(id);
     return text;
   }
   std::string decode_next(tokenizer::DecodeState& state, TokenId id, bool with_control) const override {

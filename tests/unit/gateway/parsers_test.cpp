@@ -18,7 +18,7 @@ struct Case {
 };
 
 const char* marker_of(CallForm form) {
-  return form == CallForm::llama ? "<|python_tag|>" : form == CallForm::mistral ? "[TOOL_CALLS]" : "<tool_call>";
+  return form == CallForm::llama ? "<|python_tag|>" : form == CallForm::mistral || form == CallForm::mistral_args ? "[TOOL_CALLS]" : "<tool_call>";
 }
 
 struct Read {
@@ -90,6 +90,13 @@ std::vector<Case> corpus() {
       {mistral, true, "[{\"name\": \"f\", \"arguments\": {}}]", "", {{"f", "{}"}}},
       {mistral, false, "[TOOL_CALLS] none today", "[TOOL_CALLS] none today", {}},
       {mistral, false, "array [1, 2] and [TOOL", "array [1, 2] and [TOOL", {}},
+      {mistral_args, false, "[TOOL_CALLS]f[ARGS]" + args + "[TOOL_CALLS]g[ARGS]{}", "", {{"f", args}, {"g", "{}"}}},
+      {mistral_args, false, "Sure. [TOOL_CALLS]get_weather[CALL_ID]123456789[ARGS] {\"a\": 1}\n [TOOL_CALLS]f[ARGS]{} bye", "Sure. bye",
+       {{"get_weather", "{\"a\": 1}"}, {"f", "{}"}}},
+      {mistral_args, true, "f[ARGS]{\"a\": \"cut he", "", {{"f", "{\"a\": \"cut he"}}},
+      {mistral_args, false, "[TOOL_CALLS]two words[ARGS]{}", "[TOOL_CALLS]two words[ARGS]{}", {}},
+      {mistral_args, false, "[TOOL_CALLS]f[ARG", "[TOOL_CALLS]f[ARG", {}},
+      {mistral_args, false, "f[ARGS]{} and [TOOL_CALLS]", "f[ARGS]{} and [TOOL_CALLS]", {}},
   };
 }
 
@@ -137,7 +144,7 @@ TEST(CallParser, MangledTextsLoseNothingAndDoNotDependOnTheCut) {
     }
     const Read whole = read(c.form, c.inside, text, {});
     ASSERT_EQ(read(c.form, c.inside, text, std::vector<std::size_t>(text.size(), 1)), whole) << text;
-    if (whole.calls.empty() && c.form != CallForm::mistral) {
+    if (whole.calls.empty() && c.form != CallForm::mistral && c.form != CallForm::mistral_args) {
       ASSERT_EQ(whole.content, text) << name(c.form);
     }
   }

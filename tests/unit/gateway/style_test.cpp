@@ -39,6 +39,18 @@ TEST(AnswerStyle, KnowsTheFamilyByItsTemplate) {
   }
 }
 
+TEST(AnswerStyle, KnowsMistralsNewerFormAndItsControlTokens) {
+  const std::string source = "{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}{{ '[TOOL_CALLS]' + name + '[ARGS]' + arguments }}";
+  const AnswerStyle controls = answer_style(source, test::ByteTokenizer({"[TOOL_CALLS]", "[ARGS]"}));
+  EXPECT_EQ(controls.calls, CallForm::mistral_args);
+  EXPECT_TRUE(controls.marker_control);
+  EXPECT_EQ(controls.frame_controls, (std::vector<std::string>{"[TOOL_CALLS]", "[ARGS]"}));
+  const AnswerStyle text = answer_style(source, test::ByteTokenizer({}));
+  EXPECT_EQ(text.calls, CallForm::mistral_args);
+  EXPECT_FALSE(text.marker_control);
+  EXPECT_TRUE(text.frame_controls.empty());
+}
+
 TEST(AnswerStyle, FindsTheTokensThatFillInTheMiddle) {
   const test::ByteTokenizer qwen({}, {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"});
   const auto middle = answer_style("", qwen).middle;
@@ -74,7 +86,7 @@ TEST(EndPrompt, AForcedCallBeginsInThePrompt) {
   const std::vector<Tokenizer::Part> rendered = {{"user text", false}, {"<|im_start|>assistant\n", true}};
   const std::vector<std::tuple<CallForm, std::string, std::string, bool>> cases = {
       {CallForm::hermes, "<tool_call>", "<tool_call>\n", true}, {CallForm::generic, "<tool_call>", "<tool_call>\n", true},
-      {CallForm::mistral, "[TOOL_CALLS]", "[TOOL_CALLS]", true}, {CallForm::llama, "<|python_tag|>", "", false}};
+      {CallForm::mistral, "[TOOL_CALLS]", "[TOOL_CALLS]", true}, {CallForm::mistral_args, "[TOOL_CALLS]", "[TOOL_CALLS]", true}, {CallForm::llama, "<|python_tag|>", "", false}};
   for (const auto& [form, marker, added, calling] : cases) {
     auto parts = rendered;
     const AnswerBegin begin = end_prompt(parts, style_of(form, marker), request, false, true);

@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 AnswerStyle style_of(CallForm form) {
   AnswerStyle style;
   style.calls = form;
-  style.marker = form == CallForm::llama ? "<|python_tag|>" : form == CallForm::mistral ? "[TOOL_CALLS]" : "<tool_call>";
+  style.marker = form == CallForm::llama ? "<|python_tag|>" : form == CallForm::mistral || form == CallForm::mistral_args ? "[TOOL_CALLS]" : "<tool_call>";
   return style;
 }
 
@@ -205,7 +205,7 @@ TEST(ForcedCalls, OfAModelWithoutSenseAreValidInEveryFamily) {
   const test::ByteTokenizer tokenizer({}, {"{\"", "\":", "\"}", "\", \"", "{}", "}}", "</tool_call>", "\n<tool_call>\n", "name", "true", "2024-", "]", ", "});
   const auto trie = grammar::VocabularyTrie::build(tokenizer);
   std::mt19937 random(5);
-  for (const CallForm form : {CallForm::generic, CallForm::hermes, CallForm::llama, CallForm::mistral}) {
+  for (const CallForm form : {CallForm::generic, CallForm::hermes, CallForm::llama, CallForm::mistral, CallForm::mistral_args}) {
     const AnswerStyle style = style_of(form);
     for (int round = 0; round < 24; ++round) {
       ToolUse use;
@@ -244,6 +244,46 @@ TEST(ForcedCalls, OfAModelWithoutSenseAreValidInEveryFamily) {
       }
     }
   }
+}
+
+// Mistral's newer form stands on control tokens in the middle of a call: the grammar offers them there and nowhere else.
+TEST(ForcedCalls, WriteControlTokensWhereTheFormHasThem) {
+  const test::ByteTokenizer tokenizer({"[TOOL_CALLS]", "[ARGS]", "[INST]"}, {"{\"", "\":", "\"}", "[ARGS]", "[INST]"});
+  const auto trie = grammar::VocabularyTrie::build(tokenizer);
+  AnswerStyle style = style_of(CallForm::mistral_args);
+  style.frame_controls = {"[TOOL_CALLS]", "[ARGS]"};
+  style.marker_control = 1;
+  ToolUse use;
+  use.choice = ToolUse::Choice::required;
+  use.tools.push_back({"say", "", {R"({"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":false})"}});
+  const auto compiled = grammar::compile(grammar::Kind::calls, calls_source(use, style, Marker::in_prompt), trie);
+  ASSERT_TRUE(compiled) << compiled.error().message;
+  const auto matcher = (*compiled)->matcher();
+  const auto allowed = [&](TokenId id) { return (matcher->mask()[id / 32] >> (id % 32) & 1) != 0; };
+  EXPECT_FALSE(allowed(2));
+  for (const char c : std::string("say")) ASSERT_TRUE(matcher->accept(tokenizer.byte(c)));
+  EXPECT_TRUE(allowed(2)) << "[ARGS] the control token";
+  EXPECT_FALSE(allowed(tokenizer.byte('['))) << "and not its letters";
+  ASSERT_TRUE(matcher->accept(2));
+  for (const char c : std::string("{\"text\": \"[A")) ASSERT_TRUE(matcher->accept(tokenizer.byte(c)));
+  for (const TokenId control : {1, 2, 3}) EXPECT_FALSE(allowed(control)) << "no control token within a string: " << control;
+  EXPECT_TRUE(allowed(tokenizer.encode_trusted("[INST]").at(0))) << "its letters are text like any other";
+  for (const char c : std::string("\"}")) ASSERT_TRUE(matcher->accept(tokenizer.byte(c)));
+  EXPECT_TRUE(matcher->may_end());
+  EXPECT_TRUE(allowed(1)) << "another call begins with its marker";
+  EXPECT_FALSE(allowed(3));
+  ASSERT_TRUE(matcher->accept(1));
+  EXPECT_FALSE(matcher->may_end());
+
+  // Read back with the control tokens spelled, as ChoiceText gives them.
+  CallParser parser(CallForm::mistral_args, style.marker, true, {"say"});
+  AnswerPieces pieces;
+  parser.push("say[ARGS]{\"text\": \"[A\"}[TOOL_CALLS]say[ARGS]{\"text\": \"b\"}", pieces);
+  parser.finish(pieces);
+  ASSERT_EQ(pieces.calls.size(), 2u);
+  EXPECT_EQ(pieces.calls[0].arguments, "{\"text\": \"[A\"}");
+  EXPECT_EQ(pieces.calls[1].arguments, "{\"text\": \"b\"}");
+  EXPECT_EQ(pieces.text, "");
 }
 
 TEST(AutomaticCalls, AreHeldOnlyWhenAToolIsStrictAndOnlyBehindTheMarker) {

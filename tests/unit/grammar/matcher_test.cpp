@@ -50,13 +50,17 @@ TEST(Masks, EqualABruteForceOverTheVocabulary) {
 
 TEST(Masks, EqualABruteForceOverTheDemoVocabulary) {
   std::mt19937 random(4);
+  std::size_t pairs = 0;
   const Json cases = golden_schemas();
-  for (std::size_t i = 0; i < cases.size(); i += 9) {
+  for (std::size_t i = 0; i < cases.size(); ++i) {
     const auto grammar = must(Kind::json_schema, cases[i].at("schema").dump(), test::demo_trie());
-    const std::string text = cases[i].at("valid")[random() % cases[i].at("valid").size()];
-    for (const std::size_t cut : {std::size_t{0}, text.size() / 2})
-      test::expect_mask_is_brute_force(*grammar, *test::demo_tokenizer(), text.substr(0, cut));
+    for (int cut = 0; cut < 5; ++cut, ++pairs) {
+      const std::string text = cases[i].at("valid")[random() % cases[i].at("valid").size()];
+      test::expect_mask_is_walked(*grammar, *test::demo_tokenizer(), text.substr(0, random() % (text.size() + 1)));
+    }
+    if (i % 20 == 0) test::expect_mask_is_brute_force(*grammar, *test::demo_tokenizer(), "");
   }
+  EXPECT_GE(pairs, 300u);
 }
 
 // Long counted strings share masks between places that no token can tell apart; near both ends they must not.
@@ -131,6 +135,36 @@ name   ::= [a-zé] [^\x00-\x60{-\U0010ffff]*
     test::expect_mask_is_brute_force(*grammar, *test::small_tokenizer(), prefix);
 }
 
+// Grammars whose number of readings doubles with every rule or letter: refused, or the answer ends; never a stall, and
+// what is offered until then is right.
+TEST(Ambiguity, CostsABoundedAmountOfWork) {
+  std::string doubling = "root ::= a0\n", forks = "root ::= a0\n", repeated = "root ::= (";
+  for (int i = 0; i < 60; ++i) {
+    const std::string at = std::to_string(i), next = std::to_string(i + 1);
+    doubling += "a" + at + " ::= a" + next + " a" + next + "\n";
+    forks += "a" + at + " ::= b" + at + " | c" + at + "\nb" + at + " ::= a" + next + " \"x\"?\nc" + at + " ::= a" + next + " \"y\"?\n";
+  }
+  doubling += "a60 ::= \"x\"? [a-z]?";
+  forks += "a60 ::= [a-z]+";
+  for (int i = 0; i < 60; ++i) repeated += (i > 0 ? " | r" : "r") + std::to_string(i);
+  repeated += ")*\n";
+  for (int i = 0; i < 60; ++i) repeated += "r" + std::to_string(i) + " ::= [a-z]+ root? [a-z]*\n";
+  for (const std::string& source : {doubling, forks, repeated, std::string("root ::= s\ns ::= \"x\" s s | \"x\" | \"xx\" s")}) {
+    const auto grammar = compile(Kind::ebnf, source, test::small_trie());
+    if (!grammar) {
+      EXPECT_EQ(grammar.error().code, Errc::invalid_request);
+      continue;
+    }
+    const auto matcher = (*grammar)->matcher();
+    for (int step = 0; step < 30; ++step) {
+      const std::uint32_t* mask = matcher->mask();
+      const bool nothing = std::all_of(mask, mask + test::small_trie()->mask_words(), [](std::uint32_t word) { return word == 0; });
+      if (nothing || matcher->finished()) break;
+      matcher->accept_bytes("x");
+    }
+  }
+}
+
 TEST(Ebnf, MistakesHaveALineAndColumn) {
   const std::pair<const char*, const char*> mistakes[] = {
       {"root ::= \"a", "line 1"},
@@ -164,6 +198,17 @@ TEST(Cache, GivesTheSameGrammarAndForgetsTheOldest) {
   EXPECT_EQ(*cache.get(Kind::regex, "a", test::small_trie()), *a);
   EXPECT_NE(*cache.get(Kind::regex, "a", test::demo_trie()), *a);
   EXPECT_FALSE(cache.get(Kind::regex, "(", test::small_trie()));
+}
+
+TEST(Cache, IsBoundedInMemoryToo) {
+  const auto one = must(Kind::regex, "[a-z]{1,500}00");
+  Cache cache(100, 3 * one->bytes());
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(cache.get(Kind::regex, "[a-z]{1,500}" + std::to_string(10 + i), test::small_trie()));
+    EXPECT_LE(cache.size(), 3u);
+  }
+  ASSERT_TRUE(cache.get(Kind::regex, "[a-z]{1,5000}", test::small_trie())) << "larger than all that is allowed: kept alone";
+  EXPECT_EQ(cache.size(), 1u);
 }
 
 TEST(Threads, ShareAGrammarAndTheCache) {
