@@ -26,7 +26,9 @@ Trie::Trie(const tokenizer::Tokenizer& tokenizer)
     const bool control = tokenizer.is_control(id);
     const std::string spelled = control && !stop ? control_bytes(tokenizer.decode({id}, true)) : std::string();
     const std::string& bytes = control ? spelled : tokenizer.token_bytes(id);
-    if (!stop && bytes.size() <= kTokenBytesMax) bytes_ += bytes;
+    // No text has the byte that leads control tokens: a token of it must not begin to spell one.
+    const bool usable = control || bytes.find('\xFF') == std::string::npos;
+    if (!stop && usable && bytes.size() <= kTokenBytesMax) bytes_ += bytes;
     offsets_.push_back(bytes_.size());
     if (offsets_[offsets_.size() - 1] > offsets_[offsets_.size() - 2]) order.push_back(id);
   }

@@ -263,6 +263,7 @@ TEST(ForcedCalls, WriteControlTokensWhereTheFormHasThem) {
   EXPECT_FALSE(allowed(2));
   for (const char c : std::string("say")) ASSERT_TRUE(matcher->accept(tokenizer.byte(c)));
   EXPECT_TRUE(allowed(2)) << "[ARGS] the control token";
+  for (unsigned b = 0; b < 256; ++b) EXPECT_FALSE(allowed(tokenizer.byte(static_cast<char>(b)))) << b;
   EXPECT_FALSE(allowed(tokenizer.byte('['))) << "and not its letters";
   ASSERT_TRUE(matcher->accept(2));
   for (const char c : std::string("{\"text\": \"[A")) ASSERT_TRUE(matcher->accept(tokenizer.byte(c)));
