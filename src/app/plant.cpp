@@ -17,9 +17,11 @@
 #include <mutex>
 
 #include "fetch.hpp"
+#include "model_house.hpp"
 #include "models.hpp"
 #include "notify.hpp"
 #include "preflight.hpp"
+#include "reloader.hpp"
 #include "tokenworks/backend/cards.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
@@ -73,12 +75,14 @@ class Plant {
  private:
   Result<> open_books();
   Result<> load_models();
+  Result<Served> load(const config::ModelSpec& spec, OpenedModel opened);
+  Result<Served> open_and_load(const config::ModelSpec& spec);
+  void reload();
   Result<> start_serving();
   Result<> write_endpoints() const;
   http::Readiness readiness() const;
   telemetry::Scrape scrape() const;
   std::vector<std::string> organization_names(const config::Tenants& tenants) const;
-  bool device_lost() const;
   void shut_down();
 
   const config::Config config_;
@@ -95,11 +99,12 @@ class Plant {
   Snapshot<tenancy::Directory> directory_;
   std::unique_ptr<tenancy::Identity> identity_;
   std::unique_ptr<jobs::Idempotency> idempotency_;
-  std::vector<std::shared_ptr<const gateway::ServedModel>> models_;
+  std::unique_ptr<ModelHouse> house_;
   boost::asio::thread_pool workers_{2};
   std::unique_ptr<gateway::ServiceControl> service_;
   std::unique_ptr<gateway::Administration> administration_;
   std::unique_ptr<http::Server> server_;
+  std::unique_ptr<Reloader> reloader_;
   const std::unique_ptr<backend::Cards> cards_ = backend::Cards::open();
   mutable std::mutex cards_mutex_;                   // two scrapes may meet
   std::atomic<bool> reload_ok_{true};
@@ -176,16 +181,44 @@ Result<> Plant::open_books() {
   return {};
 }
 
-Result<> Plant::load_models() {
-  for (std::size_t i = 0; i < config_.plant.models.size(); ++i) {
-    const config::ModelSpec& spec = config_.plant.models[i];
-    auto on_step = [this, id = spec.id](const engine::StepReport& step) {
-      metrics_->step(id, static_cast<double>(step.duration_ns) * 1e-9, step.prefill_tokens, step.decode_tokens, step.sequences);
-    };
-    auto model = load_model(spec, std::move(opened_[i]), config_.plant.limits, cache_secret_, clock_, std::move(on_step));
-    if (!model) return model.error();
-    models_.push_back(std::move(*model));
+Result<Served> Plant::load(const config::ModelSpec& spec, OpenedModel opened) {
+  auto on_step = [this, id = spec.id](const engine::StepReport& step) {
+    metrics_->step(id, static_cast<double>(step.duration_ns) * 1e-9, step.prefill_tokens, step.decode_tokens, step.sequences);
+  };
+  auto model = load_model(spec, std::move(opened), config_.plant.limits, cache_secret_, clock_, std::move(on_step));
+  if (!model) return model.error();
+  return Served(std::move(*model));
+}
+
+// While the plant serves: what `check` would say of it becomes the answer to the order.
+Result<Served> Plant::open_and_load(const config::ModelSpec& spec) {
+  std::string mistakes, first;
+  auto opened = open_model(spec, [&](const char* key, const std::string& what) {
+    if (first.empty()) first = key;
+    mistakes += (mistakes.empty() ? "" : "\n") + std::string(key) + ": " + what;
+  });
+  if (!opened) {
+    if (mistakes.empty()) mistakes = "path: there is no file or folder " + spec.path;
+    return error(Errc::bad_config, "model '" + spec.id + "': " + mistakes, first.empty() ? "path" : first);
   }
+  auto model = load(spec, std::move(*opened));
+  if (!model) return error(Errc::bad_config, model.error().message, "path");
+  return model;
+}
+
+Result<> Plant::load_models() {
+  HouseParts parts{config_.path, [this](const config::ModelSpec& spec) { return open_and_load(spec); },
+                   [this](const std::vector<std::string>& ids) { metrics_->set_models(ids); }};
+  house_ = std::make_unique<ModelHouse>(std::move(parts));
+  std::vector<Served> models;
+  auto opened = opened_.begin();
+  for (const config::ModelSpec& spec : config_.plant.models) {
+    if (!spec.load) continue;
+    auto model = load(spec, std::move(*opened++));
+    if (!model) return model.error();
+    models.push_back(std::move(*model));
+  }
+  house_->open(config_.plant.models, std::move(models));
   opened_.clear();
   return {};
 }
@@ -198,9 +231,6 @@ std::vector<std::string> Plant::organization_names(const config::Tenants& tenant
 
 Result<> Plant::start_serving() {
   metrics_->set_organizations(organization_names(config_.tenants));
-  std::vector<std::string> ids;
-  for (const auto& m : models_) ids.push_back(m->card.id);
-  metrics_->set_models(ids);
   metrics_->on_scrape([this] { return scrape(); });
 
   auto on_done = [this](const gateway::Outcome& o) {
@@ -214,11 +244,11 @@ Result<> Plant::start_serving() {
                                {"output_tokens", o.usage.output}, {"ms", o.seconds * 1e3}});
   };
   auto on_inter_token = [this](std::string_view model, double seconds, int tokens) { metrics_->inter_token(model, seconds, tokens); };
-  service_ = gateway::ServiceControl::make({clock_, *admission_, directory_, models_, config_.plant.jurisdiction,
+  service_ = gateway::ServiceControl::make({clock_, *admission_, directory_, house_->served(), config_.plant.jurisdiction,
                                             config_.plant.progress_step, workers_, config_.plant.limits.embedding_tokens, on_done,
                                             on_inter_token, identity_.get()});
 
-  gateway::AdministrationParts parts{clock_, *ledger_, *admission_, directory_, config_, tenant_numbers_, {}, {}, {}};
+  gateway::AdministrationParts parts{clock_, *ledger_, *admission_, directory_, config_, tenant_numbers_, {}, {}, {}, house_.get()};
   parts.before_apply = [this](const config::Config& fresh) -> Result<> {
     if (auto mistakes = key_set_mistakes(fresh); !mistakes.empty()) return error(Errc::bad_config, mistakes.front());
     if (auto swapped = server_ ? server_->reload_tls(fresh.plant.tls) : Result<>{}; !swapped) return swapped;
@@ -247,6 +277,7 @@ Result<> Plant::start_serving() {
   auto server = http::Server::start(options, *service_, *administration_, *metrics_, [this] { return readiness(); });
   if (!server) return server.error();
   server_ = std::move(*server);
+  reloader_ = std::make_unique<Reloader>([this] { reload(); });
   return write_endpoints();
 }
 
@@ -274,20 +305,21 @@ http::Readiness Plant::readiness() const {
   check("draining", !service_->draining(), "shutting down");
   const ledger::Health health = ledger_->health();
   check("ledger", health.ok, health.last_error.empty() ? "cannot commit" : health.last_error);
-  for (const auto& m : models_) {
-    const engine::EngineStatus status = m->engine->status();
-    check("model " + m->card.id, status.healthy && !status.failed, status.failed ? "failed" : "no step finished in time");
-    if (status.failed) r.live = false;
+  const auto served = house_->served().get();
+  for (const gateway::ModelSet::Entry& e : served->entries) {
+    const engine::EngineStatus status = e.model->engine->status();
+    check("model " + e.model->card.id, status.healthy && !status.failed, status.failed ? "failed" : "no step finished in time");
   }
+  if (served->entries.empty()) check("models", false, "none is loaded");
+  if (house_->lost()) r.live = false;
   return r;
 }
 
 telemetry::Scrape Plant::scrape() const {
   telemetry::Scrape s;
-  for (const auto& m : models_) {
-    const engine::EngineStatus e = m->engine->status();
+  for (const auto& [id, e] : house_->statuses()) {
     telemetry::Scrape::Model row;
-    row.id = m->card.id;
+    row.id = id;
     row.running = e.running;
     row.waiting = e.waiting;
     row.kv_used = e.kv_blocks_used;
@@ -327,11 +359,14 @@ telemetry::Scrape Plant::scrape() const {
   return s;
 }
 
-bool Plant::device_lost() const {
-  for (const auto& m : models_) {
-    if (m->engine->status().failed) return true;
+void Plant::reload() {
+  notify_supervisor("RELOADING=1");
+  // Logged and counted there; the old configuration stays on a mistake. An operator's change of models is waited for.
+  while (!service_->draining()) {
+    const auto done = administration_->reload("local");
+    if (done || done.error().code != Errc::server_is_overloaded) break;
   }
-  return false;
+  notify_supervisor("READY=1");
 }
 
 int Plant::run() {
@@ -347,14 +382,10 @@ int Plant::run() {
   for (;;) {
     const timespec patience{0, 250'000'000};
     const int signal = sigtimedwait(&signals, nullptr, &patience);
-    if (signal == SIGHUP) {
-      notify_supervisor("RELOADING=1");
-      (void)administration_->reload("local");        // logged and counted there; the old configuration stays on a mistake
-      notify_supervisor("READY=1");
-    }
+    if (signal == SIGHUP) reloader_->ask();
     if (signal == SIGTERM || signal == SIGINT) break;
-    for (const auto& m : models_) m->engine->watch();
-    if (device_lost()) {
+    house_->watch();
+    if (house_->lost()) {
       log::error("device_lost", {{"action", "exit for restart"}});
       exit_code = kDeviceLost;
       break;
@@ -380,16 +411,13 @@ void Plant::shut_down() {
     fast = signal == SIGTERM || signal == SIGINT;
   }
   // What still runs ends as cancelled, and its coroutine settles what was generated.
-  bool hung = false;
-  for (const auto& m : models_) {
-    hung = hung || m->engine->status().hung;
-    if (!m->engine->status().hung) m->engine->stop();   // a step that does not return cannot be waited for
-  }
+  const bool hung = house_->stop();
   const std::int64_t settled_by = clock_.steady_ns() + 5 * kSecond;
   while (server_->requests_in_flight() > 0 && clock_.steady_ns() < settled_by) {
     const timespec patience{0, 10'000'000};
     nanosleep(&patience, nullptr);
   }
+  reloader_->stop();
   server_->stop();
   workers_.join();
   std::error_code ignored;

@@ -36,48 +36,8 @@ class Preflight {
     for (std::string& m : key_set_mistakes(config_)) mistakes_.push_back(std::move(m));
   }
 
-  // Nullopt when something stands against it; every mistake that can be seen is noted, not only the first.
   std::optional<OpenedModel> open(const config::ModelSpec& spec, std::size_t index) {
-    const std::string key = "models[" + std::to_string(index) + "].", whose = "model '" + spec.id + "': ";
-    const std::size_t before = mistakes_.size();
-    OpenedModel model;
-    model.options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
-    model.options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
-    model.options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
-    std::error_code ignored;
-    if (spec.path.empty() || !fs::exists(spec.path, ignored)) return std::nullopt;   // the parser has said so
-    auto file = formats::ModelFile::open(spec.path);
-    backend::BackendChoice choice;
-    choice.backend = spec.backend;
-    choice.compute = spec.compute;
-    choice.threads = static_cast<std::int32_t>(spec.threads);
-    const bool encoder = file && (*file)->config().token_types > 0;
-    if (encoder && choice.backend == "auto") choice.backend = "cpu";   // the one that runs encoders
-    auto backend = backend::make_backend(choice);
-    if (backend) {
-      model.backend = std::move(*backend);
-    } else {
-      say(key + "backend", whose + backend.error().message);
-    }
-    if (!file) {
-      say(key + "path", whose + file.error().message);
-      return std::nullopt;
-    }
-    model.file = *file;
-    auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
-    if (!tokenizer) say(key + "path", whose + tokenizer.error().message);
-    const std::string& source = (*file)->tokenizer().chat_template;
-    auto chat_template = tokenizer::ChatTemplate::parse(source.empty() ? tokenizer::default_chat_template() : source);
-    if (!chat_template) say(key + "path", whose + chat_template.error().message);
-    if (model.backend) {
-      if (auto fits = model::can_load(**file, *model.backend, model.options); !fits) {
-        say(key + (fits.error().param.empty() ? "path" : fits.error().param), whose + fits.error().message);
-      }
-    }
-    if (mistakes_.size() != before) return std::nullopt;
-    model.tokenizer = *tokenizer;
-    model.chat_template = *chat_template;
-    return model;
+    return open_model(spec, [&](const char* key, const std::string& what) { say("models[" + std::to_string(index) + "]." + key, "model '" + spec.id + "': " + what); });
   }
 
  private:
@@ -89,6 +49,52 @@ class Preflight {
 };
 
 }  // namespace
+
+std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::function<void(const char* key, const std::string& what)>& tell) {
+  bool good = true;
+  const auto say = [&](const char* key, const std::string& what) {
+    good = false;
+    tell(key, what);
+  };
+  OpenedModel model;
+  model.options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
+  model.options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
+  model.options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
+  std::error_code ignored;
+  if (spec.path.empty() || !fs::exists(spec.path, ignored)) return std::nullopt;   // the parser has said so
+  auto file = formats::ModelFile::open(spec.path);
+  backend::BackendChoice choice;
+  choice.backend = spec.backend;
+  choice.compute = spec.compute;
+  choice.threads = static_cast<std::int32_t>(spec.threads);
+  const bool encoder = file && (*file)->config().token_types > 0;
+  if (encoder && choice.backend == "auto") choice.backend = "cpu";   // the one that runs encoders
+  auto backend = backend::make_backend(choice);
+  if (backend) {
+    model.backend = std::move(*backend);
+  } else {
+    say("backend", backend.error().message);
+  }
+  if (!file) {
+    say("path", file.error().message);
+    return std::nullopt;
+  }
+  model.file = *file;
+  auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
+  if (!tokenizer) say("path", tokenizer.error().message);
+  const std::string& source = (*file)->tokenizer().chat_template;
+  auto chat_template = tokenizer::ChatTemplate::parse(source.empty() ? tokenizer::default_chat_template() : source);
+  if (!chat_template) say("path", chat_template.error().message);
+  if (model.backend) {
+    if (auto fits = model::can_load(**file, *model.backend, model.options); !fits) {
+      say(fits.error().param.empty() ? "path" : fits.error().param.c_str(), fits.error().message);
+    }
+  }
+  if (!good) return std::nullopt;
+  model.tokenizer = *tokenizer;
+  model.chat_template = *chat_template;
+  return model;
+}
 
 std::vector<std::string> key_set_mistakes(const config::Config& config) {
   std::vector<std::string> mistakes;
@@ -112,6 +118,7 @@ Result<Opened> open_plant(const std::string& config_path) {
     preflight.check_data_dir();
     preflight.check_key_sets();
     for (std::size_t i = 0; i < config.plant.models.size(); ++i) {
+      if (!config.plant.models[i].load) continue;
       if (auto opened = preflight.open(config.plant.models[i], i)) models.push_back(std::move(*opened));
     }
     if (!mistakes.empty()) return;                   // prices that are incomplete are mistakes already

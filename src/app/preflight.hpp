@@ -1,7 +1,9 @@
 #pragma once
 // Preflight: everything a start needs that only opening it can prove: certificates, model files, their tokenizers and
 // templates, the device, the memory for one context. `check` runs it and stops there, `serve` goes on with what it opened.
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,9 +26,12 @@ struct OpenedModel {
 
 struct Opened {
   config::Config config;
-  std::vector<OpenedModel> models;                   // as config.plant.models
+  std::vector<OpenedModel> models;                   // of config.plant.models those that are to be loaded
 };
 
+// Nullopt when something stands against it; every mistake that can be seen is told, not only the first. A path that leads
+// nowhere is the parser's to name.
+std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::function<void(const char* key, const std::string& what)>& tell);
 // bad_config with every mistake of the files and of what they name, a line each: "file:line: what; fix".
 Result<Opened> open_plant(const std::string& config_path);
 

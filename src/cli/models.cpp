@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "commands.hpp"
+#include "models_served.hpp"
 #include "tokenworks/formats/inspect.hpp"
 #include "tokenworks/formats/model_file.hpp"
 #include "tokenworks/formats/pull.hpp"
@@ -90,7 +91,7 @@ int list() {
 }  // namespace
 
 void add_models(CLI::App& app, Action& action) {
-  CLI::App* group = app.add_subcommand("models", "Model files: inspect, pull, list");
+  CLI::App* group = app.add_subcommand("models", "Model files: inspect, pull, list; models of a daemon: status, load, unload, replace, alias");
   group->require_subcommand(1);
   CLI::App* sub = group->add_subcommand("inspect", "What is inside a GGUF file or a Hugging Face folder, and what it needs in memory");
   sub->add_option("path", flags.path, "The file or folder")->required();
@@ -109,6 +110,7 @@ void add_models(CLI::App& app, Action& action) {
   sub->add_option("--config", flags.config, "tokenworks.yaml")->required();
   sub->add_flag("--json", flags.json, "Print JSON");
   sub->callback([&action] { action = list; });
+  add_models_served(*group, action);
 }
 
 }  // namespace tokenworks::cli

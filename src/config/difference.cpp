@@ -1,7 +1,5 @@
 #include "tokenworks/config/difference.hpp"
 
-#include <algorithm>
-
 namespace tokenworks::config {
 namespace {
 
@@ -14,39 +12,6 @@ class Differences {
   std::string prefix;
   std::vector<std::string> keys;
 };
-
-void compare(const ModelSpec& a, const ModelSpec& b, Differences& d) {
-  d.note("path", a.path, b.path);
-  d.note("aliases", a.aliases, b.aliases);
-  d.note("backend", a.backend, b.backend);
-  d.note("compute", a.compute, b.compute);
-  d.note("speculation", a.speculation, b.speculation);
-  d.note("context_tokens", a.context_tokens, b.context_tokens);
-  d.note("kv_cache", a.kv_cache_bytes, b.kv_cache_bytes);
-  d.note("max_sequences", a.max_sequences, b.max_sequences);
-  d.note("step_target", a.step_target_ns, b.step_target_ns);
-  d.note("threads", a.threads, b.threads);
-  d.note("data_classes", a.data_classes, b.data_classes);
-}
-
-void compare_models(const Plant& running, const Plant& fresh, Differences& d) {
-  const auto in = [](const Plant& plant, const std::string& id) {
-    return std::find_if(plant.models.begin(), plant.models.end(), [&](const ModelSpec& m) { return m.id == id; });
-  };
-  for (const ModelSpec& m : running.models) {
-    const auto now = in(fresh, m.id);
-    if (now == fresh.models.end()) {
-      d.keys.push_back("models." + m.id + " (removed)");
-      continue;
-    }
-    d.prefix = "models." + m.id + ".";
-    compare(m, *now, d);
-    d.prefix.clear();
-  }
-  for (const ModelSpec& m : fresh.models) {
-    if (in(running, m.id) == running.models.end()) d.keys.push_back("models." + m.id + " (added)");
-  }
-}
 
 void compare_limits(const Plant::Limits& a, const Plant::Limits& b, Differences& d) {
   d.prefix = "limits.";
@@ -65,6 +30,11 @@ void compare_limits(const Plant::Limits& a, const Plant::Limits& b, Differences&
   d.note("logit_bias", a.logit_bias, b.logit_bias);
   d.note("messages", a.messages, b.messages);
   d.note("top_logprobs", a.top_logprobs, b.top_logprobs);
+  d.note("content_parts", a.content_parts, b.content_parts);
+  d.note("tools", a.tools, b.tools);
+  d.note("schema_bytes", a.schema_bytes, b.schema_bytes);
+  d.note("embedding_inputs", a.embedding_inputs, b.embedding_inputs);
+  d.note("embedding_tokens", a.embedding_tokens, b.embedding_tokens);
   d.prefix.clear();
 }
 
@@ -78,7 +48,6 @@ std::vector<std::string> restart_needed(const Plant& running, const Plant& fresh
   d.note("listen", running.listen, fresh.listen);
   d.note("admin.listen", running.admin_listen, fresh.admin_listen);
   d.note("data_dir", running.data_dir, fresh.data_dir);
-  compare_models(running, fresh, d);
   d.note("ledger.store", running.ledger_store, fresh.ledger_store);
   d.note("ledger.dsn_file", running.ledger_dsn_file, fresh.ledger_dsn_file);
   if (running.progress_step != fresh.progress_step || running.progress_ns != fresh.progress_ns) d.keys.push_back("ledger.progress");

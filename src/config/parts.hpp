@@ -5,6 +5,7 @@
 namespace tokenworks::config {
 
 void read_plant(Fields& fields, Plant& plant);
+void read_model(Fields& fields, ModelSpec& model);   // keys that are not there leave what the model has
 void read_webhooks(Fields& fields, Plant& plant);   // a part of read_plant
 void read_prices(Fields& fields, Prices& prices);
 void read_tenants(Fields& fields, Tenants& tenants);

@@ -27,12 +27,13 @@ bool good_model_id(const std::string& id) {
   });
 }
 
-void read_model(Fields& f, Plant& plant) {
-  ModelSpec m;
+}  // namespace
+
+void read_model(Fields& f, ModelSpec& m) {
   m.where = f.where();
-  f.text("id", m.id, true);
+  f.text("id", m.id, m.id.empty());
   if (!m.id.empty() && !good_model_id(m.id)) f.mistake("id", "may hold letters, digits and - _ . / : only, at most 200");
-  f.text("path", m.path, true);
+  f.text("path", m.path, m.path.empty());
   f.texts("aliases", m.aliases);
   f.word("backend", m.backend, {"auto", "cpu", "cuda"});
   f.word("compute", m.compute, {"default", "exact", "bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"});
@@ -45,10 +46,10 @@ void read_model(Fields& f, Plant& plant) {
   f.integer("threads", m.threads, 0, 1024);
   f.texts("data_classes", m.data_classes);
   if (m.data_classes.empty()) f.mistake("data_classes", "must name at least one class");
-  plant.models.push_back(std::move(m));
+  std::string load = m.load ? "true" : "false";
+  f.word("load", load, {"true", "false"});
+  m.load = load == "true";
 }
-
-}  // namespace
 
 void read_plant(Fields& f, Plant& p) {
   f.mapping("plant", [&](Fields& g) {
@@ -94,7 +95,7 @@ void read_plant(Fields& f, Plant& p) {
     }
   });
   f.text("data_dir", p.data_dir, true);
-  f.list("models", [&](Fields& g) { read_model(g, p); });
+  f.list("models", [&](Fields& g) { read_model(g, p.models.emplace_back()); });
   if (p.models.empty()) f.mistake("models", "must list at least one model ({id, path})");
   std::set<std::string> names;
   for (const ModelSpec& m : p.models) {

@@ -34,6 +34,7 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "models[].step_target", "duration", "25ms", "how long one step may take; sizes prefill chunks"},
         {kPlant, "models[].threads", "0 to 1024", "0", "compute threads; 0: one per core"},
         {kPlant, "models[].data_classes", "list", "public, internal", "classes of data it may see; the first is the default"},
+        {kPlant, "models[].load", "true, false", "true", "false: known and priced, loaded only by the admin API (docs/models.md)"},
         {kPlant, "prices", "path", "required", "the price book"},
         {kPlant, "tenants", "path", "required", "plans and organizations"},
         {kPlant, "webhooks.<name>.url", "address", "required", "is told of events by a signed POST; http:// or https://"},

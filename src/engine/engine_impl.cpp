@@ -1,5 +1,7 @@
 #include "engine/engine_impl.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cassert>
 #include <numeric>
@@ -40,6 +42,7 @@ EngineImpl::EngineImpl(std::unique_ptr<model::Runner> runner, const EngineOption
       scheduler_(std::make_unique<scheduler::Scheduler>(scheduler_options_)) {
   status_.kv_blocks_free = runner_->info().kv_blocks;
   thread_ = std::thread([this] { loop(); });
+  pthread_setname_np(thread_.native_handle(), "tw-engine");
 }
 
 EngineImpl::~EngineImpl() { stop(); }

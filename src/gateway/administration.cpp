@@ -1,6 +1,8 @@
 #include "tokenworks/gateway/administration.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <fstream>
 #include <mutex>
 #include <sstream>
@@ -34,6 +36,43 @@ std::string state_hash(const config::Config& c) {
   }
   return hex(hash.finish());
 }
+
+// One change of models at a time. Waits a moment for the one before, but not while weights load: the threads that answer
+// operators are few.
+class Turn {
+ public:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable free;
+    bool taken = false;
+  };
+  explicit Turn(State& state) : state_(state) {
+    std::unique_lock lock(state.mutex);
+    ours_ = state.free.wait_for(lock, std::chrono::seconds(2), [&] { return !state.taken; });
+    if (ours_) state.taken = true;
+  }
+  ~Turn() {
+    if (!ours_) return;
+    {
+      std::lock_guard lock(state_.mutex);
+      state_.taken = false;
+    }
+    state_.free.notify_one();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  bool ours() const { return ours_; }
+  static Error busy() {
+    Error e = error(Errc::server_is_overloaded, "another change of models or of the configuration is going on; try again");
+    e.retry_after_ms = 1000;
+    return e;
+  }
+
+ private:
+  State& state_;
+  bool ours_ = false;
+};
 
 class AdministrationImpl final : public Administration {
  public:
@@ -101,16 +140,33 @@ class AdministrationImpl final : public Administration {
   }
 
   Result<Reloaded> reload(const std::string& actor) override {
-    std::lock_guard lock(mutex_);
-    auto done = reload_locked(actor);
+    const Turn turn(turn_);
+    if (!turn.ours()) return turn.busy();
+    auto done = reload_in_turn(actor);
     if (parts_.reloaded) parts_.reloaded(done.has_value());
     if (done) return done;
     log::error("reload_failed", {{"actor", actor}, {"error", done.error().message}});
+    std::lock_guard lock(mutex_);
     const ledger::AuditEvent refused{parts_.clock.unix_ns(), actor, "config.reload.refused", parts_.config.path, state_, state_};
     if (auto noted = parts_.ledger.audit(refused); !noted) {
       log::error("reload_not_audited", {{"actor", actor}, {"error", noted.error().message}});
     }
     return done;
+  }
+
+  std::vector<ModelState> models() override { return parts_.models != nullptr ? parts_.models->models() : std::vector<ModelState>{}; }
+
+  Result<std::vector<ModelState>> change_models(const ModelOrder& order, const std::string& actor) override {
+    if (parts_.models == nullptr) return error(Errc::internal, "this administration serves no models");
+    const Turn turn(turn_);
+    if (!turn.ours()) return turn.busy();
+    auto change = parts_.models->prepare(order);
+    if (!change) return change.error();
+    const ledger::AuditEvent event{parts_.clock.unix_ns(), actor, action_name(order.kind), order.alias.empty() ? order.id : order.alias,
+                                   hex(sha256((*change)->before())), hex(sha256((*change)->after()))};
+    if (auto noted = parts_.ledger.audit(event); !noted) return noted.error();
+    (*change)->commit();
+    return parts_.models->models();
   }
 
   Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t limit) override { return parts_.ledger.audit_events(limit); }
@@ -156,6 +212,7 @@ class AdministrationImpl final : public Administration {
 
  private:
   std::vector<std::string> model_ids() const {
+    if (parts_.models != nullptr) return parts_.models->configured();
     std::vector<std::string> ids;
     for (const auto& m : parts_.config.plant.models) ids.push_back(m.id);
     return ids;
@@ -214,29 +271,43 @@ class AdministrationImpl final : public Administration {
     return {};
   }
 
-  Result<Reloaded> reload_locked(const std::string& actor) {
+  // Everything that takes long comes before the lock: keys are made and budgets set while weights load.
+  Result<Reloaded> reload_in_turn(const std::string& actor) {
     auto fresh = config::load(parts_.config.path);
     if (!fresh) return fresh.error();
     auto prices = billing::PriceBook::make(fresh->prices);
     if (!prices) return prices.error();
+    std::unique_ptr<ModelChange> models;
+    if (parts_.models != nullptr) {
+      auto prepared = parts_.models->prepare(*fresh);
+      if (!prepared) return prepared.error();
+      models = std::move(*prepared);
+    }
+    std::lock_guard lock(mutex_);
+    return apply(*fresh, std::move(*prices), models.get(), actor);
+  }
+
+  Result<Reloaded> apply(const config::Config& fresh, std::shared_ptr<const billing::PriceBook> prices, ModelChange* models,
+                         const std::string& actor) {
     auto keys = parts_.ledger.keys();
     if (!keys) return keys.error();
-    auto directory = tenancy::Directory::build(fresh->tenants, *keys, parts_.tenant_numbers);
+    auto directory = tenancy::Directory::build(fresh.tenants, *keys, parts_.tenant_numbers);
     if (!directory) return directory.error();
     if (parts_.before_apply) {
-      if (auto ready = parts_.before_apply(*fresh); !ready) return ready.error();
+      if (auto ready = parts_.before_apply(fresh); !ready) return ready.error();
     }
     const std::int64_t now = parts_.clock.unix_ns();
-    const billing::PriceBook& book = **prices;
-    const std::string after = state_hash(*fresh);
+    const billing::PriceBook& book = *prices;
+    const std::string after = state_hash(fresh);
     const ledger::AuditEvent event{now, actor, "config.reload", parts_.config.path, state_, after};
     if (auto put = keep_prices(parts_.ledger, book, now, event); !put) return put.error();
-    if (auto applied = parts_.admission.reload(fresh->tenants, *prices); !applied) return applied.error();
-    tenants_ = fresh->tenants;
+    if (auto applied = parts_.admission.reload(fresh.tenants, prices); !applied) return applied.error();
+    tenants_ = fresh.tenants;
     parts_.directory.set(std::move(*directory));
     state_ = after;
-    if (parts_.applied) parts_.applied(*fresh);
-    Reloaded done{config::restart_needed(parts_.config.plant, fresh->plant)};
+    if (models != nullptr) models->commit();
+    if (parts_.applied) parts_.applied(fresh);
+    Reloaded done{config::restart_needed(parts_.config.plant, fresh.plant)};
     std::string keys_left;
     for (const std::string& key : done.restart_needed) keys_left += (keys_left.empty() ? "" : ", ") + key;
     log::info("reloaded", {{"actor", actor}, {"price_version", book.in_force(now).version}});
@@ -246,6 +317,7 @@ class AdministrationImpl final : public Administration {
 
   AdministrationParts parts_;
   MoneyDesk money_;
+  Turn::State turn_;                                 // taken before mutex_
   std::mutex mutex_;                                 // one mutation at a time; readers of the snapshot never wait for it
   config::Tenants tenants_;                          // in force
   std::string state_;
@@ -262,6 +334,16 @@ Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std
     rows.push_back({unix_ns, v.from_unix_ns, {v.version, v.hash, v.text, std::max(v.from_unix_ns, unix_ns)}});
   }
   return ledger.put_prices(rows, event);
+}
+
+const char* action_name(ModelOrder::Kind kind) {
+  switch (kind) {
+    case ModelOrder::Kind::load: return "model.load";
+    case ModelOrder::Kind::replace: return "model.replace";
+    case ModelOrder::Kind::unload: return "model.unload";
+    case ModelOrder::Kind::alias: return "model.alias";
+  }
+  return "model";
 }
 
 std::unique_ptr<Administration> make_administration(AdministrationParts parts) {

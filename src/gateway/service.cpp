@@ -7,6 +7,7 @@
 #include "serving.hpp"
 #include "tokens.hpp"
 #include "tokenworks/base/log.hpp"
+#include "tokenworks/gateway/model_set.hpp"
 
 namespace tokenworks::gateway {
 namespace asio = boost::asio;
@@ -56,17 +57,18 @@ class ServiceImpl final : public ServiceControl {
 
   std::vector<ModelCard> models(const Caller& caller) const override {
     std::vector<ModelCard> cards;
-    for (const auto& m : parts_.models) {
-      if (may_see(caller, *m)) cards.push_back(m->card);
+    for (const ModelSet::Entry& e : parts_.models.get()->entries) {
+      if (may_see(caller, *e.model)) cards.push_back(e.card());
     }
     return cards;
   }
 
   Result<ModelCard> model(const Caller& caller, std::string_view id_or_alias) const override {
-    const auto found = find(id_or_alias);
-    if (!found) return unknown_model(id_or_alias);
-    if (auto seen = may_see(caller, *found); !seen) return seen.error();
-    return found->card;
+    const auto served = parts_.models.get();
+    const ModelSet::Entry* found = served->find(id_or_alias);
+    if (found == nullptr) return unknown_model(id_or_alias);
+    if (auto seen = may_see(caller, *found->model); !seen) return seen.error();
+    return found->card();
   }
 
   asio::awaitable<Result<Receipt>> generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
@@ -97,15 +99,6 @@ class ServiceImpl final : public ServiceControl {
     caller.principal = caller.own.get();
     return caller;
   }
-  std::shared_ptr<const ServedModel> find(std::string_view name) const {
-    for (const auto& m : parts_.models) {
-      if (m->card.id == name) return m;
-      for (const std::string& alias : m->card.aliases) {
-        if (alias == name) return m;
-      }
-    }
-    return nullptr;
-  }
   // A model by the name a client gave it, which this caller may use now for data of this class. `named` learns its id.
   struct Usable {
     std::shared_ptr<const ServedModel> model;
@@ -128,19 +121,21 @@ Result<ServiceImpl::Usable> ServiceImpl::use(const Caller& caller, std::string_v
     return e;
   }
   const tenancy::Principal& who = *caller.principal;
-  std::shared_ptr<const ServedModel> model = find(name);
-  if (!model) return unknown_model(name);
+  const auto served = parts_.models.get();
+  const ModelSet::Entry* found = served->find(name);
+  if (found == nullptr) return unknown_model(name);
+  const std::shared_ptr<const ServedModel>& model = found->model;
   named = model->card.id;
   if (data_class.empty() && who.project_spec != nullptr) data_class = who.project_spec->data_class;
-  if (data_class.empty()) data_class = model->spec.data_classes.front();
+  if (data_class.empty()) data_class = found->data_classes.front();
   tenancy::UseCase use;
   use.model = model->card.id;
-  use.model_data_classes = &model->spec.data_classes;
+  use.model_data_classes = &found->data_classes;
   use.data_class = data_class;
   use.jurisdiction = parts_.jurisdiction;
   use.unix_ns = parts_.clock.unix_ns();
   if (auto allowed = tenancy::may_use(who, use); !allowed) return allowed.error();
-  return Usable{std::move(model), std::move(data_class)};
+  return Usable{model, std::move(data_class)};
 }
 
 asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,

@@ -36,6 +36,13 @@ Answer request_entries(Exchange& exchange);
 Answer verify_ledger(Exchange& exchange);
 Answer backup_ledger(Exchange& exchange);
 Answer erase_annotations(Exchange& exchange);
+// admin_models.cpp
+Answer list_served_models(Exchange& exchange);
+Answer load_model(Exchange& exchange);
+Answer replace_model(Exchange& exchange);
+Answer unload_model(Exchange& exchange);
+Answer set_alias(Exchange& exchange);
+Answer remove_alias(Exchange& exchange);
 // money.cpp
 Answer add_credit(Exchange& exchange);
 Answer list_credits(Exchange& exchange);

@@ -1,5 +1,7 @@
 #include "io_thread.hpp"
 
+#include <pthread.h>
+
 #include <boost/asio/post.hpp>
 
 #include <vector>
@@ -27,6 +29,7 @@ void IoThread::start() {
   });
   done_ = task.get_future();
   thread_ = std::thread(std::move(task));
+  pthread_setname_np(thread_.native_handle(), "tw-io");
 }
 
 void IoThread::drain() {

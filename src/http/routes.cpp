@@ -38,6 +38,12 @@ constexpr Route kAdmin[] = {
     {"POST", "/admin/v1/organizations/{}/budgets", Access::operator_, set_budget, true},
     {"DELETE", "/admin/v1/organizations/{}/budgets/{}", Access::operator_, remove_budget},
     {"POST", "/admin/v1/ledger/erase", Access::operator_, erase_annotations, true},
+    {"GET", "/admin/v1/models", Access::operator_, list_served_models},
+    {"POST", "/admin/v1/models", Access::operator_, load_model, true},
+    {"POST", "/admin/v1/models/{}/replace", Access::operator_, replace_model, true},
+    {"DELETE", "/admin/v1/models/{}", Access::operator_, unload_model},
+    {"POST", "/admin/v1/aliases", Access::operator_, set_alias, true},
+    {"DELETE", "/admin/v1/aliases/{}", Access::operator_, remove_alias},
     {"GET", "/v1/organization/usage/completions", Access::operator_, usage_completions},
     {"GET", "/v1/organization/costs", Access::operator_, costs},
 };

@@ -125,6 +125,8 @@ bool Session::request_began() {
 // Between requests. False: none will come. (Kept free of temporaries: g++ 12 miscompiles what lives around a co_await.)
 asio::awaitable<bool> Session::wait_for_request() {
   idle_ = true;
+  admitted_ = {};                                    // an idle connection pins no directory and holds no request
+  reader_.reset();
   const std::int64_t patience_ns = served_before_ ? plant_.limits.idle_timeout_ns : plant_.limits.read_timeout_ns;
   transport_->expire_in(nanoseconds(patience_ns));
   while (!request_began()) {
@@ -202,7 +204,6 @@ asio::awaitable<bool> Session::read_body() {
 // One request, from its first byte to the end of its answer.
 asio::awaitable<void> Session::exchange_one() {
   reader_.emplace(static_cast<std::size_t>(plant_.limits.header_bytes), static_cast<std::size_t>(plant_.limits.body_bytes));
-  admitted_ = {};
   chunked_ = streaming_ = head_only_ = http_1_0_ = cross_origin_ = false;
   const bool read_head_ok = co_await read_head();
   if (!read_head_ok) co_return;

@@ -1,5 +1,7 @@
 #include "ledger/checkpointer.hpp"
 
+#include <pthread.h>
+
 #include <memory>
 
 #include "tokenworks/base/log.hpp"
@@ -17,7 +19,9 @@ Result<std::unique_ptr<Checkpointer>> Checkpointer::open(const std::string& path
 
 Checkpointer::Checkpointer(Connection store, int pages, bool background)
     : store_(std::move(store)), pages_(pages), next_at_(pages) {
-  if (background) thread_ = std::thread([this] { run(); });
+  if (!background) return;
+  thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), "tw-checkpoint");
 }
 
 Checkpointer::~Checkpointer() {

@@ -1,5 +1,7 @@
 #include "ledger/service.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <future>
 
@@ -38,6 +40,7 @@ Service::Service(const LedgerOptions& options, const Tuning& tuning, const Clock
       books_(std::move(books)), writer_(books_->writer()) {
   last_flush_ns_ = next_journal_ns_ = clock_.steady_ns();
   thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), "tw-ledger");
 }
 
 Service::~Service() {

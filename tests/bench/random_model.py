@@ -1,6 +1,7 @@
-"""A GGUF of a larger shape with random Q4_0 weights and the demo model's tokenizer: random_model.py DEMO.gguf OUT.gguf
+"""A GGUF of another shape with random Q4_0 weights and the demo model's tokenizer: random_model.py DEMO.gguf OUT.gguf [--tiny]
 
 28 layers, 1280 wide, 20 heads of 64 over 5 key/value heads, feed-forward of 3584, tied Q8_0 embedding: 563 M parameters.
+--tiny: one layer, 64 wide: a step takes microseconds, so that what is measured is everything but the model.
 For speed only; what it says means nothing. Both sides of a comparison read the same file.
 """
 import pathlib, sys
@@ -8,7 +9,8 @@ import pathlib, sys
 import gguf
 import numpy as np
 
-LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD, FFN = 28, 1280, 20, 5, 64, 3584
+TINY = "--tiny" in sys.argv
+LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD, FFN = (1, 64, 1, 1, 64, 128) if TINY else (28, 1280, 20, 5, 64, 3584)
 
 
 def blocks(rng, rows, columns, q8=False):
@@ -22,7 +24,7 @@ def main():
     demo, out = gguf.GGUFReader(sys.argv[1]), pathlib.Path(sys.argv[2])
     rng = np.random.default_rng(1)
     writer = gguf.GGUFWriter(str(out) + ".part", "llama")
-    writer.add_name("random 560M")
+    writer.add_name("random tiny" if TINY else "random 560M")
     writer.add_context_length(8192)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(LAYERS)

@@ -142,14 +142,14 @@ def test_every_reload_leaves_an_audit_row_and_says_what_needs_a_restart(own):
     own.write("tenants.yaml", TENANTS)
     plant_file = own.folder + "/tokenworks.yaml"
     text = open(plant_file).read()
-    open(plant_file, "w").write(text.replace("context_tokens: 256", "context_tokens: 128"))
+    open(plant_file, "w").write(text.replace("drain: 10s", "drain: 11s"))
     own.send(signal.SIGHUP)
     assert eventually(lambda: len(reloads()) == before + 3) and reloads()[-1] == "config.reload"
     assert eventually(lambda: "reload_needs_restart" in own.log_text())
-    assert "models.second-model.context_tokens" in own.log_text()
+    assert "limits.drain" in own.log_text()
     request = urllib.request.Request(own.admin + "/admin/v1/reload", b"", {"Authorization": "Bearer " + own.operator_key()}, method="POST")
     answer = json.load(urllib.request.urlopen(request, timeout=60))
-    assert answer == {"ok": True, "restart_needed": ["models.second-model.context_tokens"]}
+    assert answer == {"ok": True, "restart_needed": ["limits.drain"]}
     open(plant_file, "w").write(text)
     hashes = books(own, "SELECT before_hash, after_hash FROM audit_events WHERE action = 'config.reload' ORDER BY id")
     assert all(before and after for before, after in hashes) and len({after for _, after in hashes}) > 1

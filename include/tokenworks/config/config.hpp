@@ -33,6 +33,7 @@ struct ModelSpec {
   std::int64_t step_target_ns = 25'000'000;
   std::vector<std::string> data_classes{"public", "internal"};   // the first is what a request gets when it names none
   std::int64_t threads = 0;
+  bool load = true;                                  // false: known and priced, but loaded only when an operator says so
   Where where;
 };
 

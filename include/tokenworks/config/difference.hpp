@@ -7,8 +7,8 @@
 
 namespace tokenworks::config {
 
-// The paths of the keys that differ, as messages write them; models by id ("models.smollm2.kv_cache"). Empty: a reload has
-// taken everything over.
+// The paths of the keys that differ, as messages write them ("limits.body"). Empty: a reload has taken everything over.
+// Models are not among them: a reload loads, replaces and unloads them (gateway/model_desk.hpp).
 std::vector<std::string> restart_needed(const Plant& running, const Plant& fresh);
 
 }  // namespace tokenworks::config

@@ -15,6 +15,7 @@
 #include "tokenworks/base/snapshot.hpp"
 #include "tokenworks/config/config.hpp"
 #include "tokenworks/gateway/admission.hpp"
+#include "tokenworks/gateway/model_desk.hpp"
 #include "tokenworks/gateway/orders.hpp"
 #include "tokenworks/ledger/entry.hpp"
 #include "tokenworks/ledger/rows.hpp"
@@ -63,8 +64,8 @@ class Administration {
   // A new key with the same rights; the old one works for `grace_ns` more.
   virtual Result<KeyIssued> rotate_key(const std::string& id, std::int64_t grace_ns, const std::string& actor) = 0;
   virtual Result<> revoke_key(const std::string& id, const std::string& actor) = 0;
-  // Prices, tenants, keys and certificates as one snapshot or not at all; the error lists every mistake. Either way an
-  // audit row is left.
+  // Prices, tenants, keys, certificates and models as one snapshot or not at all; the error lists every mistake. Either way
+  // an audit row is left. Models are loaded meanwhile; server_is_overloaded: another change of models is going on.
   virtual Result<Reloaded> reload(const std::string& actor) = 0;
   virtual Result<std::vector<ledger::AuditEvent>> audit_events(std::int64_t limit) = 0;
   virtual Result<std::vector<ledger::UsageRow>> usage(const ledger::UsageQuery& query) = 0;
@@ -85,6 +86,13 @@ class Administration {
   virtual Result<BudgetView> set_budget(const std::string&, const BudgetOrder&, const std::string& /*actor*/) { return no_money(); }
   virtual Result<> remove_budget(const std::string&, const std::string& /*id*/, const std::string& /*actor*/) { return no_money(); }
 
+  // Models: those there are, and a change of them, in force when it returns (model_desk.hpp). Beside a change another one is
+  // server_is_overloaded: weights may load for minutes.
+  virtual std::vector<ModelState> models() { return {}; }
+  virtual Result<std::vector<ModelState>> change_models(const ModelOrder&, const std::string& /*actor*/) {
+    return error(Errc::internal, "this administration serves no models");
+  }
+
  private:
   static Error no_money() { return error(Errc::internal, "this administration keeps no money"); }
 };
@@ -100,6 +108,7 @@ struct AdministrationParts {
   std::function<Result<>(const config::Config&)> before_apply;   // certificates: an error stops the reload
   std::function<void(const config::Config&)> applied;            // metrics, log
   std::function<void(bool ok)> reloaded;                         // every reload's end
+  ModelDesk* models = nullptr;                       // null: without a daemon there are none to change
 };
 // Puts the book into the ledger, where its versions stay for ever. bad_config with file:line, and nothing kept, for a change
 // of the past: other prices in a version that has been in force, or a new version that begins before now.

@@ -47,11 +47,13 @@ struct ServedModel {
   mutable std::shared_ptr<const grammar::VocabularyTrie> vocabulary_;
 };
 
+struct ModelSet;                                     // model_set.hpp
+
 struct ServiceParts {
   const Clock& clock;
   Admission& admission;
   const Snapshot<tenancy::Directory>& directory;
-  std::vector<std::shared_ptr<const ServedModel>> models;
+  const Snapshot<ModelSet>& models;
   std::string jurisdiction;
   bool progress_step = false;                        // ledger.progress: step
   boost::asio::thread_pool& workers;                 // long prompts are encoded here

@@ -23,6 +23,7 @@ std::string to_json(const std::string& currency, const std::vector<ledger::Usage
 std::string to_json(const ledger::VerifyReport& report);
 std::string to_json(const std::vector<ledger::Entry>& entries);              // {"data": [...]}
 std::string to_json(const std::vector<ledger::AuditEvent>& events);          // {"data": [...]}
+std::string to_json(const std::vector<gateway::ModelState>& models);         // {"data": [...]}
 
 // "30d", "12h", or an RFC 3339 instant, as a time; invalid_request otherwise.
 Result<std::int64_t> expiry_from_text(std::string_view text, std::int64_t now_unix_ns);

@@ -66,6 +66,37 @@ TEST(Admin, KeysAreMadeRotatedListedAndRevoked) {
   EXPECT_EQ(plant.administration.actors.at(0), "service:default#key6");
 }
 
+TEST(Admin, ModelsAreListedLoadedReplacedUnloadedAndNamed) {
+  using Kind = gateway::ModelOrder::Kind;
+  Plant plant;
+  RawClient client = plant.admin();
+  const Response listed = client.ask(operate("GET", "/admin/v1/models"));
+  EXPECT_EQ(listed.body, R"({"data":[{"id":"m","state":"serving","path":"/m.gguf","digest":"abc","system_fingerprint":"fp","format":"gguf","context_tokens":512,"aliases":["default"],"data_classes":["public"],"running":2,"waiting":1},)"
+                         R"({"id":"n","state":"not_loaded","path":"/n.gguf","digest":null,"system_fingerprint":null,"format":null,"context_tokens":0,"aliases":[],"data_classes":[],"running":0,"waiting":0}]})");
+  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/models", R"({"id":"n","path":"/x.gguf"})")).body, listed.body);
+  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/models/org%2Fm/replace", R"({"kv_cache":"1GiB"})")).status, 200);
+  EXPECT_EQ(client.ask(operate("DELETE", "/admin/v1/models/m")).status, 200);
+  EXPECT_EQ(client.ask(operate("POST", "/admin/v1/aliases", R"({"alias":"best","model":"m"})")).status, 200);
+  EXPECT_EQ(client.ask(operate("DELETE", "/admin/v1/aliases/best")).status, 200);
+  const auto& orders = plant.administration.orders;
+  ASSERT_EQ(orders.size(), 5u);
+  EXPECT_TRUE(orders[0].kind == Kind::load && orders[0].id == "n" && orders[0].spec == R"({"id":"n","path":"/x.gguf"})");
+  EXPECT_TRUE(orders[1].kind == Kind::replace && orders[1].id == "org/m" && orders[1].spec == R"({"kv_cache":"1GiB"})");
+  EXPECT_TRUE(orders[2].kind == Kind::unload && orders[2].id == "m");
+  EXPECT_TRUE(orders[3].kind == Kind::alias && orders[3].id == "m" && orders[3].alias == "best");
+  EXPECT_TRUE(orders[4].kind == Kind::alias && orders[4].id.empty() && orders[4].alias == "best");
+  const Response busy = client.ask(operate("DELETE", "/admin/v1/models/busy"));
+  EXPECT_EQ(busy.status, 503);
+  EXPECT_EQ(busy.headers.get("retry-after"), "1");
+  for (const auto& [path, body, param] : {std::tuple{"/admin/v1/models", "{}", "id"}, {"/admin/v1/models", R"({"id":7})", "id"}, {"/admin/v1/aliases", R"({"model":"m"})", "alias"},
+                                          {"/admin/v1/aliases", R"({"alias":"x"})", "model"}, {"/admin/v1/models/m/replace", R"({"id":"n"})", "id"}}) {
+    const Response refused = client.ask(operate("POST", path, body));
+    EXPECT_EQ(refused.status, 400) << path << body;
+    EXPECT_EQ(json::parse(refused.body)["error"]["param"], param) << path << body;
+  }
+  EXPECT_EQ(orders.size(), 6u) << "what names no model reaches nobody";
+}
+
 TEST(Admin, TheOtherOperatorRoutesAnswer) {
   Plant plant;
   RawClient client = plant.admin();

@@ -149,7 +149,20 @@ class FakeAdministration final : public gateway::Administration {
     return std::vector<ledger::Entry>{entry};
   }
 
+  std::vector<gateway::ModelState> models() override { return {{"m", "/m.gguf", "serving", "abc", "fp", "gguf", {"default"}, {"public"}, 512, 2, 1}, {"n", "/n.gguf", "not_loaded"}}; }
+  Result<std::vector<gateway::ModelState>> change_models(const gateway::ModelOrder& order, const std::string& actor) override {
+    actors.push_back(actor);
+    orders.push_back(order);
+    if (order.id == "busy") {
+      Error e = error(Errc::server_is_overloaded, "another change of models is going on");
+      e.retry_after_ms = 1000;
+      return e;
+    }
+    return models();
+  }
+
   std::vector<std::string> actors, erased;
+  std::vector<gateway::ModelOrder> orders;
   std::int64_t grace = -1;
   bool reload_fails = false;
   ledger::UsageQuery asked;
