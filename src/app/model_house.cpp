@@ -27,7 +27,9 @@ auto entry_of(Entries& entries, const std::string& id) {
 std::string text_of(const std::vector<ModelSet::Entry>& entries) {
   std::string text;
   for (const ModelSet::Entry& e : entries) {
-    text += e.model->card.id + '\n' + e.model->model_digest + '\n' + e.model->spec.path + '\n';
+    const config::ModelSpec& s = e.model->spec;
+    text += s.id + '\n' + e.model->model_digest + '\n' + s.path + '\n' + s.backend + '\n' + s.compute + '\n' + s.speculation + '\n' + s.embeddings + '\n';
+    for (const std::int64_t n : {s.context_tokens, s.kv_cache_bytes, s.max_sequences, s.step_target_ns, s.threads}) text += std::to_string(n) + '\n';
     for (const std::string& alias : e.aliases) text += "alias " + alias + '\n';
     for (const std::string& c : e.data_classes) text += "class " + c + '\n';
   }

@@ -43,7 +43,7 @@ def chat(tokens=1):
 
 class Tools:
     def __init__(self, build):
-        self.load = build / "tests/bench/door_load"
+        self.load = build / "door_load"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tokenworks-door-"))
         self.shim = self.folder / "sync_cost.so"
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", self.shim, ROOT / "tests/bench/sync_cost.c", "-ldl"], check=True)

@@ -114,7 +114,7 @@ def test_streams_whose_readers_stall_end_are_booked_and_wait(plant):
     before, base, pulse = rss(plant), counted(), Pulse(plant)
     with Held(plant, "stalled", STALLED, ask) as held:
         assert held.heard() == {"held": STALLED}
-        running = lambda m: m[f'tokenworks_sequences_running{{model="{NAME}"}}'] + m[f'tokenworks_sequences_waiting{{model="{NAME}"}}']
+        running = lambda m: m["tokenworks_sequences_running"] + m["tokenworks_sequences_waiting"]
         assert eventually(lambda: plant.metrics()["process_open_fds"] > STALLED and running(plant.metrics()) == 0, 600)
         assert eventually(lambda: rss(plant) == rss(plant))
         full = rss(plant)

@@ -119,8 +119,7 @@ def test_streams_go_on_while_their_model_is_replaced_unloaded_and_reloaded(own):
     assert order(own, "DELETE", f"/admin/v1/models/{NAME}")[0] == 200
     assert answer(own, NAME)[0] == 404 and get(own, own.member, "/v1/models")[1]["data"] == []
     assert urllib_status(own.admin + "/readyz") == 503
-    metrics = own.metrics()
-    assert metrics[f'tokenworks_sequences_running{{model="{NAME}"}}'] >= 3, "what drains is counted"
+    assert own.metrics()["tokenworks_sequences_running"] >= 3, "what drains is counted"
     assert order(own, "POST", "/admin/v1/models", {"id": NAME})[0] == 200
     assert urllib_status(own.admin + "/readyz") == 200
     for stream in streams:
@@ -207,6 +206,7 @@ def test_a_reload_does_what_changed_in_the_file_and_drops_no_stream(own):
     stream = Stream(own, NAME, 300)
     loaded = text.replace("load: false", "load: true, aliases: [default]").replace("aliases: [default], context_tokens: 512", "context_tokens: 511")
     reload(loaded)
+    assert eventually(lambda: (SECOND, "serving") in states(own)), "the audit row is there before the exchange is"
     assert served(own, SECOND)["aliases"] == ["default"] and served(own, NAME)["context_tokens"] == 511
     assert answer(own, "default")[1]["model"] == SECOND
     assert (NAME, "draining") in states(own)
@@ -215,13 +215,13 @@ def test_a_reload_does_what_changed_in_the_file_and_drops_no_stream(own):
     status, body = order(own, "POST", "/admin/v1/reload")
     assert status == 400 and SECOND in body["error"]["message"], body
     reload(text)
-    assert served(own, NAME)["context_tokens"] == 512 and (SECOND, "not_loaded") in states(own)
+    assert eventually(lambda: (SECOND, "not_loaded") in states(own)) and served(own, NAME)["context_tokens"] == 512
     usage, fingerprint = stream.ended(300)
     assert settled(own, stream.request_id)["model_digest"] == old["digest"]
     order(own, "POST", "/admin/v1/models", {"id": SECOND})
     reload(text.replace("drain: 10s", "drain: 11s"))
     assert (SECOND, "serving") in states(own), "it stands in the file as before"
-    assert "limits.drain" in own.log_text().split("reload_needs_restart")[-1][:300]
+    assert eventually(lambda: "limits.drain" in own.log_text().split("reload_needs_restart")[-1][:300])
     order(own, "DELETE", f"/admin/v1/models/{SECOND}")
     own.write("tokenworks.yaml", text)
     assert order(own, "POST", "/admin/v1/reload") == (200, {"ok": True, "restart_needed": []})
@@ -239,14 +239,13 @@ def test_memory_goes_back_under_changes_and_load(own):
     clients = [threading.Thread(target=client) for _ in range(2)]
     for c in clients:
         c.start()
-    sizes = []
+    base = rss(own)
     for _ in range(6):
         assert order(own, "POST", f"/admin/v1/models/{NAME}/replace", {})[0] == 200
         assert eventually(lambda: (NAME, "draining") not in states(own))
-        sizes.append(rss(own))
+        assert eventually(lambda: rss(own) < 1.15 * base), (rss(own), base)
     stop.set()
     for c in clients:
         c.join()
     assert failed == []
-    assert max(sizes[3:]) < 1.15 * min(sizes[:3]), sizes
     assert own.verify()["ok"] and eventually(lambda: own.metrics()["tokenworks_holds_open"] == 0)

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "tokenworks/base/log.hpp"
 #include "unit/engine/collector.hpp"
 
 namespace tokenworks::app {
@@ -32,6 +33,7 @@ class Watched final : public model::Runner {        // counts itself, and where 
   }
   const model::RunnerInfo& info() const override { return runner_.info(); }
   Result<> run(const model::Step& step, std::span<backend::Sampled> sampled) override { return runner_.run(step, sampled); }
+  void zero_blocks(std::span<const std::int32_t> blocks) override { runner_.zero_blocks(blocks); }
 
  private:
   test::FakeRunner runner_;
@@ -42,6 +44,7 @@ class Watched final : public model::Runner {        // counts itself, and where 
 class ModelHouseTest : public testing::Test {
  protected:
   ModelHouseTest() {
+    log::configure(log::Level::warn, true);
     std::ofstream(file_) << "weights";
     house_.open({spec("a", {"default"}), spec("later", {}, false)}, {served(spec("a", {"default"}))});
   }
