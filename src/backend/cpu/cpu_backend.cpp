@@ -28,7 +28,7 @@ struct Runs {
   std::int32_t panels, longs = 0, length = 0, shorts, count;
 
   Runs(std::int32_t all, std::int32_t threads, std::int32_t rows) : panels(all) {
-    if (rows <= 4 && threads > 1 && all >= 4 * threads) {
+    if (threads > 1 && all >= 4 * threads) {
       longs = threads;
       length = all * 3 / 4 / threads;
     }
