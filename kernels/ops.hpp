@@ -71,6 +71,15 @@ struct Range {
   std::int32_t first, count;
 };
 
+// Memory that an op after this one will read: lines of 64 bytes, numbered through pieces at base + blocks[i] * stride. An op
+// that is bound by arithmetic asks for lines [first, end) while it computes; results never depend on it.
+struct Later {
+  const std::byte* base = nullptr;
+  const std::int32_t* blocks = nullptr;
+  std::size_t stride = 0;
+  std::int64_t piece_lines = 1, first = 0, end = 0;
+};
+
 struct RopeView {
   const float* table = nullptr;                      // [positions, dims] : dims/2 cosines, then dims/2 sines
   std::int32_t dims = 0;
@@ -118,7 +127,7 @@ struct CpuOps {
   // out[row, r] (+)= sum over groups g ascending, from 0: y = fma(float(dot) * d, scale, y), then with offsets
   // y = fma(m, scaled_sum, y); dot = sum of (code - zero) * activation, exact. Then + bias; then out + y if accumulate.
   void (*linear)(const Panels& weight, Range panels, const Rows& in, Range rows, float* out, std::int64_t out_stride,
-                 bool accumulate);
+                 bool accumulate, const Later& later);
   // The same from fp32 activations: weights of any kind, quantised ones dequantised exactly; `scratch` holds
   // columns * 32 floats, 64-byte aligned, when the weight is quantised.
   void (*linear_float)(const Panels& weight, Range panels, const Rows& in, Range rows, float* out,

@@ -109,7 +109,7 @@ static void linear_kind(const Panels& w, Range panels, const Rows& in, Range row
 }
 
 static void linear(const Panels& w, Range panels, const Rows& in, Range rows, float* out, int64_t out_stride,
-                   bool accumulate) {
+                   bool accumulate, const Later&) {
   switch (w.kind) {
     case PanelKind::n4_h: return linear_kind<PanelKind::n4_h>(w, panels, in, rows, out, out_stride, accumulate);
     case PanelKind::n4_hm: return linear_kind<PanelKind::n4_hm>(w, panels, in, rows, out, out_stride, accumulate);

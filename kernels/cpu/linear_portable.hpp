@@ -21,7 +21,7 @@ TW_INLINE void dots_of(const Panels& w, const std::byte* unit, const int8_t* x, 
 }
 
 static void linear(const Panels& w, Range panels, const Rows& in, Range rows, float* out, int64_t out_stride,
-                   bool accumulate) {
+                   bool accumulate, const Later&) {
   const int32_t groups = w.columns / kGroup;
   const int32_t zero = has_offsets(w.kind) ? 0 : 1 << w.zero_shift;
   for (int32_t p = panels.first; p < panels.first + panels.count; ++p) {

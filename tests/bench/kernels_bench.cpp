@@ -122,7 +122,7 @@ void AllLinears(benchmark::State& state) {
 void rows_and_threads(benchmark::internal::Benchmark* b) {
   b->ArgNames({"M", "threads"})->UseRealTime()->Unit(benchmark::kMicrosecond);
   for (const int threads : {1, 2})
-    for (const int m : {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256}) b->Args({m, threads});
+    for (const int m : {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 256}) b->Args({m, threads});
 }
 
 // The limits of the machine, measured on the spot: what the figures above are to be compared with.

@@ -1,6 +1,7 @@
 // Whole steps of a real model in this process: decode steps of some sequences at some context, and prefill of one prompt in
 // chunks, with the time of each kind of op and what is left outside them. No engine, no HTTP: what the backend can do.
 //   ninja -C build/release bench_steps && build/release/bench_steps MODEL [--json] [--rounds N] [--threads N] [--compute default|exact]
+//       [--only "decode 16"]   lines that begin so
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int32_t kContextMax = 8192;
 
 struct Flags {
-  std::string model, compute = "default";
+  std::string model, compute = "default", only;
   int rounds = 5, threads = 0;
   bool json = false;
 };
@@ -132,8 +133,8 @@ int run(const Flags& flags) {
       const auto all = [&] {
         for (int i = 0; i < steps; ++i) batch.step(1, context, true);
       };
-      print(measure(fmt::format("decode {} x {}", sequences, context), flags.rounds, steps, sequences, *times, all),
-            flags.json);
+      const std::string what = fmt::format("decode {} x {}", sequences, context);
+      if (what.starts_with(flags.only)) print(measure(what, flags.rounds, steps, sequences, *times, all), flags.json);
     }
   }
   for (const std::int32_t prompt : {128, 512, 2048, 8192}) {
@@ -143,8 +144,8 @@ int run(const Flags& flags) {
     const auto all = [&] {
       for (std::int32_t at = chunk; at <= prompt; at += chunk) batch.step(chunk, at, at == prompt);
     };
-    print(measure(fmt::format("prefill {} by {}", prompt, chunk), prompt > 512 ? 1 : flags.rounds, 1, prompt, *times, all),
-          flags.json);
+    const std::string what = fmt::format("prefill {} by {}", prompt, chunk);
+    if (what.starts_with(flags.only)) print(measure(what, prompt > 512 ? 1 : flags.rounds, 1, prompt, *times, all), flags.json);
   }
   return 0;
 }
@@ -162,13 +163,15 @@ int main(int argc, char** argv) {
       flags.rounds = std::max(1, std::atoi(argv[++i]));
     else if (std::strcmp(argv[i], "--compute") == 0 && more)
       flags.compute = argv[++i];
+    else if (std::strcmp(argv[i], "--only") == 0 && more)
+      flags.only = argv[++i];
     else if (std::strcmp(argv[i], "--threads") == 0 && more)
       flags.threads = std::atoi(argv[++i]);
     else
       flags.model = argv[i];
   }
   if (flags.model.empty()) {
-    std::fprintf(stderr, "usage: bench_steps MODEL [--json] [--rounds N] [--threads N] [--compute default|exact]\n");
+    std::fprintf(stderr, "usage: bench_steps MODEL [--json] [--rounds N] [--threads N] [--compute default|exact] [--only TEXT]\n");
     return 2;
   }
   return tokenworks::bench::run(flags);

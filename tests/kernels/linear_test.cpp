@@ -95,7 +95,7 @@ TEST_P(QuantisedType, LinearIsTheDoubleSumOverTheQuantisedActivations) {
       for (const std::int32_t rows : {1, 2, 3, 4, 5, 6, 7, 13, 70}) {
         const Activation x(ops(path), normal(static_cast<std::size_t>(rows) * k, 5, 3.0f), rows, k);
         std::vector<float> out(static_cast<std::size_t>(rows) * n);
-        ops(path).linear(packed.panels, {0, (n + 31) / 32}, x.rows, {0, rows}, out.data(), n, false);
+        ops(path).linear(packed.panels, {0, (n + 31) / 32}, x.rows, {0, rows}, out.data(), n, false, {});
         SCOPED_TRACE(std::string(name(path)) + " rows " + std::to_string(rows) + " n " + std::to_string(n));
         expect_close(out, oracle(w, packed.panels.bias, rows, [&](int r, int c) { return x.dequantised(r, c); }), 1e-5);
       }
@@ -111,7 +111,7 @@ TEST_P(QuantisedType, ARowHasTheSameBitsInEveryTableBatchAndRange) {
   const Packed packed(w.view, 8);
   const Activation x(ops(CpuPath::portable), normal(static_cast<std::size_t>(kRows) * k, 9), kRows, k);
   std::vector<float> reference(static_cast<std::size_t>(kRows) * kOut);
-  ops(CpuPath::portable).linear(packed.panels, {0, 5}, x.rows, {0, kRows}, reference.data(), kOut, false);
+  ops(CpuPath::portable).linear(packed.panels, {0, 5}, x.rows, {0, kRows}, reference.data(), kOut, false, {});
   std::mt19937 random(10);
   for (const CpuPath path : paths()) {
     for (int trial = 0; trial < 12; ++trial) {
@@ -120,7 +120,7 @@ TEST_P(QuantisedType, ARowHasTheSameBitsInEveryTableBatchAndRange) {
         const auto rows = std::min(kRows - row, trial == 0 ? kRows : 1 + static_cast<std::int32_t>(random() % 20));
         for (std::int32_t panel = 0; panel < 5;) {
           const auto panels = std::min(5 - panel, trial == 0 ? 5 : 1 + static_cast<std::int32_t>(random() % 5));
-          ops(path).linear(packed.panels, {panel, panels}, x.rows, {row, rows}, out.data(), kOut, false);
+          ops(path).linear(packed.panels, {panel, panels}, x.rows, {row, rows}, out.data(), kOut, false, {});
           panel += panels;
         }
         row += rows;
@@ -128,7 +128,7 @@ TEST_P(QuantisedType, ARowHasTheSameBitsInEveryTableBatchAndRange) {
       ASSERT_EQ(std::memcmp(out.data(), reference.data(), out.size() * 4), 0) << name(path) << " trial " << trial;
     }
     std::vector<float> twice = reference;
-    ops(path).linear(packed.panels, {0, 5}, x.rows, {0, kRows}, twice.data(), kOut, true);
+    ops(path).linear(packed.panels, {0, 5}, x.rows, {0, kRows}, twice.data(), kOut, true, {});
     for (std::size_t i = 0; i < twice.size(); ++i) ASSERT_EQ(twice[i], reference[i] + reference[i]);
   }
 }
@@ -171,7 +171,7 @@ TEST_P(QuantisedType, ExtremeCodesAndActivationsStayExact) {
       const auto want = oracle(w, nullptr, 1, [&](int r, int c) { return x.dequantised(r, c); });
       for (const CpuPath path : paths()) {
         std::vector<float> out(64);
-        ops(path).linear(packed.panels, {0, 2}, x.rows, {0, 1}, out.data(), 64, false);
+        ops(path).linear(packed.panels, {0, 2}, x.rows, {0, 1}, out.data(), 64, false, {});
         for (std::size_t i = 0; i < 64; ++i)
           ASSERT_NEAR(out[i], want[i], 1e-6 * std::abs(want[i]) + 1e-3) << name(path);
       }

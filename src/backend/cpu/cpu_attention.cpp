@@ -21,6 +21,8 @@ constexpr std::int32_t kUnitQueries = 48;            // query vectors of a unit:
 constexpr std::int32_t kSplitQueries = 16;           // a unit of at most so many is split by spans
 constexpr std::int32_t kSplitSpans = 3;              // when it has at least so many
 
+constexpr std::int64_t kLaterLinesMax = 65536;       // 4 MiB: beyond, what is asked for is gone again when it is read
+
 HeadShape shape_of(const AttentionSpec& s) {
   return {s.q_heads, s.kv_heads, s.head_dim, s.scale, s.window, s.soft_cap};
 }
@@ -102,6 +104,20 @@ void CpuBackend::finish_unit(const AttentionUnit& unit, const AttentionSpec& spe
   }
 }
 
+// Attention of a few rows waits for memory, the linears before it do not: they ask for its keys and values (kernels::Later).
+void CpuBackend::look_ahead(const CpuKvCache& cache, std::int32_t layer) {
+  if (layer > 0) layer_work_ = layer_done_;
+  layer_done_ = 0;
+  later_ = {};
+  if (layer + 1 >= cache.shape().layers) return;
+  const std::size_t piece = cache.block_bytes() / static_cast<std::size_t>(cache.shape().layers);
+  later_.base = cache.layer(layer + 1).data;
+  later_.blocks = step_.block_tables.data();
+  later_.stride = cache.block_bytes();
+  later_.piece_lines = static_cast<std::int64_t>(piece / 64);
+  later_.end = std::min(static_cast<std::int64_t>(step_.block_tables.size()) * later_.piece_lines, kLaterLinesMax);
+}
+
 void CpuBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const KvCache& cache, std::int32_t layer,
                            Activations& out) {
   const std::int32_t group = spec.q_heads / spec.kv_heads;
@@ -142,6 +158,7 @@ void CpuBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const K
     }
     finish_unit(unit, spec, partials, to, partials + values_at);
   });
+  look_ahead(static_cast<const CpuKvCache&>(cache), layer);
   const auto rows = static_cast<std::int32_t>(step_.tokens.size());
   if (rounding_)                                     // a scale's columns may come from several heads
     pool_.run_ranges(rows, to.columns, [&](std::int32_t first, std::int32_t count) { round(to, first, count); });

@@ -21,13 +21,13 @@ std::size_t at(std::int32_t row, std::int32_t columns) {
   return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns);
 }
 
-// How the panels of a matrix are cut into jobs. With few rows a job is bound by memory, and a thread should read a long
-// stretch: the kernel asks for 4 KiB ahead of itself, which is lost when the neighbouring panel is another thread's. So
-// each thread gets one long run, and what is left goes in short ones to whoever comes first.
+// How the panels of a matrix are cut into jobs. A thread should read a long stretch: the kernel asks memory ahead of itself
+// for the next panel, which is lost when that is another thread's. So each thread gets one long run, and what is left goes
+// in short ones to whoever comes first.
 struct Runs {
   std::int32_t panels, longs = 0, length = 0, shorts, count;
 
-  Runs(std::int32_t all, std::int32_t threads, std::int32_t rows) : panels(all) {
+  Runs(std::int32_t all, std::int32_t threads) : panels(all) {
     if (threads > 1 && all >= 4 * threads) {
       longs = threads;
       length = all * 3 / 4 / threads;
@@ -83,6 +83,7 @@ Rows& CpuBackend::shape(Activations& out, std::int32_t columns) {
 void CpuBackend::begin_step(const StepRows& rows) {
   step_ = rows;
   planned_group_ = 0;
+  later_ = {};
   row_block_.resize(rows.tokens.size());
   for (const SequenceRows& s : rows.sequences) {
     for (std::int32_t i = 0; i < s.rows; ++i) {
@@ -114,6 +115,17 @@ void CpuBackend::norm(const Buffer& hidden, const Weight& weight, float epsilon,
   });
 }
 
+// The part of later_ that a job may ask for, in proportion to its part of a layer's work.
+kernels::Later CpuBackend::later_share(Range panels, std::int32_t columns, std::int32_t slice, std::int32_t slices) const {
+  kernels::Later share = later_;
+  if (layer_work_ == 0 || later_.end == 0) return {};
+  const std::int64_t from = layer_done_ + std::int64_t{panels.first} * columns, work = std::int64_t{panels.count} * columns;
+  const auto line = [&](std::int64_t done) { return later_.end * std::min(done, layer_work_) / layer_work_; };
+  share.first = line(from + work * slice / slices);
+  share.end = line(from + work * (slice + 1) / slices);
+  return share;
+}
+
 void CpuBackend::linear(const Activations& in, const Weight& weight, std::int32_t rows, Buffer& out, bool accumulate) {
   const Matrix& m = *cpu(weight).matrix;
   const Rows& x = static_cast<const CpuActivations&>(in).rows();
@@ -124,7 +136,7 @@ void CpuBackend::linear(const Activations& in, const Weight& weight, std::int32_
     float* to = cpu(out).floats() + segment.column;
     const std::int32_t panels = (w.rows + kernels::kPanelRows - 1) / kernels::kPanelRows;
     // A job is a run of panels for all rows; rows are split as well when there are few panels for the threads.
-    const Runs runs(panels, pool_.threads(), rows);
+    const Runs runs(panels, pool_.threads());
     const std::int32_t slices =
         std::clamp((pool_.threads() * 4 + runs.count - 1) / runs.count, 1, std::max(1, rows / 48));
     pool_.run(runs.count * slices, [&](std::int32_t job, int thread) {
@@ -135,8 +147,9 @@ void CpuBackend::linear(const Activations& in, const Weight& weight, std::int32_
       if (exactly)
         ops_.linear_float(w, columns, x, range, to, m.rows, accumulate, scratch(thread));
       else
-        ops_.linear(w, columns, x, range, to, m.rows, accumulate);
+        ops_.linear(w, columns, x, range, to, m.rows, accumulate, later_share(columns, m.columns, slice, slices));
     });
+    layer_done_ += std::int64_t{panels} * m.columns;
   }
 }
 

@@ -78,6 +78,8 @@ class CpuBackend final : public Backend, public EncoderOps {
   }
   kernels::Rows& shape(Activations& out, std::int32_t columns);
   void round(const kernels::Rows& rows, std::int32_t first, std::int32_t count) const;   // nothing without a rounding
+  kernels::Later later_share(kernels::Range panels, std::int32_t columns, std::int32_t slice, std::int32_t slices) const;
+  void look_ahead(const CpuKvCache& cache, std::int32_t layer);
   void plan_attention(const AttentionSpec& spec);
   kernels::AttendRows rows_of(const AttentionUnit& unit, const float* qkv, const AttentionSpec& spec) const;
   void finish_unit(const AttentionUnit& unit, const AttentionSpec& spec, const float* partials,
@@ -96,6 +98,8 @@ class CpuBackend final : public Backend, public EncoderOps {
   StepRows step_;
   std::int32_t planned_group_ = 0;                   // query heads per key/value head that units_ were made for; 0: none yet
   std::vector<std::int32_t> row_block_;              // block of each row's position
+  kernels::Later later_;                             // what the next layer's attention will read of the cache
+  std::int64_t layer_work_ = 0, layer_done_ = 0;     // panels x columns of the linears between two attentions; since the last
   std::vector<AttentionUnit> units_;
   std::vector<SpanJob> span_jobs_;
   std::vector<float> split_partials_;
