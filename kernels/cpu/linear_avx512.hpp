@@ -123,7 +123,7 @@ static void linear_kind(const Panels& w, Range panels, const Rows& in, Range row
                                             tile<kKind, 4>, tile<kKind, 5>, tile<kKind, 6>};
   constexpr auto kUnitLines = static_cast<int32_t>(unit_bytes(kKind) / 64);
   const int32_t tiles = (rows.count + kTileTokens - 1) / kTileTokens, groups = w.columns / kGroup;
-  const int32_t lines = (kUnitLines + tiles - 1) / tiles;
+  const int32_t lines = (kUnitLines + tiles - 1) / tiles, asking = (kUnitLines + lines - 1) / lines;
   // With one or two tiles the op is bound by memory itself.
   const int64_t all_groups = int64_t{panels.count} * tiles * groups, wanted = tiles > 2 ? later.end - later.first : 0;
   const auto later_lines = static_cast<int32_t>(wanted <= 0 ? 0 : min_of((wanted + all_groups - 1) / all_groups, kLaterLines));
@@ -131,9 +131,9 @@ static void linear_kind(const Panels& w, Range panels, const Rows& in, Range row
   for (int32_t p = panels.first; p < panels.first + panels.count; ++p) {
     const std::byte* panel = w.data + static_cast<size_t>(p) * w.panel_bytes;
     const int32_t at = p * kPanelRows;
-    // One tile asks for what it will read itself. Of several each asks for a part of the next panel, so that memory works
-    // while they compute; else the first would wait for all of a panel and the others for nothing.
-    Ahead ahead{tiles == 1 ? panel + kPrefetchBytes : panel + w.panel_bytes, lines};
+    // One tile asks for what it will read itself. Of several the last ones each ask for a part of the next panel, so that
+    // memory works while they compute; else the first would wait for all of a panel and the others for nothing.
+    Ahead ahead{tiles == 1 ? panel + kPrefetchBytes : panel + w.panel_bytes, 0};
     int32_t r = rows.first;
     for (int32_t t = 0; t < tiles; ++t) {
       const int32_t n = (rows.first + rows.count - r + tiles - t - 1) / (tiles - t);
@@ -147,9 +147,9 @@ static void linear_kind(const Panels& w, Range panels, const Rows& in, Range row
                          static_cast<size_t>(later_line % later.piece_lines) * 64;
         later_line += groups * later_lines;
       }
+      ahead.lines = t >= tiles - asking ? lines : 0;
       kTiles[n - 1](panel, groups, w.zero_shift, tokens, ahead, to);
-      ahead.at += static_cast<size_t>(groups * lines) * 64;
-      if ((t + 1) * lines >= kUnitLines) ahead.lines = 0;
+      ahead.at += static_cast<size_t>(groups * ahead.lines) * 64;
       r += n;
     }
   }

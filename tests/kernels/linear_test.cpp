@@ -113,14 +113,18 @@ TEST_P(QuantisedType, ARowHasTheSameBitsInEveryTableBatchAndRange) {
   std::vector<float> reference(static_cast<std::size_t>(kRows) * kOut);
   ops(CpuPath::portable).linear(packed.panels, {0, 5}, x.rows, {0, kRows}, reference.data(), kOut, false, {});
   std::mt19937 random(10);
+  const std::vector<std::byte> elsewhere(3 * 1000);  // asked for beside the work, and past its end: neither faults nor shows
+  const std::int32_t blocks[] = {2, 0, 1};
   for (const CpuPath path : paths()) {
     for (int trial = 0; trial < 12; ++trial) {
+      const std::int64_t first = static_cast<std::int64_t>(random() % 40);
+      const Later later{elsewhere.data(), blocks, 1000, 15, first, trial % 2 == 0 ? 45 : first};
       std::vector<float> out(reference.size(), -7.0f);
       for (std::int32_t row = 0; row < kRows;) {
         const auto rows = std::min(kRows - row, trial == 0 ? kRows : 1 + static_cast<std::int32_t>(random() % 20));
         for (std::int32_t panel = 0; panel < 5;) {
           const auto panels = std::min(5 - panel, trial == 0 ? 5 : 1 + static_cast<std::int32_t>(random() % 5));
-          ops(path).linear(packed.panels, {panel, panels}, x.rows, {row, rows}, out.data(), kOut, false, {});
+          ops(path).linear(packed.panels, {panel, panels}, x.rows, {row, rows}, out.data(), kOut, false, later);
           panel += panels;
         }
         row += rows;

@@ -104,7 +104,7 @@ void CpuBackend::finish_unit(const AttentionUnit& unit, const AttentionSpec& spe
   }
 }
 
-// Attention of a few rows waits for memory, the linears before it do not: they ask for its keys and values (kernels::Later).
+// Attention of sequences that decode waits for memory, the linears before it do not: they ask for its keys and values.
 void CpuBackend::look_ahead(const CpuKvCache& cache, std::int32_t layer) {
   if (layer > 0) layer_work_ = layer_done_;
   layer_done_ = 0;
@@ -112,10 +112,10 @@ void CpuBackend::look_ahead(const CpuKvCache& cache, std::int32_t layer) {
   if (layer + 1 >= cache.shape().layers) return;
   const std::size_t piece = cache.block_bytes() / static_cast<std::size_t>(cache.shape().layers);
   later_.base = cache.layer(layer + 1).data;
-  later_.blocks = step_.block_tables.data();
+  later_.blocks = later_blocks_.data();
   later_.stride = cache.block_bytes();
   later_.piece_lines = static_cast<std::int64_t>(piece / 64);
-  later_.end = std::min(static_cast<std::int64_t>(step_.block_tables.size()) * later_.piece_lines, kLaterLinesMax);
+  later_.end = std::min(static_cast<std::int64_t>(later_blocks_.size()) * later_.piece_lines, kLaterLinesMax);
 }
 
 void CpuBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const KvCache& cache, std::int32_t layer,

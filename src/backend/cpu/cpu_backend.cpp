@@ -21,9 +21,11 @@ std::size_t at(std::int32_t row, std::int32_t columns) {
   return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns);
 }
 
-// How the panels of a matrix are cut into jobs. A thread should read a long stretch: the kernel asks memory ahead of itself
-// for the next panel, which is lost when that is another thread's. So each thread gets one long run, and what is left goes
-// in short ones to whoever comes first.
+constexpr std::int32_t kLookAheadRows = 2;           // of a sequence; more find a block in the cache after the first of them
+
+// How the panels of a matrix are cut into jobs. A thread should read a long stretch: the kernel asks memory
+// ahead of itself for the next panel, which is lost when that is another thread's. So each thread gets one long run, and
+// what is left goes in short ones to whoever comes first.
 struct Runs {
   std::int32_t panels, longs = 0, length = 0, shorts, count;
 
@@ -84,6 +86,12 @@ void CpuBackend::begin_step(const StepRows& rows) {
   step_ = rows;
   planned_group_ = 0;
   later_ = {};
+  later_blocks_.clear();
+  for (const SequenceRows& s : rows.sequences) {
+    if (s.rows > kLookAheadRows) continue;
+    const auto table = rows.block_tables.begin() + s.table;
+    later_blocks_.insert(later_blocks_.end(), table, table + (s.context + kBlockTokens - 1) / kBlockTokens);
+  }
   row_block_.resize(rows.tokens.size());
   for (const SequenceRows& s : rows.sequences) {
     for (std::int32_t i = 0; i < s.rows; ++i) {

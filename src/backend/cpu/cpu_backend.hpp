@@ -98,6 +98,7 @@ class CpuBackend final : public Backend, public EncoderOps {
   StepRows step_;
   std::int32_t planned_group_ = 0;                   // query heads per key/value head that units_ were made for; 0: none yet
   std::vector<std::int32_t> row_block_;              // block of each row's position
+  std::vector<std::int32_t> later_blocks_;           // of the sequences that decode
   kernels::Later later_;                             // what the next layer's attention will read of the cache
   std::int64_t layer_work_ = 0, layer_done_ = 0;     // panels x columns of the linears between two attentions; since the last
   std::vector<AttentionUnit> units_;
