@@ -122,13 +122,10 @@ void CallParser::after_byte(char c, AnswerPieces& out) {
   text_byte(c, out);
 }
 
+// Behind a call the beginning of another one, cut before its name was whole, is nothing; nor is white space.
 void CallParser::finish(AnswerPieces& out) {
-  if (place_ == Place::text) {
-    // White space behind calls is no text.
-    if (!called() || !std::all_of(held_.begin(), held_.end(), is_space)) out.text += held_;
-  } else {
-    out.text += taken_;
-  }
+  const std::string& rest = place_ == Place::text ? held_ : taken_;
+  if (!called()) out.text += rest;
   held_.clear();
   taken_.clear();
 }

@@ -58,7 +58,8 @@ Compiled format_grammar(const OutputFormat& format, const ServedModel& model) {
   auto compiled = model.grammars->get(kind_of(format.kind), pattern ? format.pattern : format.schema.text, model.vocabulary());
   if (compiled || !compiled.error().param.empty()) return compiled;
   Error e = compiled.error();
-  e.param = "response_format";
+  // Patterns, choices and grammars come as structured_outputs (or its older spellings, guided_...).
+  e.param = format.kind == OutputFormat::Kind::json_schema ? "response_format" : "structured_outputs";
   return e;
 }
 

@@ -5,6 +5,8 @@
 namespace tokenworks::grammar {
 namespace {
 
+constexpr std::size_t kPlacesMax = 20'000, kDepthMax = 2000;   // see Linker::refuse_ambiguity
+
 std::uint64_t mix(std::uint64_t h, std::uint64_t x) {
   h ^= x + 0x9E3779B97F4A7C15ull + (h << 6) + (h >> 2);
   h *= 0xBF58476D1CE4E5B9ull;
@@ -62,6 +64,7 @@ class Linker {
       return program;
     }
     refuse_left_recursion();
+    refuse_ambiguity();
     emit(program);
     program.start = bases_[start];
     find_first(program);
@@ -112,6 +115,7 @@ class Linker {
         auto& [rule, next] = path.back();
         if (next == calls[rule].size()) {
           state[rule] = done;
+          callees_first_.push_back(rule);
           path.pop_back();
           continue;
         }
@@ -124,6 +128,38 @@ class Linker {
         }
       }
     }
+  }
+
+  // How many places a byte may be looked for in, from one state: its own, those behind calls that may be empty, and those of
+  // every rule called there, as often as they are called. A rule that calls two others that call two others grows fast.
+  void refuse_ambiguity() {
+    std::vector<std::size_t> places(rules_.size(), 0), depth(rules_.size(), 0);   // from each rule's start
+    for (const RuleId r : callees_first_) {
+      if (!budget_.ok()) return;
+      places[r] = places_from(r, 0, places, depth);
+      if (places[r] > kPlacesMax || depth[r] > kDepthMax) return budget_.fail(names_[r] + " is too ambiguous: it can be read in too many ways");
+    }
+    for (RuleId r = 0; r < rules_.size(); ++r) {
+      for (std::uint32_t s = 1; s < rules_[r].states.size() && budget_.ok(); ++s) {
+        if (rules_[r].states[s].calls.empty() || !productive_[bases_[r] + s]) continue;
+        if (places_from(r, s, places, depth) > kPlacesMax) return budget_.fail(names_[r] + " is too ambiguous: it can be read in too many ways");
+      }
+    }
+  }
+
+  std::size_t places_from(RuleId r, std::uint32_t from, const std::vector<std::size_t>& places, std::vector<std::size_t>& depth) {
+    std::size_t sum = 0;
+    std::vector<std::uint32_t> reached{from};
+    for (std::size_t i = 0; i < reached.size() && sum <= kPlacesMax && budget_.step(); ++i) {
+      ++sum;
+      for (const CallEdge& c : rules_[r].states[reached[i]].calls) {
+        if (!productive_[bases_[c.rule]] || !productive_[bases_[r] + c.target]) continue;
+        sum += places[c.rule];
+        if (from == 0) depth[r] = std::max(depth[r], depth[c.rule] + 1);
+        if (nullable_[bases_[c.rule]] && std::find(reached.begin(), reached.end(), c.target) == reached.end()) reached.push_back(c.target);
+      }
+    }
+    return sum;
   }
 
   void emit(Program& program) {
@@ -184,6 +220,7 @@ class Linker {
   Budget& budget_;
   std::vector<std::uint32_t> bases_;
   std::vector<bool> productive_, nullable_;
+  std::vector<RuleId> callees_first_;                // every rule, behind those that it may begin with
 };
 
 }  // namespace

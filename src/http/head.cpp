@@ -113,13 +113,12 @@ std::size_t RequestReader::Inside::feed_head(std::string_view in) {
   if (end == std::string_view::npos ? in.size() > header_max : end + 4 > header_max) {
     return fail(error(Errc::headers_too_large, "the request's headers are larger than " + std::to_string(header_max) + " bytes"));
   }
-  if (end == std::string_view::npos) {
-    // A client that does not speak HTTP is told so at once, not after its timeout.
-    if (!may_be_method(in)) return fail(bad("the request does not begin with a method; does the client speak TLS or HTTP/2 to a plain port?"));
-    const std::size_t line = in.find('\n');
-    if (line != std::string_view::npos && (line == 0 || in[line - 1] != '\r')) return fail(bad("a line does not end with CR LF"));
-    return 0;
-  }
+  // A client that does not speak HTTP is told so at once, not after its timeout. The whole head is held to the same, so that
+  // a request is the same however it arrives.
+  if (!in.empty() && !may_be_method(in)) return fail(bad("the request does not begin with a method; does the client speak TLS or HTTP/2 to a plain port?"));
+  const std::size_t line = in.find('\n');
+  if (line != std::string_view::npos && (line == 0 || in[line - 1] != '\r')) return fail(bad("a line does not end with CR LF"));
+  if (end == std::string_view::npos) return 0;
   const std::string_view raw = in.substr(0, end + 4);
   boost::system::error_code code;
   std::size_t used = 0;

@@ -116,7 +116,10 @@ void read_tools(const JsonValue& body, const config::Plant::Limits& limits, std:
   }
   use.parallel = fields.boolean("parallel_tool_calls").value_or(true);
   use.choice = use.tools.empty() ? Choice::none : Choice::automatic;
-  if (const JsonValue* choice = fields.any("tool_choice")) read_choice(*choice, fields, mistake, use);
+  const JsonValue* choice = fields.any("tool_choice");
+  // With an empty list of tools `auto` asks for nothing; several clients send both.
+  const bool moot = tools != nullptr && tools->items.empty() && choice != nullptr && choice->is_string() && choice->text == "auto";
+  if (choice != nullptr && !moot) read_choice(*choice, fields, mistake, use);
   if (!mistake && use.choice != Choice::none) shown = json_text(*tools);
 }
 

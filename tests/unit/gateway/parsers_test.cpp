@@ -75,6 +75,8 @@ std::vector<Case> corpus() {
       {hermes, false, "<tool_call><tool_call>{\"name\": \"f\", \"arguments\": {}}}\n</tool_call>x", "<tool_call>x", {{"f", "{}"}}},
       {hermes, false, "<tool_call>{\"name\": 5}</tool_call>", "<tool_call>{\"name\": 5}</tool_call>", {}},
       {hermes, false, "a <tool_call>{\"name\": \"f\", \"arg", "a <tool_call>{\"name\": \"f\", \"arg", {}},
+      {hermes, true, "{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n<tool_call>\n{\"name\": \"f\", \"argu", "", {{"f", "{}"}}},
+      {hermes, true, "{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n<tool", "", {{"f", "{}"}}},
       {generic, false, "Text <tool_call>\n{\"name\": \"any\", \"arguments\": {}}\n</tool_call>", "Text", {{"any", "{}"}}},
       {llama, false, "{\"name\": \"f\", \"parameters\": " + args + "}", "", {{"f", args}}},
       {llama, false, " \n<|python_tag|>{\"name\": \"f\", \"parameters\": {}}", "", {{"f", "{}"}}},
@@ -96,6 +98,7 @@ std::vector<Case> corpus() {
       {mistral_args, true, "f[ARGS]{\"a\": \"cut he", "", {{"f", "{\"a\": \"cut he"}}},
       {mistral_args, false, "[TOOL_CALLS]two words[ARGS]{}", "[TOOL_CALLS]two words[ARGS]{}", {}},
       {mistral_args, false, "[TOOL_CALLS]f[ARG", "[TOOL_CALLS]f[ARG", {}},
+      {mistral_args, false, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[AR", "", {{"f", "{}"}}},
       {mistral_args, false, "f[ARGS]{} and [TOOL_CALLS]", "f[ARGS]{} and [TOOL_CALLS]", {}},
   };
 }

@@ -163,7 +163,18 @@ TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
   for (int i = 0; i < 3000; ++i)
     chain += "\"d" + std::to_string(i) + R"(":{"allOf":[{"$ref":"#/$defs/d)" + std::to_string(i + 1) + "\"}]},";
   chain += "\"d3000\":{}},\"$ref\":\"#/$defs/d0\"}";
+  std::string doubling = "{\"$defs\":{", forking = doubling, enumeration = "{\"enum\":[";
+  for (int i = 0; i < 40; ++i) {
+    const std::string next = R"({"$ref":"#/$defs/d)" + std::to_string(i + 1) + "\"}";
+    doubling += "\"d" + std::to_string(i) + R"(":{"allOf":[)" + next + "," + next + "]},";
+    forking += "\"d" + std::to_string(i) + R"(":{"anyOf":[)" + next + "," + next + "]},";
+  }
+  for (std::string* s : {&doubling, &forking}) *s += R"("d40":{"type":"string"}},"$ref":"#/$defs/d0"})";
+  for (int i = 0; i < 40'000; ++i) enumeration += (i > 0 ? "," : "") + std::to_string(i * 7919);
   const std::pair<Kind, std::string> hostile[] = {
+      {Kind::json_schema, doubling},
+      {Kind::json_schema, forking},
+      {Kind::json_schema, enumeration + "]}"},
       {Kind::json_schema, deep},
       {Kind::json_schema, std::string(200'000, '[')},
       {Kind::json_schema, wide + "]}"},
@@ -194,7 +205,7 @@ TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
                   source.substr(0, 80).c_str());
     if (grammar) (*grammar)->matcher()->mask();
   }
-  EXPECT_FALSE(compile(Kind::json_schema, deep, test::small_trie()));
+  for (const std::string& source : {deep, doubling, forking, enumeration + "]}"}) EXPECT_FALSE(compile(Kind::json_schema, source, test::small_trie())) << source.substr(0, 60);
   EXPECT_FALSE(compile(Kind::json_schema, product + "]}", test::small_trie()));
   EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","maxLength":1000000000})", test::small_trie()));
 }

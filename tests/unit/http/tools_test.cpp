@@ -51,6 +51,7 @@ TEST(Tools, ArriveWithTheirChoice) {
   EXPECT_TRUE(allowed->request.tools.tools[0].callable);
   EXPECT_FALSE(allowed->request.tools.tools[1].callable);
   EXPECT_EQ(read(R"("tools":[],"tool_choice":"none")")->request.tools.choice, Choice::none);
+  EXPECT_EQ(read(R"("tools":[],"tool_choice":"auto")")->request.tools.choice, Choice::none);
 }
 
 TEST(Tools, WhatIsWrongIsNamed) {
