@@ -12,7 +12,7 @@ LONG = os.environ.get("TOKENWORKS_LONG") == "1"
 IDLE, STALLED, TOKENS = (10_000, 2_000, 160) if LONG else (1_000, 200, 60)
 PATIENT = "limits: {{drain: {drain}, read_timeout: 10m, idle_timeout: 10m, write_timeout: 10m, queue_requests: 4096, queue_per_tenant: 4096}}\nlog: {{level: warn}}"
 IDLE_BYTES = 8 << 10                                 # of one connection in the daemon, kernel buffers aside
-STALLED_BYTES = 96 << 10                             # of one stream that ended and was not read, likewise
+STALLED_BYTES = 64 << 10                             # of one stream that ended and was not read, likewise
 
 
 class Held:
@@ -106,17 +106,16 @@ def test_streams_whose_readers_stall_end_are_booked_and_wait(plant):
                        "stream_options": {"include_usage": True}}).encode()
     ask = whole_request("POST", "/v1/completions", plant.secret, body)
     counted = lambda: sum(r["output_tokens"] for r in plant.usage())
-    with Held(plant, "stalled", 8, ask) as warm:
-        assert warm.heard() == {"held": 8}
+    with Held(plant, "stalled", 100, ask) as warm:   # what the engine touches once, its cache and its queues, is no stream's
+        assert warm.heard() == {"held": 100}
         warm.go_on()
-        assert warm.heard() == {"whole": 8}
+        assert warm.heard() == {"whole": 100}
     assert eventually(lambda: plant.metrics()["tokenworks_holds_open"] == 0)
     before, base, pulse = rss(plant), counted(), Pulse(plant)
     with Held(plant, "stalled", STALLED, ask) as held:
         assert held.heard() == {"held": STALLED}
         running = lambda m: m["tokenworks_sequences_running"] + m["tokenworks_sequences_waiting"]
         assert eventually(lambda: plant.metrics()["process_open_fds"] > STALLED and running(plant.metrics()) == 0, 600)
-        assert eventually(lambda: rss(plant) == rss(plant))
         full = rss(plant)
         print(f"{STALLED} stalled streams of {TOKENS} tokens: {(full - before) / STALLED:.0f} bytes each")
         assert (full - before) / STALLED <= STALLED_BYTES
