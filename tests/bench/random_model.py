@@ -1,7 +1,8 @@
-"""A GGUF of another shape with random Q4_0 weights and the demo model's tokenizer: random_model.py DEMO.gguf OUT.gguf [--tiny]
+"""A GGUF of another shape with random Q4_0 weights and the demo model's tokenizer: random_model.py DEMO.gguf OUT.gguf [--tiny] [--fim]
 
 28 layers, 1280 wide, 20 heads of 64 over 5 key/value heads, feed-forward of 3584, tied Q8_0 embedding: 563 M parameters.
 --tiny: one layer, 64 wide: a step takes microseconds, so that what is measured is everything but the model.
+--fim: three spare control tokens get the names of those that mark a hole to be filled.
 For speed only; what it says means nothing. Both sides of a comparison read the same file.
 """
 import pathlib, sys
@@ -39,7 +40,11 @@ def main():
     for name, field in demo.fields.items():
         if name.startswith("tokenizer."):
             kind = field.types[0]
-            writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+            value = field.contents()
+            if name == "tokenizer.ggml.tokens" and "--fim" in sys.argv:
+                names = {"<repo_name>": "<fim_prefix>", "<reponame>": "<fim_suffix>", "<file_sep>": "<fim_middle>"}
+                value = [names.get(token, token) for token in value]
+            writer.add_key_value(name, value, kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     tensor = lambda name, data, kind: writer.add_tensor(name, data, raw_dtype=kind)
     q4, q8, f32 = gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.F32
     tensor("token_embd.weight", blocks(rng, vocab, HIDDEN, True), q8)
