@@ -11,6 +11,9 @@ namespace {
 
 namespace beast = boost::beast::http;
 
+// Nothing less can end a chunked body ("0" and two line ends). Beast 1.81 asserts so much of its caller: having seen the last
+// chunk's line it would stop the process over fewer bytes.
+constexpr std::size_t kChunkedEnd = 5;
 constexpr std::size_t kChunkLineMax = 16 << 10;      // a chunk's size line, or a trailer, may wait for its end this long
 
 Error bad(const std::string& why) { return error(Errc::invalid_request, "malformed HTTP request: " + why); }
@@ -144,7 +147,8 @@ std::size_t RequestReader::Inside::feed_head(std::string_view in) {
 
 std::size_t RequestReader::Inside::feed_body(std::string_view in) {
   std::size_t used = 0;
-  while (used < in.size() && !parser.is_done()) {
+  const std::size_t least = parser.chunked() ? kChunkedEnd : 1;
+  while (in.size() - used >= least && !parser.is_done()) {
     boost::system::error_code code;
     const std::size_t step = parser.put(boost::asio::buffer(in.data() + used, in.size() - used), code);
     used += step;

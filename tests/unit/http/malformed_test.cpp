@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "http/head.hpp"
 #include "raw_client.hpp"
 
 namespace tokenworks::http::test {
@@ -69,6 +70,30 @@ TEST(Malformed, RefusedRequestsWithSoundFramingKeepTheConnection) {
     EXPECT_EQ(client.ask(request).status, status) << request;
   }
   EXPECT_EQ(client.ask(get("/v1/models")).status, 200);
+}
+
+// An empty chunked body whose last bytes come one by one: Beast's parser asserts that they come together.
+TEST(Malformed, AChunkedBodyMayArriveInAnyPieces) {
+  const std::string head = "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string& body : {std::string("0\r\n\r\n"), std::string("0;x=y\r\nA: b\r\n\r\n"), std::string("1\r\n{\r\n0\r\n\r\n"), std::string("2\r\n{}\r\n0\r\nA: b\r\nC: d\r\n\r\n")}) {
+    for (const std::size_t piece : {1u, 2u, 3u, 4u, 100u}) {
+      RequestReader reader(1000, 1000);
+      std::string buffer;
+      const std::string all = head + body;
+      for (std::size_t sent = 0; sent < all.size() && reader.state() != RequestReader::State::done;) {
+        buffer += all.substr(sent, piece);
+        sent += piece;
+        for (int again = 0; again < 2; ++again) buffer.erase(0, reader.feed(buffer));
+      }
+      EXPECT_EQ(reader.state(), RequestReader::State::done) << piece << ": " << body;
+      EXPECT_EQ(buffer, "");
+    }
+  }
+  Plant plant;
+  RawClient client = plant.client();
+  client.send(kPost + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+  for (const char* piece : {"0\r\n", "\r", "\n"}) client.send(piece);
+  EXPECT_EQ(client.read_response().status, 400) << "an empty body";
 }
 
 TEST(Malformed, RandomBytesNeverGetMoreThanA4xx) {
