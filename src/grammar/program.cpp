@@ -1,6 +1,10 @@
 #include "grammar/program.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "tokenworks/base/crypto.hpp"
 
 namespace tokenworks::grammar {
 namespace {
@@ -13,16 +17,22 @@ std::uint64_t mix(std::uint64_t h, std::uint64_t x) {
   return h ^ h >> 29;
 }
 
-// Equal automata get equal hashes whatever grammar they are in; 0 for one with calls, or large.
+// Equal automata get equal hashes whatever grammar they are in; 0 for one with calls, or large. What is learnt under such a
+// hash serves every tenant's grammars: nobody must be able to write another automaton with the hash of JSON's string.
 std::uint64_t automaton_hash(const Dfa& dfa) {
   if (dfa.states.size() > 64) return 0;
-  std::uint64_t h = 1;
+  std::vector<std::uint64_t> words;
   for (const Dfa::State& s : dfa.states) {
     if (!s.calls.empty()) return 0;
-    h = mix(h, s.final ? 3 : 2);
+    words.push_back(s.final ? 3 : 2);
     for (const ByteEdge& e : s.bytes)
-      h = mix(h, static_cast<std::uint64_t>(e.target) << 16 | static_cast<std::uint64_t>(e.high) << 8 | e.low);
+      words.push_back(static_cast<std::uint64_t>(e.target) << 18 | static_cast<std::uint64_t>(e.high) << 10 | static_cast<std::uint64_t>(e.low) << 2 | 1);
   }
+  Sha256 hash;
+  hash.update(std::as_bytes(std::span(words)));
+  const Digest digest = hash.finish();
+  std::uint64_t h = 0;
+  std::memcpy(&h, digest.data(), sizeof h);
   return h == 0 ? 1 : h;
 }
 

@@ -1,10 +1,18 @@
 """Structured output through the openai package on the demo model: every kind, streamed or not, several choices, with log
 probabilities, stop strings and too few tokens; and what cannot be held is a 400 that says what and where."""
-import json, re
+import concurrent.futures, json, os, pathlib, re, sys
 
 import jsonschema, openai, pytest
 
-from plant import NAME, Plant
+from plant import NAME, PLANT, Plant
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import check_instances  # noqa: E402
+
+GOLDEN = pathlib.Path(os.environ.get("TOKENWORKS_GOLDEN", pathlib.Path(__file__).resolve().parents[2] / "build/golden"))
+FORMATS = jsonschema.FormatChecker(formats=())
+for name, check in check_instances.FORMATS.items():
+    FORMATS.checks(name)(check)
 
 PET = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 120}, "kind": {"enum": ["cat", "dog"]}},
        "required": ["name", "age", "kind"], "additionalProperties": False}
@@ -131,3 +139,42 @@ def test_every_tool_choice_and_what_is_cut(client):
             assert finish == "tool_calls" or parallel
             for call in whole:
                 jsonschema.validate(json.loads(call.function.arguments), TOOL["function"]["parameters"])
+
+
+# A vocabulary of bytes and pieces of JSON, random weights: what such a model writes is only as good as the grammar.
+SENSELESS = [
+    PET, {"type": "array", "items": {"type": "integer", "minimum": -5, "maximum": 250, "multipleOf": 5}, "minItems": 1, "maxItems": 4}, {"enum": ["a", 1, None, {"k": [True]}]},
+    {"type": "object", "properties": {"when": {"type": "string", "format": "date-time"}, "id": {"type": "string", "format": "uuid"}}, "required": ["when"], "additionalProperties": False},
+    {"anyOf": [{"type": "string", "pattern": "^[a-z]{2,6}$"}, {"type": "number", "exclusiveMinimum": 0.5, "maximum": 7}, {"type": "null"}]},
+    {"type": "object", "patternProperties": {"^n_[a-z]{1,3}$": {"type": "boolean"}}, "additionalProperties": False, "maxProperties": 3},
+    {"oneOf": [{"type": "object", "properties": {"t": {"const": "x"}, "v": {"type": "integer"}}, "required": ["t", "v"], "additionalProperties": False},
+               {"type": "object", "properties": {"t": {"const": "y"}, "w": {"type": "boolean"}}, "required": ["t"], "additionalProperties": False}]},
+    {"allOf": [{"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]}, {"properties": {"a": {"maximum": 30}, "b": {"type": "null"}}}],
+     "maxProperties": 2},
+    {"$defs": {"tree": {"type": "object", "properties": {"v": {"enum": [0, 1]}, "kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 1}}, "required": ["v"],
+                        "additionalProperties": False}}, "$ref": "#/$defs/tree"},
+    {"type": "array", "prefixItems": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "time"}], "items": False, "minItems": 1},
+]
+
+
+def test_two_thousand_answers_of_a_random_weight_model_parse_and_validate():
+    wanted, each = (20_000 if os.environ.get("TOKENWORKS_LONG") == "1" else 2_000), 16
+    model = '\n  - {{id: senseless, path: "%s", context_tokens: 2048, kv_cache: 256MiB, max_sequences: 64, threads: 2}}' % (GOLDEN / "tool_models/generic.gguf")
+    prices = 'version: "test-1"\nmodels:\n' + "".join("  %s: {input: 0.10, cached_input: 0.05, output: 0.40}\n" % m for m in (NAME, "senseless"))
+    with Plant(plant=PLANT.replace("\nprices:", model + "\nprices:", 1), prices=prices, context=256, kv="16MiB") as plant:
+        client = plant.openai(plant.key(), timeout=300)
+
+        def some(number):
+            schema = SENSELESS[number % len(SENSELESS)]
+            answer = ask(client, model="senseless", response_format=fmt(schema), n=each, temperature=1, seed=number, max_tokens=400)
+            ended = [c.message.content for c in answer.choices if c.finish_reason == "stop"]
+            for text in ended:
+                jsonschema.validate(json.loads(text), schema, format_checker=FORMATS)
+            return len(ended)
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            valid, asked = 0, 0
+            while valid < wanted and asked < 2 * wanted // each:
+                valid += sum(pool.map(some, range(asked, asked + 20)))
+                asked += 20
+    assert valid >= wanted, f"only {valid} of {asked * each} answers came to their end"
