@@ -1,5 +1,5 @@
 """tests/gpu/run --dry-run: every step of the GPU suite on the emulator at toy sizes; the numbers it has survive what fails."""
-import json, os, pathlib, subprocess, sys
+import json, os, pathlib, subprocess, sys, time
 
 import pytest
 
@@ -9,6 +9,10 @@ BUILD = pathlib.Path(os.environ["TOKENWORKS_BIN"]).resolve().parent
 if not (BUILD / "tests/gpu_bench_emulated").exists():
     if os.environ.get("TOKENWORKS_SANITIZED"):
         pytestmark = pytest.mark.skip(reason="a sanitizer build has no emulator")
+
+sys.path.insert(0, str(ROOT / "tests/gpu"))
+import gateway  # noqa: E402
+import synthetic_model  # noqa: E402
 
 
 def run(out, *arguments, build=BUILD):
@@ -21,9 +25,12 @@ def test_a_dry_run_measures_every_section_and_prints_the_table_last(tmp_path):
     done, results = run(tmp_path, "--minutes", "50")
     assert done.returncode == 0, done.stdout
     assert all(step["ok"] for step in results["steps"].values()), results["steps"]
-    assert {m["section"] for m in results["measurements"]} == {"probes", "gemm", "attention", "model", "decode", "prefill", "mixed"}
-    for section, key in [("decode", "tok_s"), ("prefill", "tok_s"), ("attention", "gb_s"), ("gemm", "tflop_s")]:
+    assert {m["section"] for m in results["measurements"]} == {"probes", "gemm", "attention", "model", "decode", "prefill", "mixed", "gateway", "cold-start"}
+    for section, key in [("decode", "tok_s"), ("prefill", "tok_s"), ("attention", "gb_s"), ("gemm", "tflop_s"), ("cold-start", "gb_s")]:
         assert all(m[key] > 0 for m in results["measurements"] if m["section"] == section)
+    gateway = {m["name"]: m for m in results["measurements"] if m["section"] == "gateway"}
+    assert [m["tok_s"] for m in gateway.values() if "streams" in m] > [0] and any(m.get("sync_ms", 0) > 0 for m in gateway.values())
+    assert not list(tmp_path.glob("gateway-*"))        # gigabytes on a card's machine
     assert "the numbers mean nothing" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1].startswith("| ")
 
@@ -47,3 +54,21 @@ def test_a_program_that_dies_costs_its_own_step_only(tmp_path):
     done, results = run(tmp_path / "late", "--only", "kernel-tests", "--minutes", "0.02", build=tmp_path / "build")
     assert done.returncode == 1
     assert "no end after" in results["steps"]["kernel-tests"]["why"]
+
+
+def test_a_model_over_two_ranks_is_a_line_of_configuration(tmp_path):
+    synthetic_model.write(tmp_path / "model", "tiny")
+
+    def daemon(backend):
+        return gateway.Daemon([os.environ["TOKENWORKS_BIN"]], dict(os.environ), tmp_path / "plant", tmp_path / "model", backend,
+                              time.monotonic() + 60, compute="exact", kv="8MiB", context=256)
+    for backend in ("cpu", "cpu:0+1"):
+        with daemon(backend) as plant:
+            assert plant.log_of('"model_ready"')["ranks"] == (2 if "+" in backend else 1)
+            _, marks = gateway.stream(plant.api, plant.key(), gateway.prompt_of(1, 40), 12, time.monotonic() + 60)   # raises on any other count
+            assert marks
+    try:
+        daemon("cpu:0+1+2").close()
+        raise AssertionError("two key/value heads among three ranks")
+    except RuntimeError as e:
+        assert "1, 2 would do" in str(e)
