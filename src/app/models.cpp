@@ -7,7 +7,7 @@
 
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/formats/model_file.hpp"
-#include "tokenworks/model/runner.hpp"
+#include "tokenworks/model/tensor_parallel.hpp"
 
 namespace tokenworks::app {
 
@@ -31,8 +31,9 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   model->special = file->tokenizer().special_strings;
   model->style = gateway::answer_style(file->tokenizer().chat_template, *model->tokenizer);
 
-  const backend::BackendInfo backend_info = opened.backend->info();
-  auto runner = model::load(file, std::move(opened.backend), opened.options);
+  const backend::BackendInfo backend_info = opened.backends[0]->info();
+  const std::size_t ranks = opened.backends.size();
+  auto runner = model::load_tensor_parallel(file, std::move(opened.backends), opened.options);
   if (!runner) return failed(runner.error());
   const model::RunnerInfo info = (*runner)->info();
 
@@ -56,7 +57,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   engine_options.prefix_cache = info.generates;      // an encoder computes every text whole
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));
   log::info("model_ready", {{"model", spec.id}, {"backend", backend_info.name}, {"path", backend_info.path},
-                            {"device", backend_info.device}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},
+                            {"device", backend_info.device}, {"ranks", ranks}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},
                             {"weight_bytes", info.weight_bytes}, {"digest", model->model_digest.substr(0, 16)},
                             {"ms", (clock.steady_ns() - began) / 1'000'000}});
   return model;

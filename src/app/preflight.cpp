@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tokenworks/backend/places.hpp"
 #include "tokenworks/billing/price_book.hpp"
 #include "tokenworks/http/tls_check.hpp"
 #include "tokenworks/model/check.hpp"
@@ -69,11 +70,11 @@ std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::
   choice.threads = static_cast<std::int32_t>(spec.threads);
   const bool encoder = file && (*file)->config().token_types > 0;
   if (encoder && choice.backend == "auto") choice.backend = "cpu";   // the one that runs encoders
-  auto backend = backend::make_backend(choice);
-  if (backend) {
-    model.backend = std::move(*backend);
+  auto backends = backend::make_backends(choice);
+  if (backends) {
+    model.backends = std::move(*backends);
   } else {
-    say("backend", backend.error().message);
+    say("backend", backends.error().message);
   }
   if (!file) {
     say("path", file.error().message);
@@ -85,8 +86,8 @@ std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::
   const std::string& source = (*file)->tokenizer().chat_template;
   auto chat_template = tokenizer::ChatTemplate::parse(source.empty() ? tokenizer::default_chat_template() : source);
   if (!chat_template) say("path", chat_template.error().message);
-  if (model.backend) {
-    if (auto fits = model::can_load(**file, *model.backend, model.options); !fits) {
+  if (!model.backends.empty()) {
+    if (auto fits = model::can_load(**file, *model.backends[0], model.options, static_cast<std::int32_t>(model.backends.size())); !fits) {
       say(fits.error().param.empty() ? "path" : fits.error().param.c_str(), fits.error().message);
     }
   }

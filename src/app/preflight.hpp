@@ -20,7 +20,7 @@ struct OpenedModel {
   std::shared_ptr<const formats::ModelFile> file;
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
   std::shared_ptr<const tokenizer::ChatTemplate> chat_template;
-  std::unique_ptr<backend::Backend> backend;
+  std::vector<std::unique_ptr<backend::Backend>> backends;   // one, or one a rank
   model::LoadOptions options;
 };
 

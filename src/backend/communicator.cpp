@@ -6,6 +6,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "tokenworks/backend/backend.hpp"
+
 namespace tokenworks::backend {
 namespace {
 
@@ -74,6 +76,7 @@ class ThreadCommunicator final : public Communicator {
   std::int32_t rank() const override { return static_cast<std::int32_t>(rank_); }
   std::int32_t size() const override { return static_cast<std::int32_t>(group_->size()); }
 
+  using Communicator::all_reduce;
   Result<> all_reduce(std::span<float> values) override {
     if (group_->size() == 1) return {};
     group_->reserve(values.size());                  // the round before is over for everybody: its last meet was passed
@@ -130,6 +133,38 @@ class ThreadCommunicator final : public Communicator {
 };
 
 }  // namespace
+
+Result<> Communicator::all_reduce(Backend& backend, Buffer& values, std::int32_t rows, std::int32_t columns) {
+  const std::size_t n = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+  if (host_.size() < n) host_.resize(n);
+  const std::span here = std::span(host_).first(n);
+  backend.download(values, 0, std::as_writable_bytes(here));
+  if (auto summed = all_reduce(here); !summed) return summed;
+  backend.upload(values, 0, std::as_bytes(here));
+  return {};
+}
+
+// Rows travel as wide as the widest rank's.
+Result<> Communicator::gather_columns(Backend& backend, const Buffer& mine, std::int32_t rows, std::span<const std::int32_t> widths, Buffer& all) {
+  assert(widths.size() == static_cast<std::size_t>(size()));
+  const auto n = static_cast<std::size_t>(rows), ranks = widths.size();
+  const auto most = static_cast<std::size_t>(*std::ranges::max_element(widths)), own = static_cast<std::size_t>(widths[static_cast<std::size_t>(rank())]);
+  if (host_.size() < n * most * ranks) host_.resize(n * most * ranks);
+  if (gathered_.size() < n * most * ranks) gathered_.resize(n * most * ranks);
+  backend.download(mine, 0, std::as_writable_bytes(std::span(host_).first(n * own)));
+  for (std::size_t r = n; r-- > 0 && own < most;)
+    std::copy_backward(host_.begin() + static_cast<std::ptrdiff_t>(r * own), host_.begin() + static_cast<std::ptrdiff_t>((r + 1) * own),
+                       host_.begin() + static_cast<std::ptrdiff_t>(r * most + own));
+  const std::span everybody = std::span(gathered_).first(ranks * n * most);
+  if (auto done = all_gather(std::span(host_).first(n * most), everybody); !done) return done;
+  if (rank() != 0) return {};
+  auto to = host_.begin();
+  for (std::size_t r = 0; r < n; ++r)
+    for (std::size_t of = 0; of < ranks; ++of)
+      to = std::copy_n(everybody.begin() + static_cast<std::ptrdiff_t>((of * n + r) * most), widths[of], to);
+  backend.upload(all, 0, std::as_bytes(std::span(host_.begin(), to)));
+  return {};
+}
 
 std::vector<std::unique_ptr<Communicator>> make_thread_communicators(std::int32_t size) {
   assert(size > 0);

@@ -1,6 +1,7 @@
 // make_backend: what the configuration's `backend` and `compute` mean in this build, on this machine.
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <optional>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "backend/cpu/cpu_backend.hpp"
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/driver.hpp"
+#include "tokenworks/backend/places.hpp"
 #if defined(TOKENWORKS_WITH_CUDA)
 #include "backend/cuda/native/native_device.hpp"
 #endif
@@ -32,17 +34,33 @@ Result<kernels::CpuPath> choose_path() {
 }
 
 #if defined(TOKENWORKS_WITH_CUDA)
-// The first card; null with the reason in `why` when none can be used.
-std::unique_ptr<Backend> make_cuda(const cuda::CudaOptions& options, std::string& why) {
+// Where it is kept which kernel multiplies what; empty: there is no folder for such things.
+std::string products_file(std::size_t ordinal) {
+  const auto value = [](const char* name) {
+    const char* const found = std::getenv(name);
+    return std::string(found != nullptr ? found : "");
+  };
+  std::string folder = value("TOKENWORKS_CACHE");
+  if (folder.empty() && !value("XDG_CACHE_HOME").empty()) folder = value("XDG_CACHE_HOME") + "/tokenworks";
+  if (folder.empty() && !value("HOME").empty()) folder = value("HOME") + "/.cache/tokenworks";
+  return folder.empty() ? "" : fmt::format("{}/products-{}.txt", folder, ordinal);
+}
+
+// The card of that number; null with the reason in `why` when it cannot be used.
+std::unique_ptr<Backend> make_cuda(cuda::CudaOptions options, std::size_t ordinal, std::string& why) {
   if (const cuda::Driver driver = cuda::probe_driver(); !driver.usable()) {
     why = driver.problem;
     return nullptr;
-  } else if (driver.devices[0].major < 8) {
-    why = fmt::format("{} has compute capability {}.{}; 8.0 is needed", driver.devices[0].name, driver.devices[0].major,
-                      driver.devices[0].minor);
+  } else if (ordinal >= driver.devices.size()) {
+    why = fmt::format("there is no card {}; the last is {}", ordinal, driver.devices.size() - 1);
+    return nullptr;
+  } else if (driver.devices[ordinal].major < 8) {
+    why = fmt::format("{} has compute capability {}.{}; 8.0 is needed", driver.devices[ordinal].name, driver.devices[ordinal].major,
+                      driver.devices[ordinal].minor);
     return nullptr;
   }
-  auto device = cuda::make_native_device(0);
+  options.products_file = products_file(ordinal);
+  auto device = cuda::make_native_device(static_cast<int>(ordinal));
   if (!device) {
     why = device.error().message;
     return nullptr;
@@ -51,7 +69,7 @@ std::unique_ptr<Backend> make_cuda(const cuda::CudaOptions& options, std::string
 }
 constexpr const char* kBuiltIn = "cpu, cuda";
 #else
-std::unique_ptr<Backend> make_cuda(const cuda::CudaOptions&, std::string& why) {
+std::unique_ptr<Backend> make_cuda(const cuda::CudaOptions&, std::size_t, std::string& why) {
   why = "this binary was built without nvcc";
   return nullptr;
 }
@@ -90,20 +108,22 @@ GpuReport gpu_report() {
   return report;
 }
 
-Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice) {
+namespace {
+
+Result<std::unique_ptr<Backend>> make_at(const BackendChoice& choice, std::size_t ordinal) {
   const auto on_a_card = cuda_options(choice.compute);
   const bool card_only = on_a_card && choice.compute != "default";
   if (choice.backend == "cuda" || (choice.backend == "auto" && (card_only || (on_a_card && gpu_report().usable)))) {
     if (!on_a_card)
       return error(Errc::bad_config, fmt::format("compute: {} is not one of backend cuda; {} are", choice.compute, kCudaComputes));
     std::string why;
-    if (auto made = make_cuda(*on_a_card, why)) return made;
+    if (auto made = make_cuda(*on_a_card, ordinal, why)) return made;
     if (choice.backend == "cuda" || card_only)
       return error(Errc::bad_config, fmt::format("backend: cuda cannot be had: {}; built in: {}; backend: auto or cpu runs on "
                                                  "the processor", why, kBuiltIn));
   }
   if (choice.backend != "auto" && choice.backend != "cpu")
-    return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda", choice.backend));
+    return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda, or cards by number such as cuda:1 and cuda:0+1", choice.backend));
   if (card_only) return error(Errc::bad_config, fmt::format("compute: {} runs on backend cuda only", choice.compute));
   const auto rounding = rounding_of(choice.compute);
   if (choice.compute != "default" && choice.compute != "exact" && !rounding)
@@ -117,6 +137,34 @@ Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice) {
   if (rounding)
     return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, *rounding, choice.compute, threads));
   return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, choice.compute == "exact", threads));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_backend(const BackendChoice& choice) { return make_at(choice, 0); }
+
+Result<std::vector<std::unique_ptr<Backend>>> make_backends(const BackendChoice& choice) {
+  std::vector<std::size_t> ordinals{0};
+  BackendChoice each = choice;
+  if (const std::size_t colon = choice.backend.find(':'); colon != std::string::npos) {
+    each.backend = choice.backend.substr(0, colon);
+    ordinals.clear();
+    for (const char *at = choice.backend.c_str() + colon, *const end = choice.backend.c_str() + choice.backend.size(); at < end;) {
+      std::size_t number = 0;
+      const auto [after, wrong] = std::from_chars(at + 1, end, number);
+      if (wrong != std::errc() || (after != end && *after != '+') || (each.backend != "cpu" && each.backend != "cuda"))
+        return make_at(choice, 0).error();           // says what there is
+      ordinals.push_back(number);
+      at = after;
+    }
+  }
+  std::vector<std::unique_ptr<Backend>> all;
+  for (const std::size_t ordinal : ordinals) {
+    auto made = make_at(each, ordinal);
+    if (!made) return made.error();
+    all.push_back(std::move(*made));
+  }
+  return all;
 }
 
 }  // namespace tokenworks::backend

@@ -27,6 +27,22 @@ bool good_model_id(const std::string& id) {
   });
 }
 
+// auto, cpu, cuda, or one of the latter two with different numbers below 64 behind it.
+bool good_backend(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  const std::string kind = text.substr(0, colon);
+  if (colon == std::string::npos) return kind == "auto" || kind == "cpu" || kind == "cuda";
+  if (kind != "cpu" && kind != "cuda") return false;
+  std::set<int> seen;
+  for (std::size_t at = colon; at < text.size();) {
+    const std::size_t end = std::min(text.find('+', at + 1), text.size()), digits = end - at - 1;
+    if (digits < 1 || digits > 2 || text.find_first_not_of("0123456789", at + 1) < end) return false;
+    if (const int number = std::stoi(text.substr(at + 1, digits)); number > 63 || !seen.insert(number).second) return false;
+    at = end;
+  }
+  return true;
+}
+
 }  // namespace
 
 void read_model(Fields& f, ModelSpec& m) {
@@ -35,7 +51,9 @@ void read_model(Fields& f, ModelSpec& m) {
   if (!m.id.empty() && !good_model_id(m.id)) f.mistake("id", "may hold letters, digits and - _ . / : only, at most 200");
   f.text("path", m.path, m.path.empty());
   f.texts("aliases", m.aliases);
-  f.word("backend", m.backend, {"auto", "cpu", "cuda"});
+  f.text("backend", m.backend);
+  if (!good_backend(m.backend))
+    f.mistake("backend", "is '" + m.backend + "'; auto, cpu, cuda, or cards by number, such as cuda:1, or cuda:0+1 for one model over both");
   f.word("compute", m.compute, {"default", "exact", "bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"});
   f.word("speculation", m.speculation, {"ngram", "off"});
   f.word("embeddings", m.embeddings, {"auto", "last", "mean", "first", "off"});

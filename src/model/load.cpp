@@ -49,9 +49,13 @@ Result<Checked> check(const formats::ModelFile& file, const backend::Backend& ba
 
 }  // namespace
 
-Result<> can_load(const formats::ModelFile& file, backend::Backend& backend, const LoadOptions& options) {
-  if (file.config().architecture == "bert") return can_load_encoder(file, backend, options);
-  const auto checked = check(file, backend, options, {});
+Result<> can_load(const formats::ModelFile& file, backend::Backend& backend, const LoadOptions& options, std::int32_t ranks) {
+  if (file.config().architecture == "bert") {
+    if (ranks > 1) return error(Errc::bad_config, file.path() + ": an encoder runs in one place, not over " + std::to_string(ranks), "backend");
+    return can_load_encoder(file, backend, options);
+  }
+  if (auto split = check_split(file, ranks); !split) return error(split.error().code, split.error().message, "backend");
+  const auto checked = check(file, backend, options, {0, ranks});
   if (!checked) return checked.error();
   return {};
 }

@@ -36,6 +36,7 @@ class Ranks final : public Runner {
     }
     changed_.notify_all();
     for (std::thread& t : threads_) t.join();
+    communicators_.clear();                          // they may hold memory of the runners' backends
   }
 
   const RunnerInfo& info() const override { return info_; }
@@ -125,7 +126,9 @@ Result<std::unique_ptr<Runner>> load_tensor_parallel(std::shared_ptr<const forma
   const auto size = static_cast<std::int32_t>(backends.size());
   if (size == 0) return error(Errc::bad_config, fmt::format("{}: a model needs at least one rank", file->path()));
   if (size == 1) return load(file, std::move(backends[0]), options);
-  auto communicators = backend::make_thread_communicators(size);
+  std::vector<backend::Backend*> each;
+  for (const auto& b : backends) each.push_back(b.get());
+  auto communicators = backend::make_communicators(each);
   std::vector<std::unique_ptr<Runner>> runners;
   for (std::int32_t r = 0; r < size; ++r) {
     const auto i = static_cast<std::size_t>(r);

@@ -1,5 +1,7 @@
 #include "model/transformer.hpp"
 
+#include "model/slices.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -26,13 +28,11 @@ Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
     *buffer = std::move(*made);
   }
   if (const backend::Communicator* c = t->p_.communicator) {
-    const auto n = static_cast<std::size_t>(t->p_.info.sequences_max), vocab = static_cast<std::size_t>(t->p_.config.vocab);
-    const auto size = static_cast<std::size_t>(c->size()), most = (vocab + size - 1) / size;
+    const auto n = static_cast<std::size_t>(t->p_.info.sequences_max);
     auto own = backend.allocate(n * static_cast<std::size_t>(t->p_.head_rows) * sizeof(float));
     if (!own) return own.error();
     t->own_logits_ = std::move(*own);
-    t->host_.resize(std::max({need.hidden, n * most, n * vocab}));
-    t->gathered_.resize(size * n * most);
+    for (std::int32_t r = 0; r < c->size(); ++r) t->head_widths_.push_back(head_rows(t->p_.config.vocab, {r, c->size()}));
   }
   auto input = backend.make_activations(t->p_.info.rows_max, need.activation_columns);
   if (!input) return input.error();
@@ -96,33 +96,13 @@ void Transformer::feed_forward(const LayerWeights& layer, backend::Buffer& hidde
 
 void Transformer::reduce(backend::Buffer& hidden, std::int32_t rows) {
   if (p_.communicator == nullptr || failure_) return;
-  const std::span values(host_.data(), static_cast<std::size_t>(rows) * static_cast<std::size_t>(p_.config.hidden));
-  p_.backend->download(hidden, 0, std::as_writable_bytes(values));
-  if (auto summed = p_.communicator->all_reduce(values); !summed) failure_ = summed.error();
-  else p_.backend->upload(hidden, 0, std::as_bytes(values));
+  if (auto summed = p_.communicator->all_reduce(*p_.backend, hidden, rows, p_.config.hidden); !summed) failure_ = summed.error();
 }
 
 void Transformer::gather_logits(std::size_t rows) {
   if (failure_) return;
-  const auto vocab = static_cast<std::size_t>(p_.config.vocab), own = static_cast<std::size_t>(p_.head_rows);
-  const auto size = static_cast<std::size_t>(p_.communicator->size()), most = (vocab + size - 1) / size;
-  p_.backend->download(*own_logits_, 0, std::as_writable_bytes(std::span(host_).first(rows * own)));
-  for (std::size_t r = rows; r-- > 0 && own < most;)           // rows as wide as the widest rank's
-    std::copy_backward(host_.begin() + static_cast<std::ptrdiff_t>(r * own), host_.begin() + static_cast<std::ptrdiff_t>((r + 1) * own),
-                       host_.begin() + static_cast<std::ptrdiff_t>(r * most + own));
-  const std::span all = std::span(gathered_).first(size * rows * most);
-  if (auto done = p_.communicator->all_gather(std::span(host_).first(rows * most), all); !done) {
-    failure_ = done.error();
-    return;
-  }
-  if (!first_rank()) return;
-  for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t rank = 0; rank < size; ++rank) {
-      const std::size_t begin = rank * most, n = std::min(most, vocab - std::min(vocab, begin));
-      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>((rank * rows + r) * most), n,
-                  host_.begin() + static_cast<std::ptrdiff_t>(r * vocab + begin));
-    }
-  p_.backend->upload(*logits_, 0, std::as_bytes(std::span(host_).first(rows * vocab)));
+  auto gathered = p_.communicator->gather_columns(*p_.backend, *own_logits_, static_cast<std::int32_t>(rows), head_widths_, *logits_);
+  if (!gathered) failure_ = gathered.error();
 }
 
 Result<> Transformer::finished() {

@@ -64,7 +64,7 @@ class Transformer final : public Runner {
   std::unique_ptr<backend::Activations> input_;      // [rows_max, widest]
   std::unique_ptr<backend::KvCache> cache_;
   std::unique_ptr<backend::Buffer> own_logits_;      // [sequences_max, head_rows], of several ranks
-  std::vector<float> host_, gathered_;               // what goes between ranks
+  std::vector<std::int32_t> head_widths_;            // rows of the head by rank
   std::optional<Error> failure_;
   std::vector<std::int32_t> pool_rows_;
   std::vector<std::span<double>> pool_sums_;         // one per pool_rows_ entry

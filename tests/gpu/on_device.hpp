@@ -34,7 +34,9 @@ class EmulatedDevice final : public backend::cuda::Device {
   void begin_capture(backend::cuda::Stream s) override { inner_->begin_capture(s); }
   Result<std::unique_ptr<backend::cuda::Graph>> end_capture(backend::cuda::Stream s) override { return inner_->end_capture(s); }
   void launch(const backend::cuda::Graph& g, backend::cuda::Stream s) override { inner_->launch(g, s); }
-  bool linear(const kernels::cuda::LinearArgs& a, backend::cuda::Stream s) override { return inner_->linear(a, s); }
+  backend::cuda::MatrixLibrary* products() override { return inner_->products(); }
+  const kernels::cuda::PeerOps& peer_ops() const override { return inner_->peer_ops(); }
+  bool reach(backend::cuda::Device&) override { return true; }   // managed memory of one card
   backend::cuda::DeviceCounts counts() const override { return inner_->counts(); }
   void lose(const std::string& why) { lost_ = why; }
 

@@ -1,8 +1,9 @@
 #pragma once
 // Communicator: what the ranks of one model say to each other during a step. One thread owns one rank and makes all its calls;
-// every rank makes the same calls in the same order. Values are host memory: the form made of CPU threads adds in the order of
-// ranks, so that every rank holds the same bits after a sum whatever the timing. Other forms (NCCL, peer copies) would stand
-// behind the same interface. A rank that leaves ends the call of every other with engine_failed: nobody waits for the dead.
+// every rank makes the same calls in the same order. The form made of CPU threads adds in the order of ranks, so that every rank
+// holds the same bits after a sum whatever the timing; what lies in a backend's memory it carries through the host. Cards that
+// reach each other have a form that does not. A rank that leaves ends the call of every other with engine_failed: nobody waits
+// for the dead. Destroyed before the backends it was made for.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,6 +13,9 @@
 #include "tokenworks/base/result.hpp"
 
 namespace tokenworks::backend {
+
+class Backend;
+class Buffer;
 
 class Communicator {
  public:
@@ -25,9 +29,19 @@ class Communicator {
   virtual Result<> broadcast(std::span<std::byte> data, std::int32_t from) = 0;
   virtual Result<> barrier() = 0;
   virtual void leave() = 0;                          // for good; any thread
+
+  // In order with this rank's backend, whose buffers hold fp32. values [rows, columns], the step's rows: the sum over ranks.
+  virtual Result<> all_reduce(Backend& backend, Buffer& values, std::int32_t rows, std::int32_t columns);
+  // all [rows, sum of widths] = mine [rows, widths[rank]] of every rank side by side; the first rank's only is filled.
+  virtual Result<> gather_columns(Backend& backend, const Buffer& mine, std::int32_t rows, std::span<const std::int32_t> widths, Buffer& all);
+
+ private:
+  std::vector<float> host_, gathered_;               // on the way
 };
 
 // One per rank, for threads of this process.
 std::vector<std::unique_ptr<Communicator>> make_thread_communicators(std::int32_t size);
+// One per rank, in the form these backends are best served by; says in the log which.
+std::vector<std::unique_ptr<Communicator>> make_communicators(std::span<Backend* const> backends);
 
 }  // namespace tokenworks::backend

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <cstring>
+
+#include "backend/cuda/card_communicator.hpp"
 
 namespace tokenworks::backend::cuda {
 
@@ -13,9 +16,9 @@ using kernels::cuda::Element;
 namespace {
 
 constexpr std::size_t kBounceBytes = std::size_t{4} << 20;
-constexpr std::int32_t kSmallRows = 16;              // up to here the streaming kernel; above it the library or the tiles
+constexpr std::int32_t kPackedRows = 16;             // up to here GGUF blocks are multiplied as they are; above it unpacked first
 
-enum Op : std::uint64_t { kEmbed = 1, kNorm, kLinear, kRope, kPlan, kAttention, kGate, kGather };
+enum Op : std::uint64_t { kEmbed = 1, kNorm, kLinear, kRope, kPlan, kAttention, kGate, kGather, kSum };
 
 const CudaBuffer& cuda(const Buffer& b) { return static_cast<const CudaBuffer&>(b); }
 const CudaWeight& cuda(const Weight& w) { return static_cast<const CudaWeight&>(w); }
@@ -36,6 +39,10 @@ std::int32_t bucket_of(std::int32_t rows) {
   return rows <= 256 ? (rows + 7) / 8 * 8 : (rows + 31) / 32 * 32;
 }
 
+std::int64_t steady_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 kernels::cuda::HeadShape head_shape(const AttentionSpec& s) {
   return {s.q_heads, s.kv_heads, s.head_dim, s.scale, s.window, s.soft_cap};
 }
@@ -43,11 +50,13 @@ kernels::cuda::HeadShape head_shape(const AttentionSpec& s) {
 }  // namespace
 
 CudaBackend::CudaBackend(std::unique_ptr<Device> device, const CudaOptions& options)
-    : device_(std::move(device)), options_(options), state_(*device_), graphs_(*device_) {
+    : device_(std::move(device)), options_(options), state_(*device_), graphs_(*device_),
+      products_(*device_, options.products_file, options.now_ns ? options.now_ns : steady_ns) {
   info_.name = "cuda";
   info_.path = device_->info().architecture;
   info_.device = device_->info().name;
   info_.numerics = fmt::format("cuda/{}/{}/kv-{}/1", info_.path, name(options.compute), name(options.kv));
+  if (MatrixLibrary* library = device_->products()) info_.numerics += "/" + library->version();
 }
 
 CudaBackend::~CudaBackend() { (void)device_->synchronise(stream()); }
@@ -110,15 +119,13 @@ void CudaBackend::linear(const Activations& in, const Weight& weight, std::int32
 }
 
 void CudaBackend::multiply(const kernels::cuda::LinearArgs& args) {
-  const bool packed = args.weights.quant != kernels::cuda::Quant::none;
-  if (args.rows <= kSmallRows) return packed ? ops().linear_quant(stream(), args) : ops().linear_small(stream(), args);
+  if (args.weights.quant == kernels::cuda::Quant::none) return products_.multiply(args, graphs_.eager());
+  if (args.rows <= kPackedRows) return ops().linear_quant(stream(), args);
   kernels::cuda::LinearArgs a = args;
-  if (packed) {
-    ops().unpack(stream(), {args.weights, unpacked_.data(), args.in.element, args.weights.stride});
-    a.weights.data = unpacked_.data();
-    a.weights.quant = kernels::cuda::Quant::none;
-  }
-  if (!device_->linear(a, stream())) ops().linear(stream(), a);
+  ops().unpack(stream(), {args.weights, unpacked_.data(), args.in.element, args.weights.stride});
+  a.weights.data = unpacked_.data();
+  a.weights.quant = kernels::cuda::Quant::none;
+  products_.multiply(a, graphs_.eager());
 }
 
 void CudaBackend::rope_and_store(Buffer& qkv, const AttentionSpec& spec, const Weight& rope, const Weight* q_norm,
@@ -221,6 +228,14 @@ void CudaBackend::gather(const Buffer& from, std::span<const std::int32_t> rows,
   }
   graphs_.run({kGather, key(args.from), key(args.rows), key(args.count), key(args.to)},
               [this, args] { ops().gather(stream(), args); });
+}
+
+void CudaBackend::sum_over_ranks(Buffer& values, std::int32_t rows, std::int32_t columns, DeviceSums& sums) {
+  float* const at = cuda(values).floats();
+  const std::size_t count = static_cast<std::size_t>(padded(rows, values, columns)) * static_cast<std::size_t>(columns);
+  graphs_.run({kSum, key(at), count}, [this, at, count, &sums] {
+    if (!sums.sum(at, count, stream())) keep(error(Errc::engine_failed, "a sum over ranks failed"));
+  });
 }
 
 void CudaBackend::zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) {

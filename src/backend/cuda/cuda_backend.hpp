@@ -4,6 +4,7 @@
 // fp8. Steps of one row per sequence are padded to a bucket and replayed as graphs (step_graphs.hpp); the rest runs eagerly.
 // Results of a row do not promise to be the same bits in another batch: docs/cuda.md says what is promised. One thread, the
 // engine's, makes all calls.
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -13,14 +14,19 @@
 #include "backend/cuda/objects.hpp"
 #include "backend/cuda/step_graphs.hpp"
 #include "backend/cuda/step_state.hpp"
+#include "backend/cuda/tuned_products.hpp"
 
 namespace tokenworks::backend::cuda {
+
+class DeviceSums;                                     // card_communicator.hpp
 
 struct CudaOptions {
   kernels::cuda::Element compute = kernels::cuda::Element::bf16;   // bf16, f16, fp8
   kernels::cuda::Element kv = kernels::cuda::Element::bf16;
   bool graphs = true;
   bool packed = true;                                // keep GGUF blocks of Q4_0, Q4_1, Q4_K and Q8_0; bf16 and f16 only
+  std::string products_file;                         // where it is kept which kernel multiplies what; empty: nowhere
+  std::function<std::int64_t()> now_ns;              // empty: the steady clock
 };
 
 class CudaBackend final : public Backend {
@@ -60,6 +66,9 @@ class CudaBackend final : public Backend {
                   std::span<Sampled> out) override;
   Result<> check() override;
 
+  // For a communicator of cards: the sum over ranks of the step's rows, as a part of the step.
+  void sum_over_ranks(Buffer& values, std::int32_t rows, std::int32_t columns, DeviceSums& sums);
+
   Device& device() { return *device_; }
   std::size_t graphs() const { return graphs_.graphs(); }
 
@@ -87,6 +96,8 @@ class CudaBackend final : public Backend {
   Pinned bounce_;                                    // of uploads and downloads
   StepState state_;
   StepGraphs graphs_;
+  TunedProducts products_;
+  std::vector<std::weak_ptr<const Matrix>> matrices_;   // of make_linear, to time products with
   std::int32_t step_rows_ = 0;                       // as asked for, without padding
   std::int32_t rows_max_ = 0;
   AttendMemory attend_;

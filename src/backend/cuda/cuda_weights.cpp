@@ -119,6 +119,11 @@ Result<std::unique_ptr<Activations>> CudaBackend::make_activations(std::int32_t 
 
 Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape, std::int32_t blocks) {
   assert(blocks > 0 && shape.layers > 0 && shape.kv_heads > 0 && shape.head_dim > 0);
+  // All weights are here: the time to find out what multiplies them fastest.
+  std::vector<std::shared_ptr<const Matrix>> matrices;
+  for (const auto& m : matrices_)
+    if (auto alive = m.lock()) matrices.push_back(std::move(alive));
+  products_.tune(matrices, std::max(rows_max_, 1));
   const std::size_t bytes = kv_block_bytes(shape) * static_cast<std::size_t>(blocks);
   // The last and largest thing at load; a step's plan, rows and samples come with the first step, for any usual group of heads.
   const std::size_t later = AttendMemory::bytes(*device_, std::max(rows_max_, 1), {8 * shape.kv_heads, shape.kv_heads, shape.head_dim}) +
@@ -231,6 +236,7 @@ Result<std::unique_ptr<Weight>> CudaBackend::make_matrix(const LinearParts& part
     auto matrix = pack(parts, packed);
     if (!matrix) return matrix.error();
     weight->matrix = std::move(*matrix);
+    matrices_.push_back(weight->matrix);
     if (shareable) packed_[key] = weight->matrix;
   }
   return std::unique_ptr<Weight>(std::move(weight));

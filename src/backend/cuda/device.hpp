@@ -7,7 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "kernels/cuda/ops.hpp"
+#include "backend/cuda/matrix_library.hpp"
+#include "kernels/cuda/peers.hpp"
 #include "tokenworks/base/result.hpp"
 
 namespace tokenworks::backend::cuda {
@@ -19,6 +20,7 @@ struct DeviceInfo {
   std::string architecture;                          // "sm_90"
   std::int32_t multiprocessors = 1;
   std::size_t memory_bytes = 0;
+  std::int32_t ordinal = 0;                          // among the machine's cards
 };
 
 // What tests hold against "a steady step allocates nothing and copies only ids".
@@ -56,8 +58,11 @@ class Device {
   virtual Result<std::unique_ptr<Graph>> end_capture(Stream stream) = 0;
   virtual void launch(const Graph& graph, Stream stream) = 0;
 
-  // Matrix multiplication by the vendor's library; false: not for these shapes or not here, take the own kernels.
-  virtual bool linear(const kernels::cuda::LinearArgs& args, Stream stream) = 0;
+  // Matrix multiplication by somebody else's library, the device's; null: there is none here.
+  virtual MatrixLibrary* products() = 0;
+  // Kernels over the memory of several cards. `reach`: from now on kernels here may read the other's memory; false: they cannot.
+  virtual const kernels::cuda::PeerOps& peer_ops() const = 0;
+  virtual bool reach(Device& other) = 0;
 
   virtual DeviceCounts counts() const = 0;
 };

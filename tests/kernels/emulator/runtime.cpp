@@ -10,6 +10,7 @@
 
 namespace tokenworks::kernels::cuda {
 const CudaOps* emulated_ops();
+const PeerOps* emulated_peer_ops();
 }
 
 namespace tokenworks::emulator {
@@ -59,6 +60,8 @@ EmulatedDevice::~EmulatedDevice() {
 }
 
 const kernels::cuda::CudaOps& EmulatedDevice::ops() const { return *kernels::cuda::emulated_ops(); }
+
+const kernels::cuda::PeerOps& EmulatedDevice::peer_ops() const { return *kernels::cuda::emulated_peer_ops(); }
 
 Result<void*> EmulatedDevice::allocate(std::size_t bytes, const char* what) {
   const Guard guard;

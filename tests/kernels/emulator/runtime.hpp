@@ -31,7 +31,11 @@ class EmulatedDevice final : public backend::cuda::Device {
   void begin_capture(backend::cuda::Stream stream) override;
   Result<std::unique_ptr<backend::cuda::Graph>> end_capture(backend::cuda::Stream stream) override;
   void launch(const backend::cuda::Graph& graph, backend::cuda::Stream stream) override;
-  bool linear(const kernels::cuda::LinearArgs&, backend::cuda::Stream) override { return false; }
+  backend::cuda::MatrixLibrary* products() override { return library_.get(); }
+  const kernels::cuda::PeerOps& peer_ops() const override;
+  bool reach(backend::cuda::Device&) override { return reaches_; }   // one memory holds all devices' allocations
+  void set_reaches(bool reaches) { reaches_ = reaches; }
+  void set_products(std::unique_ptr<backend::cuda::MatrixLibrary> library) { library_ = std::move(library); }
   backend::cuda::DeviceCounts counts() const override { return counts_; }
 
   // What a card that falls off the bus does: everything from now on fails with this.
@@ -51,9 +55,11 @@ class EmulatedDevice final : public backend::cuda::Device {
  private:
   std::string check_range(const void* at, std::size_t bytes, const char* what) const;
 
+  std::unique_ptr<backend::cuda::MatrixLibrary> library_;
   backend::cuda::DeviceInfo info_;
   Queue main_;
   std::size_t used_ = 0;
+  bool reaches_ = true;
   std::set<void*> pinned_;
   std::string failure_;
   backend::cuda::DeviceCounts counts_;

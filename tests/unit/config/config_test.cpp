@@ -263,6 +263,21 @@ TEST_F(ConfigTest, WhatAReloadCannotChangeIsNamed) {
   EXPECT_EQ(restart_needed(before->plant, after->plant), (std::vector<std::string>{"limits.body"})) << "models are a reload's to change";
 }
 
+TEST_F(ConfigTest, AModelStandsOnAKindOfDeviceOnACardOrOverSeveral) {
+  for (const char* good : {"auto", "cpu", "cuda", "cuda:1", "cuda:0+1", "cpu:0+1+2+3"}) {
+    write("tokenworks.yaml", replaced(kPlant, "kv_cache: 64MiB", std::string("backend: ") + good));
+    const auto c = load_it();
+    ASSERT_TRUE(c) << c.error().message;
+    EXPECT_EQ(c->plant.models[0].backend, good);
+  }
+  for (const char* bad : {"gpu", "auto:0", "'cuda:'", "cuda:0+", "cuda:0+0", "cuda:64", "cuda:-1", "cuda:001", "cuda:x", "'cuda:0,1'"}) {
+    write("tokenworks.yaml", replaced(kPlant, "kv_cache: 64MiB", std::string("backend: ") + bad));
+    const std::string words = mistakes();
+    EXPECT_NE(words.find("tokenworks.yaml:6: models[0].backend is '"), std::string::npos) << bad << ": " << words;
+    EXPECT_NE(words.find("cuda:0+1"), std::string::npos) << words;
+  }
+}
+
 TEST_F(ConfigTest, IssuersOfBearerTokensAreReadAndTheirProjectsMustExist) {
   const std::string identity = R"(identity:
   - {issuer: "https://id", audience: plant, jwks: keys.json, claim: teams, projects: {a: acme/search}, project: acme/default}

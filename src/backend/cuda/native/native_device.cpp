@@ -5,6 +5,11 @@
 
 #include <string>
 
+#include "tokenworks/base/log.hpp"
+#if defined(TOKENWORKS_WITH_CUBLAS_LT)
+#include "backend/cuda/native/cublas_lt.hpp"
+#endif
+
 namespace tokenworks::backend::cuda {
 namespace {
 
@@ -18,24 +23,33 @@ struct NativeGraph final : Graph {
 class NativeDevice final : public Device {
  public:
   Result<> open(int ordinal) {
+    ordinal_ = ordinal;
     if (!done(cudaSetDevice(ordinal), "choosing the device")) return *failure();
+    use();
     cudaDeviceProp p{};
     if (!done(cudaGetDeviceProperties(&p, ordinal), "asking for its properties")) return *failure();
     info_.name = p.name;
     info_.architecture = fmt::format("sm_{}{}", p.major, p.minor);
     info_.multiprocessors = p.multiProcessorCount;
     info_.memory_bytes = p.totalGlobalMem;
+    info_.ordinal = ordinal;
     if (!done(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream")) return *failure();
+    open_library();
     return {};
   }
   ~NativeDevice() override {
+    library_.reset();
     if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   }
 
   const DeviceInfo& info() const override { return info_; }
-  const kernels::cuda::CudaOps& ops() const override { return *kernels::cuda::device_ops(); }
+  const kernels::cuda::CudaOps& ops() const override {
+    use();
+    return *kernels::cuda::device_ops();
+  }
 
   Result<void*> allocate(std::size_t bytes, const char* what) override {
+    use();
     ++counts_.allocations;
     void* at = nullptr;
     const cudaError_t code = cudaMalloc(&at, bytes);
@@ -45,10 +59,12 @@ class NativeDevice final : public Device {
                                              info_.memory_bytes, info_.name, cudaGetErrorString(code)));
   }
   void free(void* at) override {
+    use();
     ++counts_.frees;
     (void)cudaFree(at);
   }
   Result<void*> allocate_pinned(std::size_t bytes) override {
+    use();
     ++counts_.allocations;
     void* at = nullptr;
     const cudaError_t code = cudaMallocHost(&at, bytes);
@@ -58,6 +74,7 @@ class NativeDevice final : public Device {
   }
   void free_pinned(void* at) override { (void)cudaFreeHost(at); }
   std::size_t free_bytes() const override {
+    use();
     std::size_t free = 0, total = 0;
     (void)cudaMemGetInfo(&free, &total);
     return free;
@@ -65,21 +82,26 @@ class NativeDevice final : public Device {
 
   Stream stream() override { return stream_; }
   void copy_to_device(void* to, const void* pinned, std::size_t bytes, Stream stream) override {
+    use();
     ++counts_.copies_to_device;
     done(cudaMemcpyAsync(to, pinned, bytes, cudaMemcpyHostToDevice, native(stream)), "a copy to the device");
   }
   void copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) override {
+    use();
     ++counts_.copies_to_host;
     counts_.bytes_to_host += bytes;
     done(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, native(stream)), "a copy to the host");
   }
   void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) override {
+    use();
     done(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "a copy on the device");
   }
   void fill(void* to, unsigned char value, std::size_t bytes, Stream stream) override {
+    use();
     done(cudaMemsetAsync(to, value, bytes, native(stream)), "a fill");
   }
   Result<> synchronise(Stream stream) override {
+    use();
     ++counts_.synchronisations;
     done(cudaGetLastError(), "a launch");
     done(cudaStreamSynchronize(native(stream)), "a step");
@@ -88,10 +110,12 @@ class NativeDevice final : public Device {
   }
 
   void begin_capture(Stream stream) override {
+    use();
     ++counts_.captures;
     done(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal), "beginning a graph");
   }
   Result<std::unique_ptr<Graph>> end_capture(Stream stream) override {
+    use();
     cudaGraph_t recorded = nullptr;
     if (!done(cudaStreamEndCapture(native(stream), &recorded), "ending a graph")) return *failure();
     auto graph = std::make_unique<NativeGraph>();
@@ -101,13 +125,41 @@ class NativeDevice final : public Device {
     return std::unique_ptr<Graph>(std::move(graph));
   }
   void launch(const Graph& graph, Stream stream) override {
+    use();
     ++counts_.graph_launches;
     done(cudaGraphLaunch(static_cast<const NativeGraph&>(graph).exec, native(stream)), "launching a graph");
   }
-  bool linear(const kernels::cuda::LinearArgs&, Stream) override { return false; }   // the own kernels take all shapes
+  MatrixLibrary* products() override { return library_.get(); }
+  const kernels::cuda::PeerOps& peer_ops() const override {
+    use();
+    return *kernels::cuda::device_peer_ops();
+  }
+  bool reach(Device& other) override {
+    if (other.info().ordinal == ordinal_) return true;
+    use();
+    int can = 0;
+    if (cudaDeviceCanAccessPeer(&can, ordinal_, other.info().ordinal) != cudaSuccess || can == 0) return false;
+    const cudaError_t code = cudaDeviceEnablePeerAccess(other.info().ordinal, 0);
+    (void)cudaGetLastError();                        // being enabled already is no failure
+    return code == cudaSuccess || code == cudaErrorPeerAccessAlreadyEnabled;
+  }
   DeviceCounts counts() const override { return counts_; }
 
  private:
+  void open_library() {
+#if defined(TOKENWORKS_WITH_CUBLAS_LT)
+    auto found = open_cublas_lt();
+    if (found) library_ = std::move(*found);
+    else log::warn("no_cublaslt", {{"why", found.error().message}, {"instead", "the own kernels multiply all matrices"}});
+#endif
+  }
+  // The runtime's notion of the current device is a thread's: a rank's thread is not the one that opened the device.
+  void use() const {
+    static thread_local int current = -1;
+    if (current == ordinal_) return;
+    (void)cudaSetDevice(ordinal_);
+    current = ordinal_;
+  }
   static cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
   // Keeps the first error: a device that failed stays failed.
   bool done(cudaError_t code, const char* what) {
@@ -120,7 +172,9 @@ class NativeDevice final : public Device {
   }
 
   DeviceInfo info_;
+  int ordinal_ = 0;
   cudaStream_t stream_ = nullptr;
+  std::unique_ptr<MatrixLibrary> library_;
   std::string failed_;
   DeviceCounts counts_;
 };

@@ -1,0 +1,14 @@
+#pragma once
+// Places: where `models[].backend` puts a model: on the card or processor of its kind, on a card by number, or over several.
+#include <memory>
+#include <vector>
+
+#include "tokenworks/backend/backend.hpp"
+
+namespace tokenworks::backend {
+
+// One backend for `auto`, `cpu`, `cuda` and `cuda:1`; one a rank for `cuda:0+1` (and `cpu:0+1`, whose numbers mean nothing: for
+// trying out). bad_config as make_backend, also for a card that is not there.
+Result<std::vector<std::unique_ptr<Backend>>> make_backends(const BackendChoice& choice);
+
+}  // namespace tokenworks::backend

@@ -1,0 +1,197 @@
+// Ranks on cards that reach each other: the kernels over several cards' memory, the communicator made of them beside the one
+// through the host, and what crosses to the host in a step of a model over two cards.
+#include <thread>
+
+#include "backend/cuda/card_communicator.hpp"
+#include "backend/cuda/cuda_backend.hpp"
+#include "checks.hpp"
+#include "model/golden.hpp"
+#include "model/steps.hpp"
+#include "tokenworks/model/tensor_parallel.hpp"
+
+namespace tokenworks::emulator {
+namespace {
+
+using backend::cuda::CudaBackend;
+using backend::cuda::CudaOptions;
+using kernels::cuda::GatherPeersArgs;
+using kernels::cuda::SumPeersArgs;
+
+std::string check_sum(std::int32_t ranks, std::size_t values) {
+  std::vector<std::unique_ptr<EmulatedDevice>> devices;
+  std::vector<std::unique_ptr<DeviceArray<float>>> parts;
+  std::vector<float> expected(values, 0.0f);
+  SumPeersArgs args{.ranks = ranks, .values = values};
+  for (std::int32_t r = 0; r < ranks; ++r) {
+    const auto mine = normal(values, 10 + static_cast<unsigned>(r));
+    for (std::size_t i = 0; i < values; ++i) expected[i] += mine[i];
+    devices.push_back(std::make_unique<EmulatedDevice>());
+    parts.push_back(std::make_unique<DeviceArray<float>>(*devices.back(), mine));
+    args.parts[r] = parts.back()->get();
+  }
+  DeviceArray<float> out(*devices[0], values);
+  args.out = out;
+  devices[0]->peer_ops().sum(devices[0]->stream(), args);
+  if (auto fault = run_all(*devices[0]); !fault.empty()) return fault;
+  return out.values() == expected ? "" : "another sum, or in another order";
+}
+
+std::string check_gather(const std::vector<std::int32_t>& widths, std::int32_t rows) {
+  EmulatedDevice device;
+  std::vector<std::unique_ptr<DeviceArray<float>>> parts;
+  GatherPeersArgs args{.ranks = static_cast<std::int32_t>(widths.size()), .rows = rows};
+  for (std::size_t r = 0; r < widths.size(); ++r) {
+    args.first[r + 1] = args.first[r] + widths[r];
+    parts.push_back(std::make_unique<DeviceArray<float>>(device, normal(static_cast<std::size_t>(rows * widths[r]), 3 + static_cast<unsigned>(r))));
+    args.parts[r] = parts.back()->get();
+  }
+  const std::int32_t columns = args.first[widths.size()];
+  DeviceArray<float> out(device, static_cast<std::size_t>(rows * columns));
+  args.out = out;
+  device.peer_ops().gather(device.stream(), args);
+  if (auto fault = run_all(device); !fault.empty()) return fault;
+  for (std::int32_t row = 0; row < rows; ++row)
+    for (std::size_t r = 0; r < widths.size(); ++r)
+      for (std::int32_t c = 0; c < widths[r]; ++c)
+        if (out.get()[row * columns + args.first[r] + c] != parts[r]->get()[row * widths[r] + c]) return "another column";
+  return {};
+}
+
+TEST(EmulatorPeers, SumsAndGatheredColumnsAreExact) {
+  for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{255}, std::size_t{256}, std::size_t{5000}})
+    for (const std::int32_t ranks : {1, 2, 4, 8}) EXPECT_EQ(check_sum(ranks, n), "") << n << " over " << ranks;
+  for (const auto& widths : std::vector<std::vector<std::int32_t>>{{7}, {1, 1}, {151, 150}, {73, 73, 73, 70}, {5, 0}, {300, 300, 2}})
+    for (const std::int32_t rows : {0, 1, 5}) EXPECT_EQ(check_gather(widths, rows), "") << widths.size() << ", " << rows;
+}
+
+TEST(EmulatorPeers, PlantedBugsAreFound) {
+  for (const std::uint64_t seed : {1, 2, 3}) {
+    {
+      const Planted planted(120, seed);
+      EXPECT_NE(check_sum(2, 300), "") << "a rank is left out";
+    }
+    const Planted planted(121, seed);
+    EXPECT_NE(check_gather({4, 6}, 2), "") << "the first column of the next rank is taken from the one before";
+  }
+}
+
+// Both forms between the same buffers, each rank on its thread: the same bits on every rank.
+TEST(EmulatorPeers, TheKernelsSumIsTheHostsBitForBit) {
+  constexpr std::int32_t kRanks = 3, kRows = 5, kColumns = 37;
+  std::vector<std::vector<float>> found[2];
+  for (const bool reaches : {false, true}) {
+    std::vector<std::unique_ptr<CudaBackend>> backends;
+    std::vector<backend::Backend*> each;
+    for (int r = 0; r < kRanks; ++r) {
+      auto device = std::make_unique<EmulatedDevice>();
+      device->set_reaches(reaches);
+      backends.push_back(std::make_unique<CudaBackend>(std::move(device), CudaOptions{}));
+      each.push_back(backends.back().get());
+    }
+    auto communicators = backend::make_communicators(each);
+    found[reaches].resize(kRanks);
+    std::vector<std::thread> threads;
+    for (int r = 0; r < kRanks; ++r)
+      threads.emplace_back([&, r] {
+        const auto values = normal(kRows * kColumns, 20 + static_cast<unsigned>(r));
+        auto buffer = backends[static_cast<std::size_t>(r)]->allocate(values.size() * sizeof(float));
+        ASSERT_TRUE(buffer);
+        backends[static_cast<std::size_t>(r)]->upload(**buffer, 0, std::as_bytes(std::span(values)));
+        for (int again = 0; again < 2; ++again) {
+          const auto summed = communicators[static_cast<std::size_t>(r)]->all_reduce(*each[static_cast<std::size_t>(r)], **buffer, kRows, kColumns);
+          ASSERT_TRUE(summed) << summed.error().message;
+        }
+        auto& mine = found[reaches][static_cast<std::size_t>(r)];
+        mine.resize(values.size());
+        backends[static_cast<std::size_t>(r)]->download(**buffer, 0, std::as_writable_bytes(std::span(mine)));
+      });
+    for (auto& t : threads) t.join();
+    EXPECT_EQ(found[reaches][0], found[reaches][1]);
+    EXPECT_EQ(found[reaches][0], found[reaches][2]);
+    communicators.clear();
+  }
+  EXPECT_EQ(found[0], found[1]);
+}
+
+// Sums that stand in the stream, as NCCL's do: part of the step's graph, over the padded rows.
+class StreamSums final : public backend::cuda::DeviceSums {
+ public:
+  bool sum(float* values, std::size_t count, kernels::cuda::Stream stream) override {
+    auto& queue = *static_cast<EmulatedDevice::Queue*>(stream);
+    queue.device->enqueue(queue, [this, values, count]() -> std::string {
+      (void)values;
+      ++done;
+      last = count;
+      return {};
+    });
+    return !refuses;
+  }
+  int done = 0;
+  std::size_t last = 0;
+  bool refuses = false;
+};
+
+TEST(EmulatorPeers, SumsOnTheStreamArePartOfTheStepAndTheirFailureIsTheEngines) {
+  CudaBackend backend(std::make_unique<EmulatedDevice>(), {});
+  std::vector<CudaBackend*> each{&backend};
+  auto sums = std::make_unique<StreamSums>();
+  StreamSums* const stream = sums.get();
+  std::vector<std::unique_ptr<backend::cuda::DeviceSums>> all;
+  all.push_back(std::move(sums));
+  auto communicators = backend::cuda::make_card_communicators(each, std::move(all));
+  auto buffer = backend.allocate(8 * 4 * sizeof(float));
+  ASSERT_TRUE(buffer && communicators.size() == 1);
+  (void)backend.make_activations(8, 64);
+  const std::vector<TokenId> tokens{1, 2, 3};
+  const std::vector<std::int32_t> positions{0, 0, 0}, tables{0, 1, 2};
+  const std::vector<backend::SequenceRows> sequences{{0, 1, 1, 0}, {1, 1, 1, 1}, {2, 1, 1, 2}};
+  const auto step = [&] {
+    backend.begin_step({tokens, positions, sequences, tables});
+    const auto enqueued = communicators[0]->all_reduce(backend, **buffer, 3, 4);
+    EXPECT_TRUE(enqueued);
+    return backend.check();
+  };
+  for (int i = 1; i <= 4; ++i) {
+    ASSERT_TRUE(step());
+    EXPECT_EQ(stream->done, i);
+    EXPECT_EQ(stream->last, 16u) << "of a bucket of four rows";
+  }
+  auto& device = static_cast<EmulatedDevice&>(backend.device());
+  EXPECT_EQ(device.counts().graph_launches, 3u);
+  stream->refuses = true;
+  backend.begin_step({std::span(tokens).first(1), std::span(positions).first(1), std::span(sequences).first(1), tables});
+  EXPECT_TRUE(communicators[0]->all_reduce(backend, **buffer, 1, 4));
+  const auto failed = backend.check();
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Errc::engine_failed);
+}
+
+TEST(EmulatorPeers, AModelOverTwoCardsBringsOnlyIdsToTheHost) {
+  using namespace model;
+  const auto file = formats::ModelFile::open(tokenworks::test::golden_path("tiny_models") + "/llama/model.gguf");
+  ASSERT_TRUE(file);
+  std::vector<std::unique_ptr<backend::Backend>> backends;
+  std::vector<EmulatedDevice*> devices;
+  for (int r = 0; r < 2; ++r) {
+    auto device = std::make_unique<EmulatedDevice>();
+    devices.push_back(device.get());
+    backends.push_back(std::make_unique<CudaBackend>(std::move(device), CudaOptions{}));
+  }
+  const auto many = load_tensor_parallel(*file, std::move(backends), {.context_tokens = 256, .kv_cache_bytes = 2 << 20, .sequences_max = 8, .rows_max = 64});
+  ASSERT_TRUE(many) << many.error().message;
+  const std::vector<TokenId> tokens{5, 9, 100, 7};
+  const std::vector<std::int32_t> positions{0, 1, 2, 3}, tables{3}, last{3};
+  const std::vector<backend::SequenceRows> sequences{{0, 4, 4, 0}};
+  const backend::SamplingParams greedy{.temperature = 0};
+  const std::vector<backend::SampleRow> asked{{.params = &greedy}};
+  std::vector<backend::Sampled> sampled(1);
+  const auto before = devices[0]->counts(), other = devices[1]->counts();
+  const auto ran = (*many)->run({{tokens, positions, sequences, tables}, last, asked}, sampled);
+  ASSERT_TRUE(ran) << ran.error().message;
+  EXPECT_GE(sampled[0].token, 0);
+  EXPECT_EQ(devices[0]->counts().bytes_to_host - before.bytes_to_host, 4u);
+  EXPECT_EQ(devices[1]->counts().bytes_to_host, other.bytes_to_host);
+}
+
+}  // namespace
+}  // namespace tokenworks::emulator
