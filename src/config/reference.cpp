@@ -40,6 +40,8 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "webhooks.<name>.url", "address", "required", "is told of events by a signed POST; http:// or https://"},
         {kPlant, "webhooks.<name>.secret", "text", "one of the two", "what signs; whsec_ and Base64, or the bytes themselves; never empty"},
         {kPlant, "webhooks.<name>.secret_file", "path", "", "file with the secret instead"},
+        {kPlant, "webhooks.<name>.old_secret", "text", "", "signs beside secret, so that receivers can change over one by one"},
+        {kPlant, "webhooks.<name>.old_secret_file", "path", "", "file with the old secret instead"},
         {kPlant, "webhooks.<name>.events", "list of words", "[*]", "budget.threshold, credit.expired; * is all"},
         {kPlant, "ledger.store", "sqlite, postgresql", "sqlite", "where the books are; only sqlite in this version"},
         {kPlant, "ledger.dsn_file", "path", "", "file with the connection string for postgresql"},

@@ -40,24 +40,26 @@ void decode(Fields& f, const std::string& key, std::string text, std::string& se
   if (secret.empty()) f.mistake(key, "is empty: anybody could sign with it; use 24 random bytes or more");
 }
 
-void read_secret(Fields& f, std::string& secret) {
+// Of `secret` or `secret_file`, and of the pair with `old_` before it, which may be left out.
+void read_secret(Fields& f, const std::string& key, bool required, std::string& secret) {
+  const std::string file_key = key + "_file";
   std::string text, file;
-  f.text("secret", text);
-  f.text("secret_file", file);
-  if (f.has("secret") == f.has("secret_file")) {
-    if (f.document().asked == nullptr) {
-      f.document().mistake(f.line(), f.path() + (f.has("secret") ? " has both secret and secret_file; give it one of the two"
-                                                                  : " has no secret: set secret or secret_file"));
+  f.text(key, text);
+  f.text(file_key, file);
+  if (f.has(key) == f.has(file_key)) {
+    if (f.document().asked == nullptr && (required || f.has(key))) {
+      f.document().mistake(f.line(), f.path() + (f.has(key) ? " has both " + key + " and " + file_key + "; give it one of the two"
+                                                                    : " has no secret: set secret or secret_file"));
     }
     return;
   }
-  if (f.has("secret")) return decode(f, "secret", std::move(text), secret);
+  if (f.has(key)) return decode(f, key, std::move(text), secret);
   const auto path = std::filesystem::absolute(f.document().file).parent_path() / file;
   std::ifstream in(path, std::ios::binary);
-  if (file.empty() || !in) return f.mistake("secret_file", "is '" + file + "', which cannot be read");
+  if (file.empty() || !in) return f.mistake(file_key, "is '" + file + "', which cannot be read");
   text.assign(std::istreambuf_iterator<char>(in), {});
-  if (text.size() > 4096) return f.mistake("secret_file", "is '" + file + "', which is too large for a secret");
-  decode(f, "secret_file", std::move(text), secret);
+  if (text.size() > 4096) return f.mistake(file_key, "is '" + file + "', which is too large for a secret");
+  decode(f, file_key, std::move(text), secret);
 }
 
 }  // namespace
@@ -73,7 +75,9 @@ void read_webhooks(Fields& f, Plant& p) {
     if (!w.url.empty() && !good_url(w.url)) {
       g.mistake("url", "is not an http:// or https:// address with a host and without a user");
     }
-    read_secret(g, w.secret);
+    read_secret(g, "secret", true, w.secret);
+    read_secret(g, "old_secret", false, w.old_secret);
+    if (!w.old_secret.empty() && w.old_secret == w.secret) g.mistake("old_secret", "is the same as secret: leave it out");
     g.texts("events", w.events);
     if (w.events.empty()) g.mistake("events", "names no event: leave it out for all, or name one");
     for (const std::string& type : w.events) {

@@ -52,12 +52,14 @@ bool Courier::pass(const std::function<bool()>& stopped) {
 // False when the ledger did not take the outcome, or the attempt was cut short by the end of the process.
 bool Courier::attempt(const ledger::Delivery& d, const std::function<bool()>& stopped) {
   const std::int64_t timestamp_s = parts_.clock.unix_ns() / kSecond;
+  std::string signature = webhook_signature(webhook_.secret, d.id, timestamp_s, d.body);
+  if (!webhook_.old_secret.empty()) signature += ' ' + webhook_signature(webhook_.old_secret, d.id, timestamp_s, d.body);
   const Post post{webhook_.url,
                   d.body,
                   {{"content-type", "application/json"},
                    {"webhook-id", d.id},
                    {"webhook-timestamp", std::to_string(timestamp_s)},
-                   {"webhook-signature", webhook_signature(webhook_.secret, d.id, timestamp_s, d.body)}}};
+                   {"webhook-signature", std::move(signature)}}};
   const Result<int> status = parts_.send(post, stopped);
   const bool taken = status && *status >= 200 && *status < 300;
   if (!taken && stopped()) return false;             // not the receiver's fault

@@ -66,7 +66,7 @@ class WebhooksImpl final : public Webhooks {
     std::lock_guard lock(mutex_);
     receivers_.set(std::make_shared<const Receivers>(webhooks));
     const auto same = [](const config::Plant::Webhook& a, const config::Plant::Webhook& b) {
-      return a.name == b.name && a.url == b.url && a.secret == b.secret;
+      return a.name == b.name && a.url == b.url && a.secret == b.secret && a.old_secret == b.old_secret;
     };
     std::erase_if(runners_, [&](const std::unique_ptr<Runner>& runner) {
       return std::ranges::none_of(webhooks, [&](const auto& w) { return same(w, runner->courier().webhook()); });

@@ -183,6 +183,21 @@ def test_the_receiver_of_the_documentation_checks_and_takes(hooked):
         process.wait()
 
 
+def test_a_secret_is_changed_without_an_event_that_one_of_two_receivers_could_not_check(hooked):
+    plant, receiver = hooked
+    new = base64.b64encode(bytes(range(24, 48))).decode()
+    plant.write("tokenworks.yaml", pathlib_text(plant).replace(f'secret: "whsec_{SECRET}"', f'secret: "whsec_{new}", old_secret: "whsec_{SECRET}"'))
+    reload(plant, plant.operator_key())
+    ask(plant, plant.key())
+    receiver.wait(lambda: len(receiver.taken) == 2, "both thresholds")
+    for headers, body in receiver.attempts:
+        assert len(headers["webhook-signature"].split()) == 2
+        for secret in (SECRET, new):                  # a receiver of the SDK's, with the old or with the new secret
+            openai.OpenAI(api_key="none").webhooks.verify_signature(body, headers, secret="whsec_" + secret)
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            openai.OpenAI(api_key="none").webhooks.verify_signature(body, headers, secret="whsec_" + base64.b64encode(b"x" * 24).decode())
+
+
 def pathlib_text(plant):
     with open(plant.config) as file:
         return file.read()

@@ -66,6 +66,7 @@ struct Plant {                                       // tokenworks.yaml
     std::string name, url, secret;                   // the secret's bytes, never shown
     std::vector<std::string> events{"*"};            // types, such as budget.threshold; "*" is all
     Where where;
+    std::string old_secret = {};                     // signs beside it while receivers change over; "": none
   };
   std::vector<Webhook> webhooks;
   std::string log_level = "info";

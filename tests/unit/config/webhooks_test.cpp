@@ -36,6 +36,10 @@ TEST_F(WebhooksFile, SecretsAreBytesBase64OrAFile) {
   EXPECT_EQ(c->plant.webhooks[0].events, std::vector<std::string>{"budget.threshold"});
   EXPECT_EQ(c->plant.webhooks[1].secret, *from_base64("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
   EXPECT_EQ(c->plant.webhooks[1].events, std::vector<std::string>{"*"});
+  EXPECT_EQ(c->plant.webhooks[1].old_secret, "");
+  const auto changing = load_it("webhooks: {w: {url: \"https://a/\", secret: new, old_secret_file: secret}}\n");
+  ASSERT_TRUE(changing) << changing.error().message;
+  EXPECT_EQ(changing->plant.webhooks[0].old_secret, *from_base64("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
 }
 
 TEST_F(WebhooksFile, EveryMistakeIsNamedWithItsLineAndNoSecretIsShown) {
@@ -49,6 +53,9 @@ TEST_F(WebhooksFile, EveryMistakeIsNamedWithItsLineAndNoSecretIsShown) {
       {"url: \"https://a/\", secret_file: nowhere", "which cannot be read"},
       {"url: \"https://a/\"", "has no secret"},
       {"url: \"https://a/\", secret: TOPSECRET, secret_file: empty", "has both secret and secret_file"},
+      {"url: \"https://a/\", secret: TOPSECRET, old_secret: \"\"", "webhooks.w.old_secret is empty"},
+      {"url: \"https://a/\", secret: TOPSECRET, old_secret: TOPSECRET", "is the same as secret"},
+      {"url: \"https://a/\", secret: a, old_secret: TOPSECRET, old_secret_file: empty", "has both old_secret and old_secret_file"},
       {"secret: TOPSECRET", "'url' is missing"},
       {"url: a, secret: TOPSECRET", "webhooks.w.url is not an http:// or https:// address"},
       {"url: \"ftp://a/\", secret: TOPSECRET", "webhooks.w.url is not"},

@@ -165,6 +165,20 @@ TEST_F(WebhooksTest, WhatIsNotTakenIsTriedAgainLaterUnderTheSameIdAndThenNeverAg
   EXPECT_EQ(status.pending, 0);
 }
 
+TEST_F(WebhooksTest, WhileASecretIsChangedBothSignTheNewOneFirst) {
+  const WebhookParts all = parts();
+  config::Plant::Webhook changing = webhook("w");
+  changing.secret = "the new one";
+  changing.old_secret = "a secret";
+  Courier courier(all, changing);
+  tell({{"evt_1", "w", "budget.threshold", "{}", kNoon}});
+  EXPECT_FALSE(courier.pass(kNever));
+  ASSERT_EQ(posts_.size(), 1u);
+  const std::int64_t at = std::stoll(header(posts_[0], "webhook-timestamp"));
+  EXPECT_EQ(header(posts_[0], "webhook-signature"),
+            webhook_signature("the new one", "evt_1", at, "{}") + " " + webhook_signature("a secret", "evt_1", at, "{}"));
+}
+
 TEST_F(WebhooksTest, AfterThreeDaysOfFailuresAnEventIsGivenUp) {
   const WebhookParts all = parts();
   Courier courier(all, webhook("w"));
