@@ -391,6 +391,7 @@ int Plant::run() {
       break;
     }
     admission_->tick(config_.plant.limits.hold_expiry_ns);
+    administration_->catch_up();
     notify_supervisor("WATCHDOG=1");
   }
   shut_down();

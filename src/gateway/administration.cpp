@@ -84,7 +84,7 @@ class AdministrationImpl final : public Administration {
     std::lock_guard lock(mutex_);
     auto made = tenancy::make_key(order, tenants_, model_ids(), parts_.clock.unix_ns());
     if (!made) return made.error();
-    return store(std::move(*made), "key.create", "", actor);
+    return store(std::move(*made), "key.create", actor);
   }
 
   Result<std::vector<ledger::KeyRow>> list_keys(const std::string& organization) override {
@@ -116,15 +116,14 @@ class AdministrationImpl final : public Administration {
     auto made = tenancy::make_key(order, tenants_, model_ids(), now);
     if (!made) return made.error();
     made->row.rotated_from = id;
-    auto issued = store(std::move(*made), "key.rotate", state_hash(*old), actor);
-    if (!issued) return issued;
     ledger::KeyRow ended = *old;
     const std::int64_t until = now + grace_ns;
     ended.revoked_unix_ns = ended.revoked_unix_ns == 0 ? until : std::min(ended.revoked_unix_ns, until);
-    const ledger::AuditEvent event{now, actor, "key.grace", id, state_hash(*old), state_hash(ended)};
-    if (auto put = parts_.ledger.put_key(ended, event); !put) return put.error();
+    const ledger::AuditEvent fresh{now, actor, "key.rotate", made->row.id.value, state_hash(*old), state_hash(made->row)};
+    const ledger::AuditEvent grace{now, actor, "key.grace", id, state_hash(*old), state_hash(ended)};
+    if (auto put = parts_.ledger.put_keys(made->row, fresh, ended, grace); !put) return put.error();
     if (auto rebuilt = rebuild(); !rebuilt) return rebuilt.error();
-    return issued;
+    return KeyIssued{std::move(made->text), std::move(made->row)};
   }
 
   Result<> revoke_key(const std::string& id, const std::string& actor) override {
@@ -137,6 +136,16 @@ class AdministrationImpl final : public Administration {
     row->revoked_unix_ns = now;
     if (auto put = parts_.ledger.put_key(*row, {now, actor, "key.revoke", id, before, state_hash(*row)}); !put) return put.error();
     return rebuild();
+  }
+
+  // What was committed after its caller had been told that it was not: keys and budgets are in force from here on.
+  void catch_up() override {
+    if (!parts_.ledger.late_changes()) return;
+    std::lock_guard lock(mutex_);
+    Result<> done = rebuild();
+    if (done) done = parts_.admission.refresh();
+    if (done) return log::info("late_changes_applied", {});
+    log::error("late_changes_not_applied", {{"error", done.error().message}, {"action", "reload, or restart"}});
   }
 
   Result<Reloaded> reload(const std::string& actor) override {
@@ -185,6 +194,7 @@ class AdministrationImpl final : public Administration {
   }
   Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) override { return parts_.ledger.entries_of(request); }
 
+  std::string currency() const override { return parts_.config.prices.currency; }   // a reload cannot change it
   Result<CreditBooked> add_credit(const std::string& organization, const CreditOrder& order, const std::string& actor) override {
     std::lock_guard lock(mutex_);
     return money_.add_credit(tenants_, organization, order, actor);
@@ -254,8 +264,8 @@ class AdministrationImpl final : public Administration {
     return used->empty() ? Result<>(unknown_organization(organization)) : Result<>{};
   }
 
-  Result<KeyIssued> store(tenancy::NewKey made, const char* action, const std::string& before, const std::string& actor) {
-    const ledger::AuditEvent event{parts_.clock.unix_ns(), actor, action, made.row.id.value, before, state_hash(made.row)};
+  Result<KeyIssued> store(tenancy::NewKey made, const char* action, const std::string& actor) {
+    const ledger::AuditEvent event{parts_.clock.unix_ns(), actor, action, made.row.id.value, "", state_hash(made.row)};
     if (auto put = parts_.ledger.put_key(made.row, event); !put) return put.error();
     if (auto rebuilt = rebuild(); !rebuilt) return rebuilt.error();
     return KeyIssued{std::move(made.text), std::move(made.row)};

@@ -123,31 +123,50 @@ void Service::progress(Progress progress, OnDurable durable) {
   if (durable) durable(sound);
 }
 
-// Runs `work` in the ledger thread's next transaction and waits for its commit, but not for ever.
+// Runs `work` in the ledger thread's next transaction and waits for its commit, but not for ever. What the caller gave up is
+// not run any more; when it had been run in a transaction whose fate is open, that transaction decides.
 Result<> Service::wait(std::function<Result<>(const Connection&)> work) {
+  enum State : int { waiting, ran, told, given_up };
   struct Shared {
     std::promise<Result<>> promise;
-    std::atomic<bool> abandoned{false};
+    std::atomic<int> state{waiting};
   };
   auto shared = std::make_shared<Shared>();
   auto done = shared->promise.get_future();
-  auto pushed = push(TaskItem{[work = std::move(work), shared](const Connection& store) -> Result<> {
-                                if (shared->abandoned) return error(Errc::ledger_unavailable, "given up");
-                                return work(store);
-                              },
-                              [shared](const Result<>& result) { shared->promise.set_value(result); }});
+  const auto run = [work = std::move(work), shared](const Connection& store) -> Result<> {
+    int before = waiting;
+    if (!shared->state.compare_exchange_strong(before, ran) && before == given_up) {
+      return error(Errc::ledger_unavailable, "its caller has given up");
+    }
+    return work(store);
+  };
+  auto pushed = push(TaskItem{run, [shared, late = late_](const Result<>& result) {
+                                if (shared->state.exchange(told) != given_up) return shared->promise.set_value(result);
+                                if (result) *late = true;
+                              }});
   if (!pushed) return pushed;
-  if (done.wait_for(std::chrono::nanoseconds(tuning_.admin_patience_ns)) != std::future_status::ready) {
-    shared->abandoned = true;
-    return error(Errc::ledger_unavailable, "the ledger did not commit in time; the change may still take effect");
+  if (done.wait_for(std::chrono::nanoseconds(tuning_.admin_patience_ns)) == std::future_status::ready) return done.get();
+  switch (shared->state.exchange(given_up)) {
+    case told: return done.get();
+    case ran: return error(Errc::ledger_unavailable, "the ledger did not commit in time; the change may still take effect: look before you ask again");
+    default: return error(Errc::ledger_unavailable, "the ledger did not commit in time; nothing was changed");
   }
-  return done.get();
 }
 
 Result<> Service::put_key(const KeyRow& row, const AuditEvent& audit) {
   return wait([row, audit](const Connection& store) -> Result<> {
     if (auto done = write_key(store, row); !done) return done;
     return write_audit(store, audit);
+  });
+}
+
+Result<> Service::put_keys(const KeyRow& first, const AuditEvent& first_audit, const KeyRow& second, const AuditEvent& second_audit) {
+  return wait([=](const Connection& store) -> Result<> {
+    for (const auto& [row, audit] : {std::pair{&first, &first_audit}, std::pair{&second, &second_audit}}) {
+      if (auto done = write_key(store, *row); !done) return done;
+      if (auto done = write_audit(store, *audit); !done) return done;
+    }
+    return {};
   });
 }
 

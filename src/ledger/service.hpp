@@ -44,7 +44,9 @@ class Service final : public Ledger {
   Result<> annotate(Annotation annotation) override;
   void progress(Progress progress, OnDurable durable) override;
 
+  bool late_changes() override { return late_->exchange(false); }
   Result<> put_key(const KeyRow& row, const AuditEvent& audit) override;
+  Result<> put_keys(const KeyRow& first, const AuditEvent& first_audit, const KeyRow& second, const AuditEvent& second_audit) override;
   Result<std::vector<KeyRow>> keys() override;
   Result<> audit(const AuditEvent& event) override;
   Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) override;
@@ -112,6 +114,7 @@ class Service final : public Ledger {
   std::atomic<std::int64_t> queued_{0};              // records neither acknowledged nor refused
   std::atomic<std::int64_t> pending_settle_ns_{0};   // when the oldest SETTLE outside the inbox was queued
   std::atomic<bool> lost_{false};                    // another writer has the books: nothing is taken any more
+  std::shared_ptr<std::atomic<bool>> late_ = std::make_shared<std::atomic<bool>>(false);   // see late_changes(); outlived by tasks
   mutable std::mutex health_mutex_;
   Health health_;                                    // under health_mutex_: ok, failures, refused, last_error
   std::function<void(std::int64_t, std::int64_t)> observer_;   // under health_mutex_

@@ -113,7 +113,7 @@ def scenario(disk_type):
     disk = disk_type(plant)
     try:
         plant.start()
-        key = plant.key()
+        key, leaving = plant.key(), plant.key()
         assert ask(plant, key)[0] == 200
         plant.cli(*credit(plant, "invoice-0", "5"))
         top_up, correction = credit(plant, "invoice-1", "5"), credit(plant, "fix-1", "-2", "--correction")
@@ -152,6 +152,10 @@ def scenario(disk_type):
             done = plant.cli(*order, check=False)
             assert done.returncode != 0 and "same id" in done.stderr, done
 
+        # So do keys: the answer says whether nothing was changed or whether that is open.
+        done = plant.cli("keys", "revoke", "--config", plant.config, leaving.split("-")[2], check=False)
+        assert done.returncode != 0 and ("nothing was changed" in done.stderr or "may still take effect" in done.stderr), done
+
         # Space again: the same process finishes every answer and serves.
         pid = plant.process.pid
         disk.mend()
@@ -163,6 +167,10 @@ def scenario(disk_type):
         assert plant.metrics()["tokenworks_ledger_oldest_settle_seconds"] == 0
         assert plant.process.poll() is None and plant.process.pid == pid
 
+        def revoked():
+            rows = json.loads(plant.cli("keys", "list", "--config", plant.config, "--json").stdout)["data"]
+            return [row["revoked"] is not None for row in rows if row["id"] == leaving.split("-")[2]][0]
+        wait_for("a key that is in force exactly if the books say so", lambda: revoked() == (ask(plant, leaving)[0] == 401))
         assert balance(plant) == "8", "what was asked for while the disk failed is booked and free, once"
         for order in (top_up, correction):
             assert json.loads(plant.cli(*order).stdout)["created"] is False

@@ -30,6 +30,7 @@ struct KeyIssued {
 
 struct CreditBooked {
   RequestId operation;                               // of the entry
+  std::string currency;
   CreditOrder order;
   bool created = false;                              // false: it was booked before
   Money balance;
@@ -64,6 +65,8 @@ class Administration {
   // A new key with the same rights; the old one works for `grace_ns` more.
   virtual Result<KeyIssued> rotate_key(const std::string& id, std::int64_t grace_ns, const std::string& actor) = 0;
   virtual Result<> revoke_key(const std::string& id, const std::string& actor) = 0;
+  // A few times a second: brings into force what the ledger committed too late for its caller (Ledger::late_changes).
+  virtual void catch_up() {}
   // Prices, tenants, keys, certificates and models as one snapshot or not at all; the error lists every mistake. Either way
   // an audit row is left. Models are loaded meanwhile; server_is_overloaded: another change of models is going on.
   virtual Result<Reloaded> reload(const std::string& actor) = 0;
@@ -76,6 +79,7 @@ class Administration {
   virtual Result<> erase_annotations(const std::string& organization, const std::string& actor) = 0;
   virtual Result<std::vector<ledger::Entry>> entries_of(const RequestId& request) = 0;
 
+  virtual std::string currency() const { return "USD"; }   // of every amount
   // Credits and budgets of an organization. A credit is booked once per id: the same order again changes nothing and says so;
   // another one under the id is idempotency_mismatch. A correction must not take what is not there.
   virtual Result<CreditBooked> add_credit(const std::string&, const CreditOrder&, const std::string& /*actor*/) { return no_money(); }

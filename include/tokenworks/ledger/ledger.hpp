@@ -69,8 +69,17 @@ class Ledger {
   // then the end's own commit covers it and calls `durable`.
   virtual void progress(Progress progress, OnDurable durable = {}) = 0;
 
-  // Administration: each mutation and its audit row in one transaction. Waits for the commit.
+  // Administration: each mutation and its audit row in one transaction. Waits for the commit, but not for ever: then
+  // ledger_unavailable, and the message says whether nothing was changed or whether that is still open.
+  // late_changes(): whether since the last call a change was committed after its caller had been told so; whoever keeps rows
+  // in memory reads them again.
+  virtual bool late_changes() { return false; }
   virtual Result<> put_key(const KeyRow& row, const AuditEvent& audit) = 0;          // insert or replace by id
+  // Both or none, each with its audit row.
+  virtual Result<> put_keys(const KeyRow& first, const AuditEvent& first_audit, const KeyRow& second, const AuditEvent& second_audit) {
+    if (auto done = put_key(first, first_audit); !done) return done;
+    return put_key(second, second_audit);
+  }
   virtual Result<std::vector<KeyRow>> keys() = 0;
   virtual Result<> audit(const AuditEvent& event) = 0;                               // mutations outside the store (reload)
   virtual Result<std::vector<AuditEvent>> audit_events(std::int64_t limit) = 0;      // newest first

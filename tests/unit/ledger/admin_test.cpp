@@ -15,6 +15,17 @@ AuditEvent event(const std::string& action, const std::string& object) {
   return {kNoon, "user:anna", action, object, "", std::string(64, 'e')};
 }
 
+KeyRow key(const std::string& id) {
+  KeyRow row;
+  row.id.value = id;
+  row.secret_hash = sha256(id);
+  row.organization.value = "acme";
+  row.project.value = "acme/search";
+  row.principal = "service:default";
+  row.created_unix_ns = kNoon;
+  return row;
+}
+
 TEST(Admin, ATopUpIsBookedOnceWithItsAuditRow) {
   Plant plant;
   ASSERT_EQ(plant.open(), "");
@@ -206,6 +217,82 @@ TEST(Admin, ACallOnADeadStoreComesBackWithAnError) {
   const Result<> done = plant.ledger->audit(event("config.reload", "x"));
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::ledger_unavailable);
+}
+
+// A caller that was told "in time or not at all" is told the truth: what was not begun never happens.
+TEST(Admin, AChangeThatWasGivenUpBeforeItWasBegunNeverHappens) {
+  Plant plant;
+  plant.tuning.admin_patience_ns = 20'000'000;
+  ASSERT_EQ(plant.open(), "");
+  ASSERT_TRUE(book(*plant.ledger, money(request(1), EntryType::topup, 1)));
+  // The ledger thread is kept busy by the callback of a record until the caller has given up.
+  std::promise<void> begun, go_on;
+  ASSERT_TRUE(plant.ledger->append(money(request(2), EntryType::topup, 1), [&](const Result<>&) {
+    begun.set_value();
+    go_on.get_future().wait();
+  }));
+  begun.get_future().wait();
+  const Result<> late = plant.ledger->put_key(key("k0000001"), event("key.create", "k0000001"));
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, Errc::ledger_unavailable);
+  EXPECT_NE(late.error().message.find("nothing was changed"), std::string::npos) << late.error().message;
+  go_on.set_value();
+  ASSERT_TRUE(book(*plant.ledger, money(request(3), EntryType::topup, 1)));
+  EXPECT_TRUE(plant.ledger->keys()->empty());
+  EXPECT_TRUE(plant.ledger->audit_events(10)->empty());
+  EXPECT_FALSE(plant.ledger->late_changes());
+}
+
+// Committed, but so slowly that its caller had gone: whoever keeps rows in memory learns of it, once.
+TEST(Admin, AChangeThatWasCommittedAfterItsCallerGaveUpIsTold) {
+  Plant plant;
+  plant.tuning.admin_patience_ns = 20'000'000;
+  const SystemClock clock;                           // an observer hears of commits that took time
+  const auto opened = Service::open(plant.options, plant.tuning, clock);
+  ASSERT_TRUE(opened) << opened.error().message;
+  Service& ledger = **opened;
+  std::promise<void> go_on;
+  const std::shared_future<void> goes_on = go_on.get_future().share();
+  ledger.on_commit([goes_on](std::int64_t, std::int64_t) { goes_on.wait(); });
+  const Result<> late = ledger.put_key(key("k0000001"), event("key.create", "k0000001"));
+  ASSERT_FALSE(late);
+  EXPECT_NE(late.error().message.find("may still take effect"), std::string::npos) << late.error().message;
+  EXPECT_FALSE(ledger.late_changes()) << "nobody knows yet";
+  go_on.set_value();
+  ASSERT_TRUE(book(ledger, money(request(1), EntryType::topup, 1)));
+  EXPECT_EQ(ledger.keys()->size(), 1u);
+  EXPECT_TRUE(ledger.late_changes());
+  EXPECT_FALSE(ledger.late_changes()) << "told once";
+}
+
+// Whatever syncs fail while a caller waits: the row and its audit row are there together or not at all, and what came late is told.
+TEST(Admin, AChangeUnderFailingSyncsIsThereWholeOrNotAtAll) {
+  for (int failing = 1; failing <= 8; ++failing) {
+    SCOPED_TRACE(failing);
+    Plant plant(static_cast<std::uint64_t>(failing));
+    plant.tuning.admin_patience_ns = 30'000'000;
+    ASSERT_EQ(plant.open(), "");
+    ASSERT_TRUE(book(*plant.ledger, money(request(1), EntryType::topup, 1)));
+    plant.disk.fail_syncs(failing);
+    const Result<> done = plant.ledger->put_key(key("k0000001"), event("key.create", "k0000001"));
+    plant.disk.fail_syncs(0);
+    plant.clock.advance_ns(10 * kSecondNs);          // the pause before the next attempt is over
+    ASSERT_TRUE(book(*plant.ledger, money(request(2), EntryType::topup, 1)));
+    const bool there = !plant.ledger->keys()->empty();
+    EXPECT_EQ(plant.ledger->audit_events(10)->size(), there ? 1u : 0u);
+    EXPECT_EQ(plant.ledger->late_changes(), there && !done);
+    if (done) {
+      EXPECT_TRUE(there);
+    }
+  }
+}
+
+TEST(Admin, TwoKeysChangeTogetherEachWithItsAuditRow) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  ASSERT_TRUE(plant.ledger->put_keys(key("k0000001"), event("key.rotate", "k0000001"), key("k0000002"), event("key.grace", "k0000002")));
+  EXPECT_EQ(plant.ledger->keys()->size(), 2u);
+  EXPECT_EQ(plant.ledger->audit_events(10)->size(), 2u);
 }
 
 }  // namespace
