@@ -68,7 +68,7 @@ Result<ledger::Record> Hold::Inside::take(const tenancy::Principal& who, const A
   if (!found) {
     return error(Errc::model_not_found, "The model " + ask.model.value + " has no price in the price book " + version.version);
   }
-  rates = *found;
+  rates = found->of_kind(ask.embedding);
   record.price_version = version.version;
   record.price_hash = version.hash;
   record.currency = o.prices->currency();
@@ -266,11 +266,11 @@ Usage Hold::Inside::within(const Usage& usage) const {
   return u;
 }
 
-void Hold::Inside::progress(const Usage& reported, ledger::OnDurable durable) {
+bool Hold::Inside::progress(const Usage& reported, ledger::OnDurable durable) {
   const Usage usage = within(reported);
   {
     std::lock_guard lock(organization.mutex);
-    if (!open) return;
+    if (!open) return false;
     last = usage;
     heard_ns = state->clock.steady_ns();
   }
@@ -280,6 +280,7 @@ void Hold::Inside::progress(const Usage& reported, ledger::OnDurable durable) {
   progress.lines.reserve(charge->lines.size());
   for (const billing::ChargeLine& line : charge->lines) progress.lines.emplace_back(line.token_class, line.amount);
   state->ledger().progress(std::move(progress), std::move(durable));
+  return true;
 }
 
 Result<billing::Charge> Hold::Inside::end(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable) {
@@ -345,7 +346,7 @@ Tier Hold::tier() const { return inside_->record.tier; }
 std::int64_t Hold::granted_output() const { return inside_->granted(); }
 bool Hold::chunked() const { return inside_->granted() < inside_->output; }
 Result<std::int64_t> Hold::extend() { return inside_->extend(); }
-void Hold::progress(const Usage& usage, ledger::OnDurable durable) { inside_->progress(usage, std::move(durable)); }
+bool Hold::progress(const Usage& usage, ledger::OnDurable durable) { return inside_->progress(usage, std::move(durable)); }
 Result<billing::Charge> Hold::settle(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable) {
   return inside_->end(usage, finish_reason, std::move(durable));
 }

@@ -19,7 +19,7 @@ struct Hold::Inside {
   void undo();                                       // the HOLD record was refused: as if it had never been taken
 
   Result<std::int64_t> extend();
-  void progress(const Usage& usage, ledger::OnDurable durable);
+  bool progress(const Usage& usage, ledger::OnDurable durable);
   Result<billing::Charge> end(const Usage& usage, const std::string& finish_reason, ledger::OnDurable durable);
   // The end itself: what to append and to tell, once the organization's mutex, which it needs, is free again.
   struct Ended {

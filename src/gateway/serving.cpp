@@ -136,6 +136,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
     co_await bell_->wait(extend_again_);
     if (departure_.left() && !gone_) leave();
     take_events(prompt, ready);
+    if (expired_) co_return error(Errc::deadline_exceeded, "The request showed no sign of life for longer than limits.hold_expiry and was ended.");
     if (signals_->hold.load() == 2 && !started_ && !gone_) {
       co_return error(Errc::ledger_unavailable, "The ledger could not record this request; try again later.");
     }
@@ -222,7 +223,7 @@ void Serving::count_progress() {
       bell->ring();
     };
   }
-  hold_.progress(usage_, std::move(durable));
+  if (!hold_.progress(usage_, std::move(durable))) expired_ = true;
 }
 
 void Serving::extend_when_near() {

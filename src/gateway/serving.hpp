@@ -69,6 +69,7 @@ class Serving {
   Usage usage_;                                      // of all prompts so far
   std::int64_t output_before_ = 0, cached_before_ = 0, reasoning_before_ = 0;   // of the prompts that ended
   bool running_ = false, started_ = false, gone_ = false, final_extension_ = false, ended_ = false;
+  bool expired_ = false;                             // the hold was ended by the tick
   bool score_prompt_ = false;                        // echo with log probabilities
   std::int64_t submitted_ns_ = 0, last_delivery_ns_ = 0;
   static constexpr auto kNever = std::chrono::steady_clock::time_point::max();

@@ -140,7 +140,7 @@ std::string to_json(const std::string& currency, const std::vector<ledger::Usage
     r["input_tokens"] = row.usage.input;
     r["cached_input_tokens"] = row.usage.cached_input;
     r["output_tokens"] = row.usage.output;
-    r["cost"] = to_string(row.cost);
+    r["cost"] = to_string(row.cost, row.currency.empty() ? currency : row.currency);
     j["data"].push_back(std::move(r));
   }
   return j.dump();
@@ -184,12 +184,14 @@ std::string to_json(const std::vector<ledger::Entry>& entries) {
     r["cached_input_tokens"] = e.usage.cached_input;
     r["output_tokens"] = e.usage.output;
     r["reasoning_tokens"] = e.usage.reasoning;
-    r["amount"] = to_string(e.amount);
+    r["amount"] = to_string(e.amount, e.currency);
+    r["held"] = to_string(e.held, e.currency);
     r["currency"] = e.currency;
     Json lines = Json::object();
-    for (const auto& [token_class, amount] : e.lines) lines[token_class] = to_string(amount);
+    for (const auto& [token_class, amount] : e.lines) lines[token_class] = to_string(amount, e.currency);
     r["lines"] = std::move(lines);
     r["finish_reason"] = e.finish_reason;
+    r["retry_count"] = e.retry_count;
     r["build_id"] = e.build_id;
     r["region"] = e.region;
     r["jurisdiction"] = e.jurisdiction;

@@ -30,12 +30,8 @@ class Observed : public gateway::AnswerSink {
   }
   // What the request's log line and metrics say is what its entry says, however it ended.
   void ended(const gateway::Outcome& outcome) override {
-    Account& account = exchange_.account;
-    account.model = outcome.model;
-    account.usage = outcome.usage;
-    account.charge = outcome.charge;
-    account.currency = outcome.currency;
-    if (outcome.queue_seconds >= 0) account.queue_seconds = outcome.queue_seconds;
+    note_outcome(exchange_.account, outcome);
+    run_.charged(outcome.usage, outcome.charge);
   }
   bool stopped_by_budget() const { return budget_; }
   const std::optional<Error>& failure() const { return failure_; }
@@ -43,7 +39,6 @@ class Observed : public gateway::AnswerSink {
  protected:
   void note_start(const gateway::AnswerStart& start) {
     began_ = true;
-    run_.started();
     exchange_.account.admitted = true;
     exchange_.account.model = start.model;
   }
@@ -197,14 +192,10 @@ void write_usage_only(const Exchange& exchange, const ledger::IdempotencyRow& ro
 
 // The answer to a request that was answered before: as it was, or, where no content is kept, its usage alone.
 Reply replay(const Exchange& exchange, const ledger::IdempotencyRow& row, const Parsed& parsed, OpenAiForm form) {
+  if (auto failed = replay_error(row)) return std::move(*failed);
   Reply reply;
-  if (row.status == 0) {                             // its process died: there is no answer, and asking again brings none
-    reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off by a restart; what it had generated is billed. Use a new key to ask again"));
-    reply.headers.add("x-should-retry", "false");
-  }
-  if (parsed.stream && row.status != 0) reply.content_type = openai_stream(form, {.include_usage = true})->content_type();
+  if (parsed.stream) reply.content_type = openai_stream(form, {.include_usage = true})->content_type();
   reply.headers.add("x-idempotent-replayed", "true");
-  if (row.status == 0) return reply;
   if (!row.body.empty()) {
     reply.body = row.body;
     return reply;
@@ -240,19 +231,22 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
       exchange.plant.service->generate(std::move(caller), exchange.id, std::move(request), *sink, exchange.departure);
   const Result<gateway::Receipt> receipt = co_await std::move(answer);
 
+  const Observed& seen = whole ? static_cast<const Observed&>(*whole) : *stream;
+  std::optional<Error> failed = seen.failure();
+  if (!receipt && (whole || !failed)) failed = receipt.error();
+  if (failed && failed->code != Errc::cancelled) run.fail(*failed);   // a client that left may ask what became of it
   if (whole) {
     if (!receipt) co_return whole->refusal(receipt.error());
-    if (whole->failure()) co_return error_reply(*whole->failure());
+    if (failed) co_return error_reply(*failed);
     co_return whole->reply(*receipt);
   }
   if (!stream->began()) {
     co_return stream->refusal(receipt ? error(Errc::internal, "a stream ended without having begun") : receipt.error());
   }
-  if (receipt && !stream->failure()) {
-    co_await stream->end(*receipt);
+  if (failed) {
+    co_await stream->fail(*failed);
   } else {
-    const Error failed = stream->failure() ? *stream->failure() : receipt.error();
-    co_await stream->fail(failed);
+    co_await stream->end(*receipt);
   }
   Reply done;
   done.streamed = true;

@@ -1,5 +1,7 @@
 #include "idempotent.hpp"
 
+#include "errors.hpp"
+
 namespace tokenworks::http {
 
 IdempotentRun::IdempotentRun(const Exchange& exchange) : request_(exchange.id) {
@@ -17,8 +19,8 @@ IdempotentRun::IdempotentRun(const Exchange& exchange) : request_(exchange.id) {
 
 IdempotentRun::~IdempotentRun() {
   if (!open_) return;
-  if (started_) {
-    finish(false, {}, {});
+  if (charged_) {
+    finish(false, usage_, cost_);
   } else {
     store_->forget(organization_, key_);
   }
@@ -29,6 +31,20 @@ Result<std::optional<ledger::IdempotencyRow>> IdempotentRun::begin() {
   auto known = store_->begin(organization_, key_, body_hash_, request_);
   open_ = known && !*known;
   return known;
+}
+
+void IdempotentRun::charged(const Usage& usage, Money cost) {
+  if (usage == Usage{} && cost.nano == 0) return;
+  charged_ = true;
+  usage_ = usage;
+  cost_ = cost;
+}
+
+void IdempotentRun::fail(const Error& error) {
+  if (!open_ || !charged_) return;                   // the destructor frees the key
+  open_ = false;
+  const Reply reply = error_reply(error);            // no content of the request is in it
+  store_->finish(organization_, key_, reply.status, reply.body, usage_, cost_, true);
 }
 
 void IdempotentRun::keep(std::string_view bytes) {
@@ -45,7 +61,23 @@ void IdempotentRun::finish(bool whole, const Usage& usage, Money cost) {
   if (!open_) return;
   open_ = false;
   const bool kept = whole && keep_body_ && !overflow_;
-  store_->finish(organization_, key_, 200, kept ? std::move(body_) : std::string(), usage, cost, kept);
+  store_->finish(organization_, key_, whole ? 200 : 0, kept ? std::move(body_) : std::string(), usage, cost, kept);
+}
+
+std::optional<Reply> replay_error(const ledger::IdempotencyRow& row) {
+  if (row.status == 200) return std::nullopt;
+  Reply reply;
+  if (row.status == 0) {
+    reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off, by its client or by a restart; what it had used is billed (" +
+                                                       std::to_string(row.usage.input) + " input and " + std::to_string(row.usage.output) +
+                                                       " output tokens). Use a new key to ask again"));
+  } else {
+    reply.status = row.status;
+    reply.body = row.body;
+  }
+  reply.headers.add("x-should-retry", "false");      // asking again with this key brings the same
+  reply.headers.add("x-idempotent-replayed", "true");
+  return reply;
 }
 
 }  // namespace tokenworks::http

@@ -21,13 +21,15 @@ class IdempotentRun {
   // nullopt: run the request. A row: it ran before, answer from it. Errors as Idempotency::begin. Reads the body.
   Result<std::optional<ledger::IdempotencyRow>> begin();
 
-  // From here on something may be charged: the key is not free again.
-  void started() { started_ = true; }
+  // What was booked, however the request ended: its key is not free again.
+  void charged(const Usage& usage, Money cost);
   // Bytes of the answer as it is sent; kept up to the limit.
   void keep(std::string_view bytes);
   bool keeps() const { return open_ && keep_body_; }
-  // The answer is complete (`whole`) or was cut off, and this is what it cost.
+  // The answer is complete (`whole`), or was cut off (a repeat is told so), and this is what it cost.
   void finish(bool whole, const Usage& usage, Money cost);
+  // The answer is an error. It is what a repeat gets, unless nothing was charged: then the key is free again.
+  void fail(const Error& error);
 
  private:
   jobs::Idempotency* store_ = nullptr;               // null: inactive
@@ -35,7 +37,12 @@ class IdempotentRun {
   std::string key_, body_;
   Digest body_hash_{};
   RequestId request_;
-  bool keep_body_ = false, overflow_ = false, open_ = false, started_ = false;
+  Usage usage_;                                      // of charged()
+  Money cost_;
+  bool keep_body_ = false, overflow_ = false, open_ = false, charged_ = false;
 };
+
+// The repeat of a request that ended with an error, or died with its process; nullopt: it had an answer.
+std::optional<Reply> replay_error(const ledger::IdempotencyRow& row);
 
 }  // namespace tokenworks::http

@@ -1,5 +1,7 @@
 #include "tokenworks/jobs/idempotency.hpp"
 
+#include <algorithm>
+
 namespace tokenworks::jobs {
 
 Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, const Clock& clock) {
@@ -7,8 +9,17 @@ Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, c
   if (!rows) return rows.error();
   auto made = std::unique_ptr<Idempotency>(new Idempotency(ledger, clock));
   for (ledger::IdempotencyRow& row : *rows) {
-    // It was running when the last process died: recovery settled it, so it counts as finished, with no answer to show.
-    row.finished = true;
+    if (!row.finished) {
+      // It was running when the last process died. What recovery settled counts as finished, with no answer to show; where
+      // nothing was charged the request may run again.
+      const auto entries = ledger.entries_of(row.request);
+      if (!entries) return entries.error();
+      const auto settle = std::ranges::find(*entries, ledger::EntryType::settle, &ledger::Entry::type);
+      if (settle == entries->end()) continue;
+      row.finished = true;
+      row.usage = settle->usage;
+      row.cost = settle->amount;
+    }
     const Place place{row.organization.value, row.key};
     made->by_age_.emplace(row.created_unix_ns, place);
     made->rows_[place] = std::move(row);
@@ -72,8 +83,20 @@ void Idempotency::finish(const OrganizationId& organization, const std::string& 
 }
 
 void Idempotency::forget(const OrganizationId& organization, const std::string& key) {
-  std::lock_guard lock(mutex_);
-  rows_.erase({organization.value, key});            // its place in by_age_ is dropped with the old ones
+  const Place place{organization.value, key};
+  ledger::IdempotencyRow row;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = rows_.find(place);
+    if (found == rows_.end()) return;
+    row = std::move(found->second);
+    rows_.erase(found);
+    const auto [first, last] = by_age_.equal_range(row.created_unix_ns);
+    const auto at = std::find_if(first, last, [&](const auto& aged) { return aged.second == place; });
+    if (at != last) by_age_.erase(at);
+  }
+  row.created_unix_ns = 0;                           // older than any that is read again: removed with those
+  (void)ledger_.queue_idempotency(std::move(row), {});
 }
 
 void Idempotency::drop_old() {

@@ -85,8 +85,9 @@ class Hold {
   // "budget". Nothing is lost by a refusal: what was granted stays granted.
   Result<std::int64_t> extend();
 
-  // Output counted so far; what a crash or a lost coroutine would be settled with. `durable`: see Ledger::progress.
-  void progress(const Usage& usage, ledger::OnDurable durable = {});
+  // Output counted so far; what a crash or a lost coroutine would be settled with. `durable`: see Ledger::progress. False:
+  // the hold has been ended (Admission::tick), nothing more is paid for and nothing more may be sent.
+  bool progress(const Usage& usage, ledger::OnDurable durable = {});
   // A hold of which nothing was heard for long (Admission::tick) has been ended: then this is an error and charges nothing.
   // Rates the usage, appends SETTLE, returns the unused part of hold and token windows at once. `durable` after the commit.
   // A usage of nothing at all appends RELEASE. A usage beyond what was granted (a defect) is cut to it and logged: a charge

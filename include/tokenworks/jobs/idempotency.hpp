@@ -28,7 +28,7 @@ class Idempotency {
   // long), idempotency_in_progress, idempotency_mismatch.
   Result<std::optional<ledger::IdempotencyRow>> begin(const OrganizationId& organization, const std::string& key,
                                                       const Digest& body_hash, const RequestId& request);
-  // The answer as the client got it. `keep_body` false under `retention: none`.
+  // The answer as the client got it; status 0: it was cut off. `keep_body` false under `retention: none`.
   void finish(const OrganizationId& organization, const std::string& key, std::int32_t status, std::string body,
               const Usage& usage, Money cost, bool keep_body);
   // Nothing ran and nothing was charged: the key is free again.

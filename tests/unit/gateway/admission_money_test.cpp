@@ -262,7 +262,7 @@ TEST_F(AdmissionMoney, AHoldThatLostItsOwnerExpiresAndIsSettledWhenItHadCounted)
   auto silent = admit(one()), counted = admit(one());
   ASSERT_TRUE(silent && counted);
   clock.advance_ns(50 * kSecond);
-  counted->hold.progress(used(10, 3));
+  EXPECT_TRUE(counted->hold.progress(used(10, 3)));
   admission->tick(60 * kSecond);
   EXPECT_EQ(standing().holds_open, 2);
   clock.advance_ns(10 * kSecond);
@@ -279,6 +279,7 @@ TEST_F(AdmissionMoney, AHoldThatLostItsOwnerExpiresAndIsSettledWhenItHadCounted)
   EXPECT_EQ(last.amount.nano, 10 * kInput + 3 * kOutput);
   EXPECT_EQ(standing().balance->nano, 10 * kCost - last.amount.nano);
   // The owners were there all along: their ends come too late, and once is enough.
+  EXPECT_FALSE(silent->hold.progress(used(10, 1))) << "what is not paid for must not be sent";
   EXPECT_FALSE(silent->hold.settle(used(10, 10), "stop", {}));
   EXPECT_FALSE(counted->hold.extend().has_value() && counted->hold.chunked());
   silent.reset();

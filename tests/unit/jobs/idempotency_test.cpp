@@ -31,6 +31,21 @@ class IdempotencyTest : public ::testing::Test {
     book_->finish(OrganizationId{"acme"}, key, 200, std::move(answer), Usage{10, 0, 5, 0}, Money{7}, keep);
   }
 
+  void book(ledger::EntryType type, const RequestId& request) {
+    ledger::Record r;
+    r.type = type;
+    r.unix_ns = kNoon;
+    r.request = request;
+    r.organization.value = "acme";
+    r.currency = "USD";
+    r.amount = Money{type == ledger::EntryType::settle ? 7 : 10};
+    if (type == ledger::EntryType::settle) {
+      r.usage = Usage{10, 0, 5, 0};
+      r.lines = {{"output", Money{7}}};
+    }
+    ASSERT_TRUE(ledger_->append(std::move(r)));
+  }
+
   test::ScratchDir dir_;
   ManualClock clock_{kNoon};
   std::unique_ptr<ledger::Ledger> ledger_;
@@ -63,13 +78,50 @@ TEST_F(IdempotencyTest, AnotherBodyIsAMismatchAndAnotherOrganizationIsAnotherKey
 TEST_F(IdempotencyTest, ARestartRemembersAlsoWhatWasRunning) {
   ASSERT_TRUE(begin("done", "body"));
   finish("done", "the answer");
-  ASSERT_TRUE(begin("cut", "body"));
+  const RequestId running = RequestId::make_now();
+  ASSERT_TRUE(book_->begin(OrganizationId{"acme"}, "cut", sha256(std::string_view("body")), running));
+  book(ledger::EntryType::hold, running);
+  book(ledger::EntryType::settle, running);
+  ASSERT_TRUE(begin("begun", "body"));                 // and no hold was taken: nothing can have been charged
+  const RequestId released = RequestId::make_now();
+  ASSERT_TRUE(book_->begin(OrganizationId{"acme"}, "released", sha256(std::string_view("body")), released));
+  book(ledger::EntryType::hold, released);
+  book(ledger::EntryType::release, released);
   open();
   EXPECT_EQ((*begin("done", "body"))->body, "the answer");
-  const auto cut = begin("cut", "body");               // recovery settled it: never run and charged again
+  const auto cut = begin("cut", "body");               // it was charged: never run and charged again
   ASSERT_TRUE(cut);
   ASSERT_TRUE(cut->has_value());
-  EXPECT_EQ((*cut)->body, "");
+  EXPECT_EQ((*cut)->status, 0);
+  EXPECT_EQ((*cut)->usage.output, 5);
+  EXPECT_EQ((*cut)->cost, Money{7});
+  for (const char* free : {"begun", "released"}) {
+    const auto again = begin(free, "body");
+    ASSERT_TRUE(again);
+    EXPECT_FALSE(again->has_value()) << free << ": nothing was charged, so it may run again";
+  }
+}
+
+TEST_F(IdempotencyTest, ARefusalIsForgottenAlsoByARestart) {
+  ASSERT_TRUE(begin("refused", "body"));
+  book_->forget(OrganizationId{"acme"}, "refused");
+  EXPECT_FALSE(begin("refused", "another body")->has_value());
+  book_->forget(OrganizationId{"acme"}, "refused");
+  open();
+  EXPECT_FALSE(begin("refused", "a third body")->has_value());
+}
+
+TEST_F(IdempotencyTest, AnErrorThatWasChargedIsRepeatedAsItWas) {
+  ASSERT_TRUE(begin("late", "body"));
+  book_->finish(OrganizationId{"acme"}, "late", 504, "the error", Usage{10, 0, 3, 0}, Money{4}, true);
+  for (int i = 0; i < 2; ++i) {
+    const auto replay = begin("late", "body");
+    ASSERT_TRUE(replay && replay->has_value());
+    EXPECT_EQ((*replay)->status, 504);
+    EXPECT_EQ((*replay)->body, "the error");
+    EXPECT_EQ((*replay)->cost, Money{4});
+    open();
+  }
 }
 
 TEST_F(IdempotencyTest, LargeAnswersAndUnretainedOnesAreKeptAsUsageOnly) {
