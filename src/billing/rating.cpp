@@ -28,6 +28,17 @@ std::int64_t dearest_output(const Rates& r) { return std::max(r.output, r.reason
 
 }  // namespace
 
+Rates Rates::of_kind(bool embedding) const {
+  Rates met = *this;
+  met.embeds = embedding;
+  if (embedding) {
+    met.input = met.cached_input = met.cache_write = met.output = met.reasoning = 0;
+  } else {
+    met.embedding = 0;
+  }
+  return met;
+}
+
 Result<Charge> rate(const Rates& rates, const ClassTokens& t) {
   if (unsound(rates)) return error(Errc::internal, "a price is negative");
   std::array<std::int64_t, kClasses> tokens{t.input, t.cached_input, t.cache_write, t.output, t.reasoning, t.embedding, 0};
@@ -62,7 +73,7 @@ Result<Charge> rate(const Rates& rates, const ClassTokens& t) {
   for (std::size_t i = 0; i < kClasses; ++i) {
     const auto c = static_cast<config::PriceClass>(i);
     using enum config::PriceClass;
-    const bool always = c == input || c == cached_input || c == output;
+    const bool always = t.embedding == 0 && (c == input || c == cached_input || c == output);
     const bool there = c == per_request ? price[i] > 0 && any : tokens[i] > 0;
     if (always || there) charge.lines.push_back({config::name(c), tokens[i], Money{static_cast<std::int64_t>(units[i])}});
   }
@@ -74,6 +85,7 @@ Result<Charge> rate(const Rates& rates, const Usage& usage) {
       usage.reasoning > usage.output) {
     return error(Errc::internal, "a usage is negative or counts more cached or reasoning tokens than there are");
   }
+  if (rates.embeds) return rate(rates, ClassTokens{.output = usage.output, .embedding = usage.input});   // there is no output
   return rate(rates, ClassTokens{.input = usage.input - usage.cached_input,
                                  .cached_input = usage.cached_input,
                                  .output = usage.output - usage.reasoning,

@@ -17,9 +17,9 @@ namespace {
 // Reports a request's outcome when its coroutine ends, in whichever way.
 class Told {
  public:
-  // `sink` null: an answer that is no stream.
-  Told(const ServiceParts& parts, AnswerSink* sink, const tenancy::Principal& who, RequestId id, std::string_view model)
-      : parts_(parts), sink_(sink), began_ns_(parts.clock.steady_ns()) {
+  // To `sink`, or, of an answer that has none, to `copy`.
+  Told(const ServiceParts& parts, AnswerSink* sink, Outcome* copy, const tenancy::Principal& who, RequestId id, std::string_view model)
+      : parts_(parts), sink_(sink), copy_(copy), began_ns_(parts.clock.steady_ns()) {
     outcome.request = id;
     outcome.organization = who.organization.value;
     outcome.project = who.project.value;
@@ -31,6 +31,7 @@ class Told {
   ~Told() {
     outcome.seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
     if (sink_ != nullptr) sink_->ended(outcome);
+    if (copy_ != nullptr) *copy_ = outcome;
     if (parts_.on_done) parts_.on_done(outcome);
   }
   Outcome outcome;
@@ -38,6 +39,7 @@ class Told {
  private:
   const ServiceParts& parts_;
   AnswerSink* const sink_;
+  Outcome* const copy_;
   const std::int64_t began_ns_;
 };
 
@@ -74,7 +76,8 @@ class ServiceImpl final : public ServiceControl {
   asio::awaitable<Result<Receipt>> generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                             Departure& departure) override;
 
-  asio::awaitable<Result<Embedded>> embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates) override;
+  asio::awaitable<Result<Embedded>> embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates,
+                                          Outcome& ended) override;
   asio::awaitable<Result<Tokenized>> tokenize(Caller caller, TokenizeRequest request, RateState& rates) override;
   asio::awaitable<Result<Detokenized>> detokenize(Caller caller, DetokenizeRequest request, RateState& rates) override;
 
@@ -140,7 +143,7 @@ Result<ServiceImpl::Usable> ServiceImpl::use(const Caller& caller, std::string_v
 
 asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                                        Departure& departure) {
-  Told told(parts_, &sink, *caller.principal, id, request.model);
+  Told told(parts_, &sink, nullptr, *caller.principal, id, request.model);
   Outcome& outcome = told.outcome;
   auto shared = std::make_shared<const GenerateRequest>(std::move(request));
   auto running = admit_and_run(std::move(caller), id, std::move(shared), sink, departure, outcome);   // named: see serving.cpp
@@ -216,8 +219,9 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   co_return receipt;
 }
 
-asio::awaitable<Result<Embedded>> ServiceImpl::embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates) {
-  Told told(parts_, nullptr, *caller.principal, id, request.model);
+asio::awaitable<Result<Embedded>> ServiceImpl::embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates,
+                                                     Outcome& ended) {
+  Told told(parts_, nullptr, &ended, *caller.principal, id, request.model);
   Outcome& outcome = told.outcome;
   auto shared = std::make_shared<const EmbedRequest>(std::move(request));
   auto running = admit_and_embed(std::move(caller), id, std::move(shared), departure, rates, outcome);   // named: see serving.cpp

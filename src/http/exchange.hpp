@@ -78,6 +78,7 @@ struct Account {
   Money charge;
   double queue_seconds = -1, first_token_seconds = -1;
   bool admitted = false;                             // counts in the latency histograms
+  bool embedding = false;                            // its input tokens are of class embedding
 };
 
 struct Exchange {

@@ -58,11 +58,12 @@ Result<RequestHeaders> read_request_headers(const Headers& headers) {
   return out;
 }
 
-void note_receipt(Account& account, const gateway::Receipt& receipt) {
-  account.model = receipt.model;
-  account.usage = receipt.usage;
-  account.charge = receipt.cost;
-  account.currency = receipt.currency;
+void note_outcome(Account& account, const gateway::Outcome& outcome) {
+  account.model = outcome.model;
+  account.usage = outcome.usage;
+  account.charge = outcome.charge;
+  account.currency = outcome.currency;
+  if (outcome.queue_seconds >= 0) account.queue_seconds = outcome.queue_seconds;
 }
 
 void note_refused(Exchange& exchange, const std::string& named) {

@@ -17,7 +17,8 @@ struct RequestHeaders {
 };
 Result<RequestHeaders> read_request_headers(const Headers& headers);
 
-void note_receipt(Account& account, const gateway::Receipt& receipt);
+// What its entry in the ledger says, however the request ended.
+void note_outcome(Account& account, const gateway::Outcome& outcome);
 // The metrics know models by id; a request that was refused has only named one.
 void note_refused(Exchange& exchange, const std::string& named);
 

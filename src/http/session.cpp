@@ -296,10 +296,10 @@ void Session::account_for(const Exchange& exchange, int status) {
              {{"request_id", id_.to_string()}, {"method", exchange.request.method.substr(0, 16)},
               {"route", route == nullptr ? std::string_view("-") : route->pattern}, {"status", status}, {"ms", took * 1000},
               {"organization", account.organization}, {"model", account.model}, {"input_tokens", account.usage.input},
-              {"output_tokens", account.usage.output}, {"cost", to_string(account.charge)}, {"peer", peer_}});
+              {"output_tokens", account.usage.output}, {"cost", to_string(account.charge, account.currency)}, {"peer", peer_}});
   if (plane_ != Plane::api) return;
   telemetry::RequestDone done{.organization = account.organization, .model = account.model, .currency = account.currency,
-                              .status = status, .usage = account.usage, .charge = account.charge,
+                              .status = status, .usage = account.usage, .embedding = account.embedding, .charge = account.charge,
                               .seconds = account.admitted ? took : -1, .queue_seconds = account.queue_seconds,
                               .first_token_seconds = account.first_token_seconds};
   plant_.metrics->request_done(done);

@@ -31,12 +31,10 @@ Reply refusal(const Error& error, const gateway::RateState& rates) {
 }
 
 // The answer to a request that was answered before: as it was, or, where no content is kept, its usage alone.
-Reply replay(const ledger::IdempotencyRow& row, const std::string& model) {
+Reply replay(const ledger::IdempotencyRow& row, const std::string& model, const tenancy::Principal& who) {
+  if (auto failed = replay_error(row)) return std::move(*failed);
   Reply reply;
-  if (row.status == 0) {
-    reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off by a restart; use a new key to ask again"));
-    reply.headers.add("x-should-retry", "false");
-  } else if (!row.body.empty()) {
+  if (!row.body.empty()) {
     reply.body = row.body;
   } else {
     gateway::Embedded usage_only;
@@ -44,6 +42,8 @@ Reply replay(const ledger::IdempotencyRow& row, const std::string& model) {
     usage_only.receipt.model = model;
     usage_only.receipt.usage = row.usage;
     usage_only.receipt.cost = row.cost;
+    usage_only.receipt.usage_only = true;
+    if (who.organization_spec != nullptr) usage_only.receipt.currency = who.organization_spec->currency;
     reply.body = embedding_json(usage_only, false);
   }
   reply.headers.add("x-idempotent-replayed", "true");
@@ -59,20 +59,21 @@ Answer embed(Exchange& exchange, ParsedEmbedding parsed) {
   IdempotentRun run(exchange);
   const auto known = run.begin();
   if (!known) co_return error_reply(known.error());
-  const std::string named = parsed.request.model;
-  if (*known) co_return replay(**known, named);
+  if (*known) co_return replay(**known, parsed.request.model, *exchange.caller.principal);
   exchange.request.body = {};
   gateway::RateState rates;
+  gateway::Outcome outcome;
   gateway::Caller caller = exchange.caller;
-  auto embedding = exchange.plant.service->embed(std::move(caller), exchange.id, std::move(parsed.request), exchange.departure, rates);
+  auto embedding = exchange.plant.service->embed(std::move(caller), exchange.id, std::move(parsed.request), exchange.departure, rates, outcome);
   const Result<gateway::Embedded> embedded = co_await std::move(embedding);
+  exchange.account.embedding = true;
+  note_outcome(exchange.account, outcome);
+  run.charged(outcome.usage, outcome.charge);
   if (!embedded) {
-    note_refused(exchange, named);
+    if (embedded.error().code != Errc::cancelled) run.fail(embedded.error());
     co_return refusal(embedded.error(), rates);
   }
-  run.started();
   exchange.account.admitted = true;
-  note_receipt(exchange.account, embedded->receipt);
   Reply reply;
   add_rate_headers(embedded->rates, reply.headers);
   reply.body = embedding_json(*embedded, parsed.base64);

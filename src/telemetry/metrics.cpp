@@ -89,7 +89,7 @@ class MetricsImpl final : public Metrics {
     const Usage& usage = done.usage;
     energy_.work(organization, usage);
     if (usage.input != 0 || usage.output != 0) {
-      add_tokens(organization, model, "input", usage.input - usage.cached_input);
+      add_tokens(organization, model, done.embedding ? "embedding" : "input", usage.input - usage.cached_input);
       add_tokens(organization, model, "cached_input", usage.cached_input);
       add_tokens(organization, model, "output", usage.output - usage.reasoning);
       add_tokens(organization, model, "reasoning", usage.reasoning);

@@ -1,5 +1,5 @@
 """Embeddings and token translation on a daemon that serves a chat model and an encoder side by side."""
-import array, base64, json, os, pathlib, struct, threading, urllib.error, urllib.request
+import array, base64, decimal, http.client, json, os, pathlib, socket, struct, subprocess, sys, threading, time, urllib.error, urllib.parse, urllib.request
 
 import pytest
 
@@ -25,7 +25,7 @@ PRICES = """version: "test-1"
 models:
   %s: {input: 0.10, cached_input: 0.05, output: 0.40}
   chat-only: {input: 0.10, output: 0.40}
-  %s: {input: 0.02, output: 0}
+  %s: {input: 5, output: 0, embedding: 0.02}
 tiers: {priority: 1.75, standard: 1, batch: 0.5}
 """ % (NAME, ENCODER)
 TENANTS = """plans:
@@ -115,10 +115,55 @@ def test_every_embedding_is_paid_for_exactly(plant, key):
     entries = plant.entries(headers["x-request-id"])
     assert [e["type"] for e in entries] == ["hold", "settle"]
     assert entries[-1]["input_tokens"] == count and entries[-1]["output_tokens"] == 0
+    cost = format(decimal.Decimal(count * 20).scaleb(-9).normalize(), "f")
+    assert entries[0]["amount"] == entries[-1]["amount"] == cost and entries[-1]["lines"] == {"embedding": cost}
+    assert body["usage"]["cost_details"] == {"currency": "USD", "embedding": cost}
+    explained = json.loads(plant.cli("price", "--config", plant.config, "--model", ENCODER, "--embedding", str(count), "--json").stdout)
+    assert explained["total"] == cost and [(l["class"], l["tokens"]) for l in explained["lines"]] == [("embedding", count)]
     after = [e for e in plant.usage() if e["model"] == ENCODER]
     assert sum(e["input_tokens"] for e in after) == spent[0] + count
     report = plant.verify()
     assert report["ok"] and report["open_holds"] == 0
+    checker = subprocess.run([sys.executable, pathlib.Path(__file__).resolve().parents[1] / "golden/verify_ledger.py",
+                              plant.folder + "/data/ledger.sqlite", "--charges", time.strftime("%Y-%m", time.gmtime())], stdout=subprocess.PIPE, text=True)
+    charges = [c for c in json.loads(checker.stdout)["charges"] if c["organization"] == "acme"]
+    assert decimal.Decimal(charges[0]["lines"]["embedding"]) == sum(decimal.Decimal(str(u["cost"])) for u in plant.usage()
+                                                                    if u["organization"] == "acme" and u["model"] == ENCODER)
+
+
+def test_a_model_without_an_embedding_price_embeds_at_its_input_price(plant, key):
+    status, body, headers = post(plant, key, "/v1/embeddings", {"model": NAME, "input": "Water, wide and slow."})
+    cost = format(decimal.Decimal(body["usage"]["prompt_tokens"] * 100).scaleb(-9).normalize(), "f")
+    assert plant.entries(headers["x-request-id"])[-1]["lines"] == {"embedding": cost}
+
+
+def tokens_of(plant, token_class):
+    return sum(v for k, v in plant.metrics().items() if k.startswith("tokenworks_tokens_total{") and f'model="{ENCODER}"' in k and f'class="{token_class}"' in k)
+
+
+def test_what_a_client_that_left_used_is_counted_and_its_key_is_not_free(plant, key):
+    used, requests = tokens_of(plant, "embedding"), 0
+    for wait in [0.02 * 1.5 ** i for i in range(14)]:  # until it leaves in the middle: after the first input, before the last
+        body = json.dumps({"model": ENCODER, "input": ["word " * 300] * 60}).encode()
+        name = f"left-{requests}"
+        url = urllib.parse.urlparse(plant.api)
+        client = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
+        client.request("POST", "/v1/embeddings", body, {"Authorization": "Bearer " + key, "Content-Type": "application/json", "Idempotency-Key": name})
+        time.sleep(wait)
+        client.sock.shutdown(socket.SHUT_RDWR)
+        client.close()
+        requests += 1
+        status = 409
+        while status == 409:
+            status, again, headers = post(plant, key, "/v1/embeddings", json.loads(body), {"Idempotency-Key": name})
+        if status == 200 and "x-idempotent-replayed" not in headers:
+            continue                                  # it had cost nothing when it was cut off: this was the first to run
+        break
+    assert status == 500 and headers["x-should-retry"] == "false" and "cut off" in again["error"]["message"], again
+    booked = sum(u["input_tokens"] for u in plant.usage() if u["model"] == ENCODER)
+    assert tokens_of(plant, "embedding") == booked > used and tokens_of(plant, "input") == 0
+    assert post(plant, key, "/v1/embeddings", json.loads(body), {"Idempotency-Key": name})[0] == 500
+    assert sum(u["input_tokens"] for u in plant.usage() if u["model"] == ENCODER) == booked, "a repeat was charged"
 
 
 def test_an_idempotency_key_is_charged_once(plant, key):

@@ -23,11 +23,14 @@ namespace tokenworks::billing {
 struct Rates {                                       // of one request: pico-units per token; per_request: per request
   std::int64_t input = 0, cached_input = 0, cache_write = 0, output = 0, reasoning = 0, embedding = 0, per_request = 0;
   std::int64_t unit_pico = 1000;                     // pico-units in one unit of Money: nano, or micro for the yen and its like
+  bool embeds = false;                               // a request for vectors: its prompt tokens are of class embedding
 
   // A price list that names these three: what it does not name costs what its kind costs.
   static Rates of(std::int64_t input, std::int64_t cached_input, std::int64_t output) {
     return {input, cached_input, input, output, output, input, 0};
   }
+  // Those a request of this kind can meet; the others are 0, so that its worst case does not hold what it can never owe.
+  Rates of_kind(bool embedding) const;
   bool operator==(const Rates&) const = default;
 };
 
@@ -89,7 +92,8 @@ struct ClassTokens {
 };
 
 // Exact; an error on overflow or on a usage whose subsets exceed their whole. A usage of nothing costs nothing, any other
-// the price per request as well. Lines: input, cached_input and output always, another class when it has a price or tokens.
+// the price per request as well. Lines: input, cached_input and output always, unless something was embedded; another class
+// when it has tokens, per_request when it has a price.
 Result<Charge> rate(const Rates& rates, const ClassTokens& tokens);
 Result<Charge> rate(const Rates& rates, const Usage& usage);
 // The most that `input` prompt tokens and up to `output` tokens can come to, whatever class they turn out to be in.

@@ -95,9 +95,9 @@ class Service {
   virtual boost::asio::awaitable<Result<Receipt>> generate(Caller caller, RequestId id, GenerateRequest request,
                                                            AnswerSink& sink, Departure& departure) = 0;
   // The vectors of texts, through the same admission and the same engine. Nothing is returned before the settle is durable.
-  // `rates` learns the limits also when the answer is an error.
+  // `rates` learns the limits also when the answer is an error, `outcome` how it ended (as AnswerSink::ended).
   virtual boost::asio::awaitable<Result<Embedded>> embed(Caller caller, RequestId id, EmbedRequest request,
-                                                         Departure& departure, RateState& rates) = 0;
+                                                         Departure& departure, RateState& rates, Outcome& outcome) = 0;
   // Tokens of a text, text of tokens: counted by the limits of requests, free of charge.
   virtual boost::asio::awaitable<Result<Tokenized>> tokenize(Caller caller, TokenizeRequest request, RateState& rates) = 0;
   virtual boost::asio::awaitable<Result<Detokenized>> detokenize(Caller caller, DetokenizeRequest request, RateState& rates) = 0;

@@ -19,6 +19,7 @@ struct RequestDone {
   std::string_view organization, model, currency;
   int status = 200;
   Usage usage;
+  bool embedding = false;                            // the input tokens were embedded
   Money charge;
   double seconds = 0, queue_seconds = -1, first_token_seconds = -1;   // negative: did not happen
 };

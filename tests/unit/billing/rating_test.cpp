@@ -111,6 +111,25 @@ TEST(Rating, APricePerRequestIsChargedOnceAndNotForNothing) {
   EXPECT_EQ(worst_case(rates, 10, 5)->nano, 1015) << "however many choices the five tokens are";
 }
 
+TEST(Rating, WhatIsEmbeddedPaysTheEmbeddingPriceAndNothingElse) {
+  const Rates list{.input = 5'000'000, .cached_input = 4'000'000, .cache_write = 9'000'000, .output = 11'000'000, .reasoning = 11'000'000,
+                   .embedding = 20'000, .per_request = 1'000'000};
+  const Rates embeds = list.of_kind(true);
+  const auto charge = rate(embeds, Usage{.input = 100});
+  ASSERT_TRUE(charge);
+  EXPECT_EQ(charge->total.nano, 100 * 20 + 1000);
+  ASSERT_EQ(charge->lines.size(), 2u);
+  EXPECT_EQ(charge->lines[0].token_class, "embedding");
+  EXPECT_EQ(charge->lines[0].tokens, 100);
+  EXPECT_EQ(charge->lines[1].token_class, "per_request");
+  EXPECT_EQ(worst_case(embeds, 100, 0)->nano, 100 * 20 + 1000) << "its hold is what it costs";
+  // And an answer holds nothing for vectors it cannot ask for, however dear they are.
+  Rates dear = list;
+  dear.embedding = 900'000'000;
+  EXPECT_EQ(worst_case(dear.of_kind(false), 100, 10)->nano, 100 * 9'000 + 10 * 11'000 + 1000);
+  EXPECT_EQ(rate(dear.of_kind(false), Usage{.input = 100, .output = 10})->total.nano, 100 * 5'000 + 10 * 11'000 + 1000);
+}
+
 TEST(Rating, AUsageThatCannotBeIsAnErrorNotACharge) {
   const Rates rates = Rates::of(100'000, 50'000, 400'000);
   const Rates dear = Rates::of(INT64_MAX, INT64_MAX, INT64_MAX);

@@ -67,7 +67,7 @@ asio::awaitable<Result<gateway::Receipt>> FakeService::generate(gateway::Caller,
 }
 
 asio::awaitable<Result<gateway::Embedded>> FakeService::embed(gateway::Caller, RequestId id, gateway::EmbedRequest request, gateway::Departure&,
-                                                              gateway::RateState& rates) {
+                                                              gateway::RateState& rates, gateway::Outcome& outcome) {
   ++generated;
   rates = {60, 59, 1000, 20000, 19000, 360'000};
   if (const auto refused = refusals.find(request.model); refused != refusals.end()) co_return refused->second;
@@ -76,6 +76,10 @@ asio::awaitable<Result<gateway::Embedded>> FakeService::embed(gateway::Caller, R
   embedded.vectors.assign(request.inputs.size(), {1.0f, 0.0f, -0.5f});
   embedded.receipt = receipt_of(id);
   embedded.receipt.usage = {10, 0, 0, 0};
+  outcome.model = embedded.receipt.model;
+  outcome.usage = embedded.receipt.usage;
+  outcome.charge = embedded.receipt.cost;
+  outcome.currency = embedded.receipt.currency;
   co_return embedded;
 }
 

@@ -54,7 +54,7 @@ class FakeService final : public gateway::Service {
 
   // One vector [1, 0, -0.5] for "model": "fake" and any number of inputs; refusals as generate() has them.
   asio::awaitable<Result<gateway::Embedded>> embed(gateway::Caller, RequestId id, gateway::EmbedRequest request, gateway::Departure&,
-                                                   gateway::RateState& rates) override;
+                                                   gateway::RateState& rates, gateway::Outcome& outcome) override;
   asio::awaitable<Result<gateway::Tokenized>> tokenize(gateway::Caller, gateway::TokenizeRequest request, gateway::RateState& rates) override;
   asio::awaitable<Result<gateway::Detokenized>> detokenize(gateway::Caller, gateway::DetokenizeRequest request, gateway::RateState& rates) override;
 
