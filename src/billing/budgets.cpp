@@ -400,7 +400,7 @@ std::vector<BudgetEvent> Budgets::thresholds_reached(std::int64_t unix_ns) {
 
 std::string Budgets::label(const Budget& budget) const {
   std::string text = budget.project.empty() ? "organization " + organization_ : "project " + organization_ + "/" + budget.project;
-  text += ", " + to_string(budget.spec.amount) + " " + currency_ + " " + name(budget.spec.per);
+  text += ", " + to_string(budget.spec.amount, currency_) + " " + currency_ + " " + name(budget.spec.per);
   if (!budget.spec.model.empty()) text += " for model " + budget.spec.model;
   if (!budget.spec.key.empty()) text += " for key " + budget.spec.key;
   if (!budget.spec.tag.empty()) text += " for tag " + budget.spec.tag;
@@ -414,14 +414,14 @@ Budgets::Shortage Budgets::shortage(const Use& use, Money amount, std::int64_t u
     if (held.nano > 0) s.alone = false;
     if (free >= s.available) return;
     s.available = std::max(free, Money{0});
-    s.message = say() + ", " + to_string(held) + " is set aside for running requests, and this one may cost up to " +
-                to_string(amount) + " " + currency_;
+    s.message = say() + ", " + to_string(held, currency_) + " is set aside for running requests, and this one may cost up to " +
+                to_string(amount, currency_) + " " + currency_;
   };
   each(use, [&](Budget& budget) {
     if (!budget.spec.hard) return;
     consider(free(budget, unix_s), budget.held, [&] {
       const Spent& spent = running(budget, unix_s);
-      std::string text = "the budget (" + label(budget) + ") does not cover this request: " + to_string(spent.amount) + " is spent";
+      std::string text = "the budget (" + label(budget) + ") does not cover this request: " + to_string(spent.amount, currency_) + " is spent";
       if (spent.period.end_s != INT64_MAX) text += " until it renews at " + budget.zone->format(spent.period.end_s);
       return text;
     });
@@ -429,11 +429,11 @@ Budgets::Shortage Budgets::shortage(const Use& use, Money amount, std::int64_t u
   if (balance_.limited()) {
     consider(balance_.free(), held(), [&] {
       if (!balance_.credit_line()) {
-        return "the prepaid balance of organization " + organization_ + " does not cover this request: " + to_string(balance_.balance()) +
+        return "the prepaid balance of organization " + organization_ + " does not cover this request: " + to_string(balance_.balance(), currency_) +
                " is left";
       }
-      return "the credit line of organization " + organization_ + ", " + to_string(*balance_.credit_line()) + " " + currency_ +
-             ", does not cover this request: " + to_string(Money{std::max<std::int64_t>(0, -balance_.balance().nano)}) + " is unpaid";
+      return "the credit line of organization " + organization_ + ", " + to_string(*balance_.credit_line(), currency_) + " " + currency_ +
+             ", does not cover this request: " + to_string(Money{std::max<std::int64_t>(0, -balance_.balance().nano)}, currency_) + " is unpaid";
     });
   }
   return s;

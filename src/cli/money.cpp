@@ -1,6 +1,7 @@
 // credit and budget: through the daemon while one runs, else over the store itself; the same JSON either way.
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "commands.hpp"
 #include "offline.hpp"
@@ -12,7 +13,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Flags {
-  std::string config, organization, id, amount, expires, per, mode, timezone, project, model, key, tag;
+  std::string config, organization, id, amount;
+  std::optional<std::string> expires, per, mode, timezone, project, model, key, tag;   // an empty one is told, not left out
   std::vector<std::int64_t> warn_at;
   bool json = false, correction = false;
 } flags;
@@ -21,7 +23,7 @@ std::string credit_order() {
   Json j;
   j["id"] = flags.id;
   j["amount"] = flags.amount;
-  if (!flags.expires.empty()) j["expires"] = flags.expires;
+  if (flags.expires) j["expires"] = *flags.expires;
   if (flags.correction) j["correction"] = true;
   return j.dump();
 }
@@ -30,8 +32,8 @@ std::string budget_order() {
   Json j;
   j["id"] = flags.id;
   j["amount"] = flags.amount;
-  const auto named = [&](const char* name, const std::string& value) {
-    if (!value.empty()) j[name] = value;
+  const auto named = [&](const char* name, const std::optional<std::string>& value) {
+    if (value) j[name] = *value;
   };
   named("per", flags.per);
   named("mode", flags.mode);
@@ -106,7 +108,7 @@ Result<std::string> offline(const config::Config& config, Control& control, Verb
   gateway::Administration& admin = (*opened)->administration();
   switch (verb) {
     case Verb::credit_add: {
-      const auto order = gateway::credit_from_json(credit_order(), SystemClock{}.unix_ns());
+      const auto order = gateway::credit_from_json(credit_order(), SystemClock{}.unix_ns(), config.prices.currency);
       if (!order) return order.error();
       return json_of(admin.add_credit(flags.organization, *order, "local"));
     }
@@ -114,7 +116,7 @@ Result<std::string> offline(const config::Config& config, Control& control, Verb
     case Verb::credit_expire: return json_of(admin.expire_credits(flags.organization, "local"));
     case Verb::budget_list: return json_of(admin.budgets(flags.organization));
     case Verb::budget_set: {
-      const auto order = gateway::budget_from_json(budget_order());
+      const auto order = gateway::budget_from_json(budget_order(), config.prices.currency);
       if (!order) return order.error();
       return json_of(admin.set_budget(flags.organization, *order, "local"));
     }
@@ -143,6 +145,7 @@ int act(Verb verb) {
   config::Config c;
   int code = app::kOk;
   if (!load_config(flags.config, c, code)) return code;
+  if (flags.organization.empty()) return fail(error(Errc::invalid_request, "--organization is empty: whose?"));
   auto control = Control::open(c);
   if (!control) return fail(control.error());
   return print(control->daemon() ? online(*control, verb) : offline(c, *control, verb));
@@ -164,7 +167,7 @@ void add_money(CLI::App& app, Action& action) {
   credit->require_subcommand(1);
   CLI::App* top_up = add(credit, action, "add", "Book a credit, once per id; the balance counts before this command exits", Verb::credit_add);
   top_up->add_option("--id", flags.id, "Yours, such as an invoice's number: the same id is booked once")->required();
-  top_up->add_option("--amount", flags.amount, "Exact decimal text, at most nine decimals")->required();
+  top_up->add_option("--amount", flags.amount, "Exact decimal text, at most nine decimals (six without a minor unit, such as JPY)")->required();
   top_up->add_option("--expires", flags.expires, "30d, 12h, or 2026-12-31T00:00:00Z; what is left then is lost");
   top_up->add_flag("--correction", flags.correction, "An adjustment, which may be below zero");
   add(credit, action, "list", "Balance and credits, in the order in which they are spent", Verb::credit_list);
@@ -175,7 +178,7 @@ void add_money(CLI::App& app, Action& action) {
   add(budget, action, "list", "All budgets, what is spent and what is set aside", Verb::budget_list);
   CLI::App* set = add(budget, action, "set", "Set a budget; it is in force before this command exits", Verb::budget_set);
   set->add_option("--id", flags.id, "Its name; the same id replaces it")->required();
-  set->add_option("--amount", flags.amount, "Exact decimal text, at most nine decimals")->required();
+  set->add_option("--amount", flags.amount, "Exact decimal text, at most nine decimals (six without a minor unit, such as JPY)")->required();
   set->add_option("--per", flags.per, "day, week, month (default), total");
   set->add_option("--mode", flags.mode, "hard (default): never overspent; soft: only reported");
   set->add_option("--warn-at", flags.warn_at, "Percentages, such as 50,80")->delimiter(',');

@@ -55,7 +55,7 @@ std::vector<Column> columns_of(const ledger::UsageQuery& query, const std::strin
   count("input", "input_tokens", [](const Row& r) { return r.usage.input; });
   count("cached", "cached_input_tokens", [](const Row& r) { return r.usage.cached_input; });
   count("output", "output_tokens", [](const Row& r) { return r.usage.output; });
-  columns.push_back({"cost " + currency, "cost", true, [](const Row& r) { return to_string(r.cost); }});
+  columns.push_back({"cost " + currency, "cost", true, [currency](const Row& r) { return to_string(r.cost, r.currency.empty() ? currency : r.currency); }});
   if (flags.csv) columns.push_back({"", "currency", false, [currency](const Row& r) { return r.currency.empty() ? currency : r.currency; }});
   return columns;
 }

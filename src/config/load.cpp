@@ -51,7 +51,7 @@ std::optional<YAML::Node> parse_file(const std::string& path, std::vector<std::s
 }
 
 template <class Into>
-void read_file(const std::string& path, const char* kind, const char* prefix, Reading& reading, void (*read)(Fields&, Into&), Into& into) {
+void read_file(const std::string& path, const char* kind, const char* prefix, Reading& reading, const std::function<void(Fields&, Into&)>& read, Into& into) {
   const auto root = parse_file(path, reading.mistakes);
   if (!root) return reading.unread.push_back(prefix);
   const Document document{path, kind, prefix, &reading.variables, &reading.mistakes, reading.asked};
@@ -201,7 +201,8 @@ Result<Config> load_with(const std::string& path, std::set<std::pair<std::string
     read_file<Prices>(p.prices_path, "prices.yaml", "TOKENWORKS_PRICES_", reading, read_prices, c.prices);
   }
   if (!p.tenants_path.empty()) {
-    read_file<Tenants>(p.tenants_path, "tenants.yaml", "TOKENWORKS_TENANTS_", reading, read_tenants, c.tenants);
+    read_file<Tenants>(p.tenants_path, "tenants.yaml", "TOKENWORKS_TENANTS_", reading,
+                       [&](Fields& f, Tenants& t) { read_tenants(f, t, c.prices.currency); }, c.tenants);
   }
   for (IssuerSpec& i : c.tenants.issuers) {
     if (i.jwks.find("://") == std::string::npos) i.jwks = beside(path, i.jwks);

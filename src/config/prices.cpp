@@ -181,9 +181,6 @@ void read_prices(Fields& f, Prices& p) {
   f.text("currency", p.currency);
   if (!minor_digits(p.currency)) {
     f.mistake("currency", "is '" + p.currency + "'; a code of ISO 4217 is needed, such as USD");
-  } else if (*minor_digits(p.currency) == 0) {
-    // Rating counts micro-units here; answers, usage, budgets and the ledger's checks still print nine places.
-    f.mistake("currency", "is '" + p.currency + "', which has no minor unit; such currencies are not served yet");
   }
   read_version(f, p);
   f.list("versions", [&](Fields& g) {

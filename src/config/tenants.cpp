@@ -14,9 +14,9 @@ bool good_name(const std::string& name) {
   });
 }
 
-void read_budget_fields(Fields& f, BudgetSpec& b) {
+void read_budget_fields(Fields& f, BudgetSpec& b, const std::string& currency) {
   b.where = f.where();
-  f.decimal("amount", b.amount.nano, 9, true);
+  f.decimal("amount", b.amount.nano, money_places(currency), true);
   std::string per = "month", mode = "hard";
   f.word("per", per, {"day", "week", "month", "total"});
   b.per = per == "day" ? BudgetSpec::Per::day : per == "week" ? BudgetSpec::Per::week
@@ -28,18 +28,21 @@ void read_budget_fields(Fields& f, BudgetSpec& b) {
   f.text("model", b.model);
   f.text("tag", b.tag);
   f.text("key", b.key);
+  for (const auto& [name, value] : {std::pair{"model", &b.model}, std::pair{"tag", &b.tag}, std::pair{"key", &b.key}}) {
+    if (f.has(name) && value->empty()) f.mistake(name, "is empty: leave it out to count everything");
+  }
   const std::size_t equals = b.tag.find('=');
   if (!b.tag.empty() && (equals == 0 || equals == std::string::npos || equals + 1 == b.tag.size() || b.tag.size() > 600)) {
     f.mistake("tag", "is '" + b.tag + "'; a name and its value such as team=search are needed");
   }
-  if (b.amount.nano > kMostMoney) f.mistake("amount", "is more than a budget can be, " + to_string(Money{kMostMoney}));
+  if (b.amount.nano > kMostMoney) f.mistake("amount", "is more than a budget can be, " + to_string(Money{kMostMoney}, currency));
 }
 
 // `budgets: [...]` and its shorthand `budget: {...}`.
-void read_budgets(Fields& f, std::vector<BudgetSpec>& into) {
+void read_budgets(Fields& f, std::vector<BudgetSpec>& into, const std::string& currency) {
   const auto read = [&](Fields& g) {
     BudgetSpec b;
-    read_budget_fields(g, b);
+    read_budget_fields(g, b, currency);
     into.push_back(std::move(b));
   };
   f.list("budgets", read);
@@ -51,7 +54,7 @@ void read_limits(Fields& f, LimitSpec& spec) {
   for (const LimitName& limit : kLimitNames) f.integer(limit.name, spec.*limit.field, 0, kLimitMax);
 }
 
-void read_plan(const std::string& name, Fields& f, Tenants& t) {
+void read_plan(const std::string& name, Fields& f, Tenants& t, const std::string& currency) {
   PlanSpec p;
   p.name = name;
   p.where = f.where();
@@ -64,7 +67,7 @@ void read_plan(const std::string& name, Fields& f, Tenants& t) {
   read_limits(f, p);
   f.named("model_limits", [&](const std::string& model, Fields& g) { read_limits(g, p.model_limits[model]); });
   f.integer("reserve_output_tokens", p.reserve_output_tokens, 1, 1 << 24);
-  read_budgets(f, p.budgets);
+  read_budgets(f, p.budgets, currency);
   t.plans.push_back(std::move(p));
 }
 
@@ -75,7 +78,7 @@ AccessRule read_access(Fields& f) {
   return rule;
 }
 
-void read_organization(const std::string& name, Fields& f, Tenants& t) {
+void read_organization(const std::string& name, Fields& f, Tenants& t, const std::string& currency) {
   OrganizationSpec o;
   o.name = name;
   o.where = f.where();
@@ -93,12 +96,12 @@ void read_organization(const std::string& name, Fields& f, Tenants& t) {
   f.text("credit_line", line);
   if (!line.empty()) {
     Money most;
-    f.decimal("credit_line", most.nano, 9);
-    if (most.nano > kMostMoney) f.mistake("credit_line", "is more than can be owed, " + to_string(Money{kMostMoney}));
+    f.decimal("credit_line", most.nano, money_places(currency));
+    if (most.nano > kMostMoney) f.mistake("credit_line", "is more than can be owed, " + to_string(Money{kMostMoney}, currency));
     o.credit_line = most;
   }
   f.list("access", [&](Fields& g) { o.access.push_back(read_access(g)); });
-  read_budgets(f, o.budgets);
+  read_budgets(f, o.budgets, currency);
   f.named("projects", [&](const std::string& project, Fields& g) {
     ProjectSpec p;
     p.name = project;
@@ -107,7 +110,7 @@ void read_organization(const std::string& name, Fields& f, Tenants& t) {
     }
     g.texts("models", p.models);
     read_limits(g, p);
-    read_budgets(g, p.budgets);
+    read_budgets(g, p.budgets, currency);
     g.text("cost_centre", p.cost_centre);
     g.text("data_class", p.data_class);
     o.projects.push_back(std::move(p));
@@ -149,9 +152,9 @@ void read_issuer(Fields& f, Tenants& t) {
 
 }  // namespace
 
-void read_tenants(Fields& f, Tenants& t) {
-  f.named("plans", [&](const std::string& name, Fields& g) { read_plan(name, g, t); });
-  f.named("organizations", [&](const std::string& name, Fields& g) { read_organization(name, g, t); });
+void read_tenants(Fields& f, Tenants& t, const std::string& currency) {
+  f.named("plans", [&](const std::string& name, Fields& g) { read_plan(name, g, t, currency); });
+  f.named("organizations", [&](const std::string& name, Fields& g) { read_organization(name, g, t, currency); });
   f.list("identity", [&](Fields& g) { read_issuer(g, t); });
 }
 

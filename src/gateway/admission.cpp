@@ -105,7 +105,7 @@ Result<> Admission::adjust_balance(std::string_view organization, Money delta, b
     if (!add(balance.balance(), delta)) {
       done = error(Errc::invalid_request, "the balance would be larger than money can be counted", "amount");
     } else if (delta.nano < 0 && balance.limited() && delta.nano + balance.free().nano < 0) {
-      done = error(Errc::invalid_request, "only " + to_string(balance.free()) + " is neither spent nor set aside; no more can be taken", "amount");
+      done = error(Errc::invalid_request, "only " + to_string(balance.free(), o->currency) + " is neither spent nor set aside; no more can be taken", "amount");
     } else if (topup && delta.nano > 0) {
       balance.top_up({operation, delta, delta, expires_unix_ns, now});
     } else {

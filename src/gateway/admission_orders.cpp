@@ -25,7 +25,7 @@ std::string shown(const std::string& text) { return "'" + text.substr(0, 40) + (
 // The members of one object, each asked for once; what nobody asked for is a mistake.
 class Members {
  public:
-  Members(std::string_view body, std::string known) : known_(std::move(known)) {
+  Members(std::string_view body, std::string_view currency, std::string known) : currency_(currency), known_(std::move(known)) {
     // A repeated member would be read by one and seen by another: refused.
     std::vector<std::string> seen;
     bool twice = false;
@@ -54,6 +54,10 @@ class Members {
       if (required) fail(refuse(name, "is missing"));
       return {};
     }
+    if (value->is_string() && value->get_ref<const std::string&>().empty()) {
+      fail(refuse(name, "is empty; leave it out, or say what is meant"));   // never all there is, for the want of a value
+      return {};
+    }
     if (!value->is_string()) {
       fail(refuse(name, std::string("must be a string") + (value->is_number() ? ", written exactly: \"" + value->dump().substr(0, 40) + "\"" : "")));
       return {};
@@ -64,7 +68,7 @@ class Members {
   Money money(const char* name, bool below_zero = false) {
     const std::string text_value = text(name, true);
     if (mistake_) return {};
-    const auto money = parse_money(text_value);
+    const auto money = parse_money(text_value, currency_);
     if (!money) {
       fail(refuse(name, "= " + money.error().message));
     } else if (money->nano > kMostMoney || money->nano < -kMostMoney) {
@@ -119,6 +123,7 @@ class Members {
   }
 
   Json json_;
+  std::string_view currency_;
   std::string known_;
   std::vector<std::string> asked_;
   std::optional<Error> mistake_;
@@ -153,8 +158,8 @@ bool good_id(const std::string& id, std::size_t most) {
 
 const char* per_name(Per per) { return kPers[static_cast<int>(per)]; }
 
-Result<CreditOrder> credit_from_json(std::string_view body, std::int64_t now_unix_ns) {
-  Members members(body, "id, amount, expires, correction");
+Result<CreditOrder> credit_from_json(std::string_view body, std::int64_t now_unix_ns, std::string_view currency) {
+  Members members(body, currency, "id, amount, expires, correction");
   CreditOrder order;
   order.id = members.text("id", true);
   order.correction = members.truth("correction");
@@ -183,8 +188,8 @@ RequestId operation_id(std::string_view organization, std::string_view id) {
   return RequestId::make(0, random);
 }
 
-Result<BudgetOrder> budget_from_json(std::string_view body) {
-  Members members(body, "id, amount, per, mode, warn_at, timezone, project, model, key, tag");
+Result<BudgetOrder> budget_from_json(std::string_view body, std::string_view currency) {
+  Members members(body, currency, "id, amount, per, mode, warn_at, timezone, project, model, key, tag");
   BudgetOrder order;
   config::BudgetSpec& spec = order.spec;
   order.id = members.text("id", true);
@@ -225,10 +230,10 @@ Result<BudgetOrder> budget_from_json(std::string_view body) {
   return order;
 }
 
-std::string budget_json(const BudgetOrder& order) {
+std::string budget_json(const BudgetOrder& order, std::string_view currency) {
   Json j;
   j["id"] = order.id;
-  j["amount"] = to_string(order.spec.amount);
+  j["amount"] = to_string(order.spec.amount, currency);
   j["per"] = per_name(order.spec.per);
   j["mode"] = order.spec.hard ? "hard" : "soft";
   j["warn_at"] = order.spec.warn_at;

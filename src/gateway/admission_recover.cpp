@@ -16,7 +16,8 @@ constexpr std::int64_t kHistory = std::int64_t{33} * 24 * 3600;   // seconds of 
 }  // namespace
 
 std::vector<billing::Budgets::ScopedSpec> budgets_of(const config::PlanSpec& plan, const config::OrganizationSpec& organization,
-                                                     const std::vector<ledger::SettingRow>& settings) {
+                                                     const std::vector<ledger::SettingRow>& settings,
+                                                     const std::string& currency) {
   std::vector<billing::Budgets::ScopedSpec> specs;
   for (const config::BudgetSpec& spec : plan.budgets) specs.push_back({"", spec});
   for (const config::BudgetSpec& spec : organization.budgets) specs.push_back({"", spec});
@@ -25,7 +26,7 @@ std::vector<billing::Budgets::ScopedSpec> budgets_of(const config::PlanSpec& pla
   }
   for (const ledger::SettingRow& row : settings) {
     if (row.organization.value != organization.name) continue;
-    if (const auto order = budget_from_json(row.json)) {
+    if (const auto order = budget_from_json(row.json, currency)) {
       specs.push_back({order->project, order->spec});
     } else {
       log::error("budget_ignored", {{"organization", organization.name}, {"id", row.id}, {"why", order.error().message}});

@@ -62,6 +62,16 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
   if (!currency_.empty() && currency_ != prices->currency()) {
     mistake("the price book's currency changed from " + currency_ + " to " + prices->currency() + "; the books are kept in " + currency_);
   }
+  if (currency_.empty()) {                           // a start: what was paid and spent before was in this currency too
+    const auto balances = ledger_.balances();
+    if (!balances) return balances.error();
+    const auto other = std::ranges::find_if(*balances, [&](const ledger::BalanceRow& row) { return row.currency != prices->currency(); });
+    if (other != balances->end()) {
+      const config::Where& where = prices->versions().front().where;
+      mistake(where.file + ":" + std::to_string(where.line) + ": currency is " + prices->currency() + ", but the books in data_dir are kept in " +
+              other->currency + ": nothing is converted; go back to " + other->currency + ", or begin new books in another data_dir");
+    }
+  }
   const auto settings = ledger_.settings("budget");
   if (!settings) return settings.error();
   const auto keys = ledger_.keys();
@@ -76,7 +86,7 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
     if (!o.currency.empty() && o.currency != prices->currency()) {
       mistake(where + "pays in " + o.currency + " but the price book is in " + prices->currency());
     }
-    plans.push_back({&o, &*plan, budgets_of(*plan, o, *settings)});
+    plans.push_back({&o, &*plan, budgets_of(*plan, o, *settings, prices->currency())});
     if (auto checked = billing::Budgets::check(plans.back().budgets); !checked) mistake(checked.error().message);
   }
   if (!mistakes.empty()) return error(Errc::bad_config, mistakes);
@@ -220,7 +230,7 @@ EventSink::Events AdmissionState::tell(const std::vector<billing::BudgetEvent>& 
   EventSink* sink = events.load(std::memory_order_acquire);
   for (const billing::BudgetEvent& e : reached) {
     log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
-                                   {"amount", to_string(e.amount)}, {"spent", to_string(e.spent)}, {"period_start", e.period_start_s}});
+                                   {"amount", to_string(e.amount, e.currency)}, {"spent", to_string(e.spent, e.currency)}, {"period_start", e.period_start_s}});
     if (sink == nullptr) continue;
     for (ledger::OutboxEvent& event : sink->budget_threshold(e, unix_ns)) outgoing.push_back(std::move(event));
   }
@@ -267,7 +277,7 @@ void AdmissionState::book(const Organization& organization, const std::vector<bi
     if (EventSink* sink = events.load(std::memory_order_acquire)) {
       record.events = sink->credit_expired(organization.name, organization.currency, lapse, record.request, record.unix_ns);
     }
-    log::info("credit_expired", {{"organization", organization.name}, {"credit", lapse.credit.to_string()}, {"amount", to_string(lapse.amount)}});
+    log::info("credit_expired", {{"organization", organization.name}, {"credit", lapse.credit.to_string()}, {"amount", to_string(lapse.amount, organization.currency)}});
     send(std::move(record), {});
   }
 }

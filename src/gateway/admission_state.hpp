@@ -128,7 +128,7 @@ RateState rate_state(const tenancy::Limits::State& state);
 Error refused(const tenancy::Limits::Refusal& refusal);
 // The budgets of an organization: its plan's, its own, its projects', and those set through the API.
 std::vector<billing::Budgets::ScopedSpec> budgets_of(const config::PlanSpec& plan, const config::OrganizationSpec& organization,
-                                                     const std::vector<ledger::SettingRow>& settings);
+                                                     const std::vector<ledger::SettingRow>& settings, const std::string& currency);
 // "search" of "acme/search".
 std::string_view short_project(std::string_view project);
 

@@ -55,7 +55,7 @@ Result<bool> MoneyDesk::booked_before(const ledger::Record& record, const Credit
   const ledger::Entry& entry = entries->front();
   const bool same_expiry = order.lasts_ns != 0 ? entry.expires_unix_ns - entry.unix_ns == order.lasts_ns : entry.expires_unix_ns == record.expires_unix_ns;
   if (entry.type == record.type && entry.amount == record.amount && same_expiry) return true;
-  return error(Errc::idempotency_mismatch, "the id '" + order.id + "' was already used for another credit of " + to_string(entry.amount) +
+  return error(Errc::idempotency_mismatch, "the id '" + order.id + "' was already used for another credit of " + to_string(entry.amount, entry.currency) +
                                                "; a new credit needs a new id", "id");
 }
 
@@ -79,18 +79,22 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
   booked.expires_unix_ns = record.expires_unix_ns;
   if (*before) {
     settle_doubt(record.request);
-    return CreditBooked{record.request, booked, false, balance()};
+    const auto names = settings("credit", organization);   // a kill may have come between the entry and its name
+    if (names && std::ranges::find(*names, record.request.to_string(), &ledger::SettingRow::id) == names->end()) {
+      keep_name(record, order.id, actor);
+    }
+    return CreditBooked{record.request, record.currency, booked, false, balance()};
   }
   const auto doubt = doubts_.find(record.request);
   const bool again = doubt != doubts_.end();
   if (again && (doubt->second.type != record.type || doubt->second.amount != record.amount)) {
     return error(Errc::idempotency_mismatch, "the id '" + order.id + "' was already used for another credit of " +
-                                                 to_string(doubt->second.amount) + ", which may still be booked; a new credit needs a new id", "id");
+                                                 to_string(doubt->second.amount, record.currency) + ", which may still be booked; a new credit needs a new id", "id");
   }
   if (again) record = doubt->second;                 // the very same, or the ledger would take it for another one
 
   const ledger::AuditEvent audit{record.unix_ns, actor, order.correction ? "credit.correct" : "credit.add", organization + "/" + order.id, "",
-                                 hash_of(order.id + "\n" + to_string(order.amount) + "\n" + std::to_string(record.expires_unix_ns))};
+                                 hash_of(order.id + "\n" + to_string(order.amount, record.currency) + "\n" + std::to_string(record.expires_unix_ns))};
   // What goes away is set aside before it is booked, so that nobody spends it meanwhile.
   const bool takes = order.amount.nano < 0;
   if (takes && !again) {
@@ -110,10 +114,14 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
     auto added = admission_.adjust_balance(organization, order.amount, !order.correction, record.request, record.expires_unix_ns);
     if (!added) return added.error();
   }
-  // The payer's own word for it, beside the books.
-  (void)ledger_.put_setting({"credit", record.organization, record.request.to_string(), "\"" + order.id + "\""},
-                            {record.unix_ns, actor, "credit.name", organization + "/" + order.id, "", ""});
-  return CreditBooked{record.request, booked, true, balance()};
+  keep_name(record, order.id, actor);
+  return CreditBooked{record.request, record.currency, booked, true, balance()};
+}
+
+// The payer's own word for it, beside the books.
+void MoneyDesk::keep_name(const ledger::Record& record, const std::string& id, const std::string& actor) {
+  (void)ledger_.put_setting({"credit", record.organization, record.request.to_string(), "\"" + id + "\""},
+                            {record.unix_ns, actor, "credit.name", record.organization.value + "/" + id, "", ""});
 }
 
 // Its entry is in the books: admission learns of it now.
@@ -182,7 +190,7 @@ Result<std::vector<BudgetView>> MoneyDesk::budgets(const config::Tenants& tenant
   const auto rows = settings("budget", organization);
   if (!rows) return rows.error();
   for (const ledger::SettingRow& row : *rows) {
-    if (budget_from_json(row.json)) ids.push_back(row.id);
+    if (budget_from_json(row.json, (*o)->currency)) ids.push_back(row.id);
   }
   std::vector<BudgetView> views;
   const auto standing = admission_.standing(organization);
@@ -218,7 +226,7 @@ Result<BudgetView> MoneyDesk::set_budget(const config::Tenants& tenants, const s
   const auto rows = settings("budget", organization);
   if (!rows) return rows.error();
   const auto known = std::ranges::find(*rows, order.id, &ledger::SettingRow::id);
-  const std::string json = budget_json(order);
+  const std::string json = budget_json(order, (*o)->currency);
   const ledger::AuditEvent audit{clock_.unix_ns(), actor, "budget.set", organization + "/" + order.id,
                                  known == rows->end() ? "" : hash_of(known->json), hash_of(json)};
   if (auto put = ledger_.put_setting({"budget", OrganizationId{organization}, order.id, json}, audit); !put) return put.error();

@@ -25,6 +25,7 @@ class MoneyDesk {
 
  private:
   Result<std::vector<ledger::SettingRow>> settings(const char* kind, const std::string& organization);
+  void keep_name(const ledger::Record& record, const std::string& id, const std::string& actor);
   void settle_doubt(const RequestId& operation);
   void look_at_doubts(const std::string& organization);
   Result<bool> booked_before(const ledger::Record& record, const CreditOrder& order);

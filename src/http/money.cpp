@@ -23,7 +23,7 @@ std::string organization_of(const Exchange& exchange) {
 }  // namespace
 
 Answer add_credit(Exchange& exchange) {
-  const auto order = gateway::credit_from_json(exchange.request.body, SystemClock{}.unix_ns());
+  const auto order = gateway::credit_from_json(exchange.request.body, SystemClock{}.unix_ns(), exchange.plant.administration->currency());
   if (!order) co_return error_reply(order.error());
   const std::string organization = organization_of(exchange), actor = actor_of(exchange);
   Result<gateway::CreditBooked> booked = error(Errc::internal, "not run");
@@ -61,7 +61,7 @@ Answer list_budgets(Exchange& exchange) {
 }
 
 Answer set_budget(Exchange& exchange) {
-  const auto order = gateway::budget_from_json(exchange.request.body);
+  const auto order = gateway::budget_from_json(exchange.request.body, exchange.plant.administration->currency());
   if (!order) co_return error_reply(order.error());
   const std::string organization = organization_of(exchange), actor = actor_of(exchange);
   Result<gateway::BudgetView> view = error(Errc::internal, "not run");

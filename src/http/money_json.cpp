@@ -6,9 +6,9 @@
 namespace tokenworks::http {
 namespace {
 
-void money_or_null(JsonObject& object, const char* name, const std::optional<Money>& money) {
+void money_or_null(JsonObject& object, const char* name, const std::optional<Money>& money, const std::string& currency) {
   if (money) {
-    object.string(name, to_string(*money));
+    object.string(name, to_string(*money, currency));
   } else {
     object.raw(name, "null");
   }
@@ -28,7 +28,7 @@ void append(std::string& out, const gateway::BudgetView& budget) {
   object.string_or_null("model", spec.model);
   object.string_or_null("key", spec.key);
   object.string_or_null("tag", spec.tag);
-  object.string("amount", to_string(spec.amount));
+  object.string("amount", to_string(spec.amount, budget.currency));
   object.string("currency", budget.currency);
   object.string("per", gateway::per_name(spec.per));
   object.string("mode", spec.hard ? "hard" : "soft");
@@ -40,8 +40,8 @@ void append(std::string& out, const gateway::BudgetView& budget) {
   }
   list += ']';
   object.string("timezone", spec.timezone);
-  object.string("spent", to_string(budget.state.spent));
-  object.string("held", to_string(budget.state.held));
+  object.string("spent", to_string(budget.state.spent, budget.currency));
+  object.string("held", to_string(budget.state.held, budget.currency));
   constexpr std::int64_t kSecond = 1'000'000'000;
   time_or_null(object, "period_start", period.start_s != INT64_MIN, period.start_s != INT64_MIN ? period.start_s * kSecond : 0);
   time_or_null(object, "period_end", period.end_s != INT64_MAX, period.end_s != INT64_MAX ? period.end_s * kSecond : 0);
@@ -55,11 +55,11 @@ std::string to_json(const gateway::CreditBooked& booked) {
   JsonObject object(out);
   object.string("id", booked.order.id);
   object.string("operation", booked.operation.to_string());
-  object.string("amount", to_string(booked.order.amount));
+  object.string("amount", to_string(booked.order.amount, booked.currency));
   time_or_null(object, "expires", booked.order.expires_unix_ns != 0, booked.order.expires_unix_ns);
   object.boolean("correction", booked.order.correction);
   object.boolean("created", booked.created);
-  object.string("balance", to_string(booked.balance));
+  object.string("balance", to_string(booked.balance, booked.currency));
   object.close();
   return out;
 }
@@ -69,10 +69,10 @@ std::string to_json(const gateway::CreditsView& view) {
   JsonObject object(out);
   object.string("organization", view.organization);
   object.string("currency", view.currency);
-  money_or_null(object, "balance", view.balance);
-  money_or_null(object, "credit_line", view.credit_line);
-  object.string("held", to_string(view.held));
-  money_or_null(object, "free", view.free);
+  money_or_null(object, "balance", view.balance, view.currency);
+  money_or_null(object, "credit_line", view.credit_line, view.currency);
+  object.string("held", to_string(view.held, view.currency));
+  money_or_null(object, "free", view.free, view.currency);
   object.key("data") += '[';
   bool first = true;
   for (const gateway::CreditsView::Credit& credit : view.credits) {
@@ -81,8 +81,8 @@ std::string to_json(const gateway::CreditsView& view) {
     JsonObject row(out);
     row.string_or_null("id", credit.id);
     row.string("operation", credit.operation.to_string());
-    row.string("amount", to_string(credit.amount));
-    row.string("remaining", to_string(credit.remaining));
+    row.string("amount", to_string(credit.amount, view.currency));
+    row.string("remaining", to_string(credit.remaining, view.currency));
     time_or_null(row, "booked", true, credit.booked_unix_ns);
     time_or_null(row, "expires", credit.expires_unix_ns != 0, credit.expires_unix_ns);
     row.boolean("expired", credit.expired);

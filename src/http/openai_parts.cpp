@@ -154,10 +154,10 @@ void append_counts(std::string& out, const Usage& usage) {
 void append_usage(std::string& out, const gateway::Receipt& receipt) {
   JsonObject object(out);
   write_counts(object, receipt.usage);
-  object.raw("cost", to_string(receipt.cost));       // exact: a JSON number with at most nine decimals
+  object.raw("cost", to_string(receipt.cost, receipt.currency));   // exact: a JSON number, at most nine decimals
   JsonObject details(object.key("cost_details"));
   if (!receipt.currency.empty()) details.string("currency", receipt.currency);
-  for (const gateway::CostLine& line : receipt.lines) details.string(line.token_class, to_string(line.amount));
+  for (const gateway::CostLine& line : receipt.lines) details.string(line.token_class, to_string(line.amount, receipt.currency));
   details.close();
   JsonObject plant(object.key("tokenworks"));
   plant.string("request_id", receipt.request.to_string());

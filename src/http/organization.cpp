@@ -109,7 +109,7 @@ void append_cost_result(std::string& out, const PageQuery& page, const GroupKey&
   JsonObject object(out);
   object.string("object", "organization.costs.result");
   JsonObject amount(object.key("amount"));
-  amount.raw("value", to_string(sum.cost));          // exact: written digit by digit
+  amount.raw("value", to_string(sum.cost, key.currency));          // exact: written digit by digit
   std::string currency = key.currency;
   std::transform(currency.begin(), currency.end(), currency.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   amount.string("currency", currency);

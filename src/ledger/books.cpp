@@ -110,10 +110,10 @@ Result<> Books::check_hold(const Record& r, std::int64_t organization, std::int6
   }
   held = hold.held;
   if (r.type == EntryType::settle && r.amount.nano > held) {
-    return refuse(r, "the charge " + to_string(r.amount) + " is above the hold " + to_string(Money{held}));
+    return refuse(r, "the charge " + to_string(r.amount, r.currency) + " is above the hold " + to_string(Money{held}, r.currency));
   }
   if (r.type != EntryType::settle && r.amount.nano != held) {
-    return refuse(r, "gives back " + to_string(r.amount) + ", but " + to_string(Money{held}) + " is held");
+    return refuse(r, "gives back " + to_string(r.amount, r.currency) + ", but " + to_string(Money{held}, r.currency) + " is held");
   }
   return {};
 }
@@ -161,9 +161,11 @@ Result<> Books::move_money(const EntryView& view, const Dictionary::Known& known
                      moves_.push_back({*node, debit, credit});
                      const Signed128 net = (*node)->second.totals.net() + credit - debit;
                      if (account != Account::revenue && (net > kAccountMax || net < -kAccountMax)) {
-                       refusal = error(Errc::internal, std::string(name(view.type)) + ": the organization's account '" +
-                                                           kind_of(account, token_class) +
-                                                           "' would leave the range of the books");
+                       const bool order = view.type == EntryType::topup || view.type == EntryType::adjust;   // somebody's mistake, not ours
+                       refusal = error(order ? Errc::invalid_request : Errc::internal,
+                                       std::string(name(view.type)) + ": the organization's account '" + kind_of(account, token_class) +
+                                           "' would leave the range of the books",
+                                       order ? "amount" : "");
                      }
                    });
   return failed;

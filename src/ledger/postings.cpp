@@ -31,10 +31,10 @@ Unsigned128 from_bytes(std::span<const std::uint8_t> bytes) {
   return value;
 }
 
-std::string decimal_text(Unsigned128 nano) {
+std::string decimal_text(Unsigned128 nano, int places) {
   std::string digits;
-  for (int place = 0; place <= 9 || nano != 0; ++place) {
-    if (place == 9) digits += '.';
+  for (int place = 0; place <= places || nano != 0; ++place) {
+    if (place == places) digits += '.';
     digits += static_cast<char>('0' + static_cast<int>(nano % 10));
     nano /= 10;
   }

@@ -35,7 +35,7 @@ struct Totals {
 // Totals are stored as 16 bytes, big-endian.
 std::array<std::uint8_t, 16> to_bytes(Unsigned128 value);
 Unsigned128 from_bytes(std::span<const std::uint8_t> bytes);   // 0 unless exactly 16 bytes
-std::string decimal_text(Unsigned128 nano);                    // as format_decimal(nano, 9)
+std::string decimal_text(Unsigned128 units, int places = 9);   // as format_decimal(units, places)
 
 // Calls post(account, token_class, debit, credit), nano-units >= 0, for every posting of an entry.
 template <class Post>

@@ -56,7 +56,7 @@ Result<> check_record(const Record& r) {
   if (r.currency.empty()) return refuse("an entry without a currency");
   const bool signed_amount = r.type == EntryType::topup || r.type == EntryType::adjust;
   if (r.amount.nano < (signed_amount ? -kAccountMax : 0) || r.amount.nano > kAccountMax) {
-    return refuse("an amount of " + to_string(r.amount) + " is out of range for a " + name(r.type));
+    return refuse("an amount of " + to_string(r.amount, r.currency) + " is out of range for a " + name(r.type));
   }
   if (auto usage = check_usage(r.usage); !usage) return usage;
   if (!is_plain_text(r.finish_reason, 64))

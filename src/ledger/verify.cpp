@@ -54,6 +54,7 @@ class Verification {
   std::unordered_map<CellKey, Cell, CellKeyHash> cells_;
   CreditCheck credits_;
   Totals all_;
+  int places_ = 9;                                   // of the sums: six in books whose every currency counts micro-units
   std::string bytes_, why_;
   std::vector<Line> lines_;
 };
@@ -66,8 +67,8 @@ Result<VerifyReport> Verification::run() {
     if (report_.first_bad) break;
   }
   report_.open_holds = static_cast<std::int64_t>(holds_.size());
-  report_.debits = decimal_text(all_.debits);
-  report_.credits = decimal_text(all_.credits);
+  report_.debits = decimal_text(all_.debits, places_);
+  report_.credits = decimal_text(all_.credits, places_);
   if (all_.debits != all_.credits) bad("debits " + report_.debits + " are not credits " + report_.credits);
   report_.ok = !report_.first_bad;
   return report_;
@@ -106,6 +107,8 @@ Result<> Verification::read_series() {
     const auto own = organizations_.find(owner);
     if (own != organizations_.end()) organization_of_[id] = own->second;
   }
+  const auto micro = [](const auto& one) { return money_places(one.second.second) == 6; };
+  if (!all.empty() && std::ranges::all_of(all, micro)) places_ = 6;
   return {};
 }
 

@@ -17,7 +17,7 @@ std::vector<prometheus::MetricFamily> Charges::Collect() const {
   for (const auto& [key, sum] : sums_) {
     prometheus::ClientMetric metric;
     metric.label = {{"organization", key.first}, {"currency", key.second}};
-    metric.counter.value = static_cast<double>(sum.nano) / 1e9;
+    metric.counter.value = static_cast<double>(sum.nano) / (money_places(key.second) == 6 ? 1e6 : 1e9);
     family.metric.push_back(std::move(metric));
   }
   return {std::move(family)};

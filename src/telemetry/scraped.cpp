@@ -66,7 +66,7 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   gauge(families, series::kRunning, static_cast<double>(sum.running));
   gauge(families, series::kWaiting, static_cast<double>(sum.waiting));
   gauge(families, series::kHoldsOpen, static_cast<double>(scrape.holds_open));
-  gauge(families, series::kHoldAmount, static_cast<double>(scrape.hold_amount.nano) / 1e9);
+  gauge(families, series::kHoldAmount, static_cast<double>(scrape.hold_amount.nano) / (money_places(scrape.currency) == 6 ? 1e6 : 1e9));
   gauge(families, series::kGap, sum.fairness_gap);
   gauge(families, series::kBound, sum.fairness_bound);
   gauge(families, series::kPredictedWait, sum.predicted_wait_seconds);

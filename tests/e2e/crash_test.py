@@ -1,5 +1,5 @@
 """kill -9 in the middle of 16 streams loses nothing a client was told."""
-import http.client, json, os, random, threading, time, urllib.parse
+import decimal, http.client, json, os, random, threading, time, urllib.parse, urllib.request
 
 import pytest
 
@@ -90,3 +90,45 @@ def test_kill_nine_in_the_middle_of_sixteen_streams(progress):
         print(f"{len(told)} answers finished, {len(cut)} cut")
     finally:
         plant.close()
+
+
+def test_top_ups_under_kill_nine_are_booked_once_each():
+    """Four threads top up without a pause; what was acknowledged is there, and asking again for all of it makes each of them one."""
+    rng = random.Random(int(os.environ.get("TOKENWORKS_SEED", "7")))
+    with Plant() as plant:
+        operator, asked, acknowledged = plant.operator_key(), [], []
+
+        def top_up(name):
+            request = urllib.request.Request(plant.admin + "/admin/v1/organizations/acme/credits", json.dumps({"id": name, "amount": "0.000000001"}).encode(),
+                                             {"Authorization": "Bearer " + operator, "Content-Type": "application/json"}, method="POST")
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["created"]
+
+        def customer(number, cycle, stop):
+            while not stop.is_set():
+                name = f"order-{cycle}-{number}-{len(asked)}"
+                asked.append(name)
+                try:
+                    assert top_up(name)
+                    acknowledged.append(name)
+                except (OSError, http.client.HTTPException, ValueError):
+                    pass
+
+        for cycle in range(CYCLES // 5):
+            stop = threading.Event()
+            customers = [threading.Thread(target=customer, args=(n, cycle, stop)) for n in range(4)]
+            for c in customers:
+                c.start()
+            time.sleep(rng.uniform(0.02, 0.4))
+            plant.kill()
+            stop.set()
+            for c in customers:
+                c.join()
+            plant.start()
+        again = [name for name in asked if top_up(name)]
+        assert not set(again) & set(acknowledged), "what was acknowledged was lost"
+        listed = json.loads(plant.cli("credit", "list", "--config", plant.config, "--json", "--organization", "acme").stdout)
+        assert listed["balance"] == format(decimal.Decimal(len(asked)).scaleb(-9).normalize(), "f")
+        assert sorted(row["id"] for row in listed["data"]) == sorted(asked), "each under its own name, once"
+        report = plant.verify()
+        assert report["ok"] and report["open_holds"] == 0

@@ -26,6 +26,8 @@ organizations:
   owing: {plan: open, credit_line: "%s"}
   acme: {plan: open, budget: {amount: "100", per: month}, projects: {search: {}}}
   team: {plan: open}
+  orders: {plan: open}
+  huge: {plan: open}
 """
 MESSAGES = [{"role": "user", "content": "Say something."}]
 FULL = {"max_tokens": 8, "extra_body": {"ignore_eos": True}}
@@ -196,6 +198,57 @@ def test_a_credit_is_booked_once_per_id_and_expires(money):
     short = [r for r in rows["data"] if r["id"] == "short"][0]
     assert short["remaining"] == "0" and short["expired"]
     assert money.verify()["ok"]
+
+
+def test_one_id_at_once_from_everywhere_is_one_credit(money):
+    operator, seen = money.operator_key(), []
+    before = decimal.Decimal(credit(money, "list", "--organization", "orders")["balance"] or "0")
+
+    def top_up(amount):
+        seen.append(call(money, operator, "POST", "/admin/v1/organizations/orders/credits", {"id": "at-once", "amount": amount}))
+    threads = [threading.Thread(target=top_up, args=("6" if i % 3 == 0 else "5",)) for i in range(24)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sum(status == 200 and body["created"] for status, body in seen) == 1 and {status for status, _ in seen} == {200, 422}
+    booked = {body["amount"] for status, body in seen if status == 200}
+    assert len(booked) == 1 and decimal.Decimal(credit(money, "list", "--organization", "orders")["balance"]) - before == decimal.Decimal(booked.pop())
+
+
+def test_budgets_of_key_tag_and_model_hold_together_under_a_crowd(money):
+    key, operator = money.key("team"), money.operator_key()
+    budgets = {"crowd-key": {"key": key.split("-")[2], "amount": exact(7 * money.nano)}, "crowd-tag": {"tag": "crowd=red", "amount": exact(3 * money.nano)},
+               "crowd-model": {"model": NAME, "key": key.split("-")[2], "amount": exact(9 * money.nano)}}
+    for name, spec in budgets.items():
+        assert call(money, operator, "POST", "/admin/v1/organizations/team/budgets", {"id": name, "per": "total", **spec})[0] == 200
+    full = {"red": 0, "blue": 0}
+
+    def one(tag):
+        try:
+            ask(money, key, metadata={"crowd": tag})
+            full[tag] += 1
+        except openai.RateLimitError as e:
+            assert e.code == "insufficient_quota"
+    threads = [threading.Thread(target=one, args=("red" if i % 2 else "blue",)) for i in range(48)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert full["red"] <= 3 and full["red"] + full["blue"] == 7, full
+    spent = {b["id"]: b["spent"] for b in budget(money, "list", "--organization", "team")["data"]}
+    assert spent["crowd-key"] == spent["crowd-model"] == exact(7 * money.nano)
+    assert (spent["crowd-tag"] if full["red"] else "0") == exact(full["red"] * money.nano)
+    for name in budgets:
+        assert call(money, operator, "DELETE", "/admin/v1/organizations/team/budgets/" + name)[0] == 200
+
+
+def test_more_than_the_books_can_count_is_a_400(money):
+    operator, seen = money.operator_key(), []
+    for i in range(3):
+        seen.append(call(money, operator, "POST", "/admin/v1/organizations/huge/credits", {"id": f"huge-{i}", "amount": "1152921504.606846976"}))
+    assert seen[0][0] == 200 and [(s, b["error"]["param"]) for s, b in seen[1:]] == [(400, "amount")] * 2
+    assert credit(money, "list", "--organization", "huge")["balance"] == "1152921504.606846976" and money.verify()["ok"]
 
 
 def test_budgets_of_the_api_are_in_force_at_once_and_after_kill(money):

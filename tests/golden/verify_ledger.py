@@ -44,9 +44,17 @@ def sha256(*parts):
     return hashlib.sha256(b"".join(parts)).digest()
 
 
-def decimal(nano):
-    whole, rest = divmod(nano, 10**9)
-    return str(whole) if rest == 0 else f"{whole}.{rest:09d}".rstrip("0")
+# Without a minor unit: amounts are millionths.
+MICRO = set("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split())
+
+
+def decimal(units, places=9):
+    whole, rest = divmod(units, 10**places)
+    return str(whole) if rest == 0 else f"{whole}.{rest:0{places}d}".rstrip("0")
+
+
+def places_of(currencies):
+    return 6 if currencies and set(currencies) <= MICRO else 9
 
 
 def parse_lines(value):
@@ -117,14 +125,15 @@ class Checker:
                 raise Bad("debits are not credits")
         except Bad as bad:
             first_bad = str(bad)
+        places = places_of([s["currency"] for s in getattr(self, "series", {}).values()])
         report = {"ok": first_bad is None, "entries": self.entries, "open_holds": len(self.holds),
-                "debits": decimal(self.debits), "credits": decimal(self.credits), "head": self.head.hex(),
+                "debits": decimal(self.debits, places), "credits": decimal(self.credits, places), "head": self.head.hex(),
                 "first_bad": first_bad}
         if first_bad is None and self.month[1]:
             report["charges"] = [
                 {"organization": who[0], "project": who[1], "currency": who[2], "requests": sums[0], "input": sums[1],
-                 "cached_input": sums[2], "output": sums[3], "reasoning": sums[4], "cost": decimal(sums[5]),
-                 "lines": {token_class: decimal(lines[token_class]) for token_class in sorted(lines)}}
+                 "cached_input": sums[2], "output": sums[3], "reasoning": sums[4], "cost": decimal(sums[5], places_of([who[2]])),
+                 "lines": {token_class: decimal(lines[token_class], places_of([who[2]])) for token_class in sorted(lines)}}
                 for who, (sums, lines) in sorted(self.charges.items())]
         return report
 

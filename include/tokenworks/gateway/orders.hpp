@@ -20,7 +20,7 @@ struct CreditOrder {
   std::int64_t lasts_ns = 0;                         // as a time span it was ordered for, from its booking on
   bool correction = false;                           // an ADJUST: no credit of its own
 };
-Result<CreditOrder> credit_from_json(std::string_view body, std::int64_t now_unix_ns);
+Result<CreditOrder> credit_from_json(std::string_view body, std::int64_t now_unix_ns, std::string_view currency = "USD");
 // The id of the entry: the same for the same organization and id, whoever asks.
 RequestId operation_id(std::string_view organization, std::string_view id);
 
@@ -30,8 +30,8 @@ struct BudgetOrder {
   std::string project;                               // "": the organization's
   config::BudgetSpec spec;
 };
-Result<BudgetOrder> budget_from_json(std::string_view body);
-std::string budget_json(const BudgetOrder& order);
+Result<BudgetOrder> budget_from_json(std::string_view body, std::string_view currency = "USD");
+std::string budget_json(const BudgetOrder& order, std::string_view currency = "USD");
 
 const char* per_name(config::BudgetSpec::Per per);   // "month"
 

@@ -41,16 +41,18 @@ struct Settings {
 
 const SystemClock kClock;
 
-// "32/16384/0,256/32768/1000"
+// Rows of rollups per commit, pages of the log, microseconds of gathering, milliseconds between writes of a part:
+// "32/16384/0/200,256/32768/1000/1000"
 std::vector<Tuning> settings_of(const std::string& text) {
   std::vector<Tuning> all;
   for (std::size_t at = 0; at < text.size(); at = std::min(text.size(), text.find(',', at)) + 1) {
-    long long rows = 0, pages = 0, gather = 0;
-    if (std::sscanf(text.c_str() + at, "%lld/%lld/%lld", &rows, &pages, &gather) != 3) std::abort();
+    long long rows = 0, pages = 0, gather = 0, every = 0;
+    if (std::sscanf(text.c_str() + at, "%lld/%lld/%lld/%lld", &rows, &pages, &gather, &every) != 4) std::abort();
     Tuning one;
     one.rollup_rows = static_cast<std::size_t>(rows);
     one.checkpoint_pages = static_cast<int>(pages);
     one.gather_us = gather;
+    one.rollups_every_ns = every * 1'000'000;
     all.push_back(one);
   }
   return all;
@@ -258,10 +260,10 @@ void settle_latencies(const Settings& s, const std::string& path) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     Latency& one = all[i];
     const auto per_s = [&](std::size_t n) { return static_cast<long long>(static_cast<std::int64_t>(n) * 1'000'000 / one.wall); };
-    std::printf("  \"settle_%zu_%d_%lld\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
+    std::printf("  \"settle_%zu_%d_%lld_%lld\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
                 "    \"commit\": %s,\n    \"disk_sync_growing\": %s,\n    \"disk_sync_over\": %s,\n",
                 s.settings[i].rollup_rows, s.settings[i].checkpoint_pages,
-                static_cast<long long>(s.settings[i].gather_us), per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
+                static_cast<long long>(s.settings[i].gather_us), static_cast<long long>(s.settings[i].rollups_every_ns / 1'000'000), per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
                 percentiles(one.commits).c_str(), percentiles(one.growing).c_str(), percentiles(one.over).c_str());
     const auto p99 = [](const std::vector<std::int64_t>& sorted) { return sorted[sorted.size() * 99 / 100]; };
     const std::int64_t limit = 2 * std::min(p99(one.growing), p99(one.over)) + 5000;   // by the faster of the two

@@ -78,6 +78,16 @@ TEST(Orders, BadCreditsAreRefusedWithTheirField) {
   }
 }
 
+TEST(Orders, AmountsHaveThePlacesOfTheirCurrency) {
+  EXPECT_EQ(credit_from_json(R"({"id":"a","amount":"9007199254.740993"})", kNow, "JPY")->amount.nano, 9'007'199'254'740'993);
+  EXPECT_FALSE(credit_from_json(R"({"id":"a","amount":"0.0000001"})", kNow, "JPY"));
+  EXPECT_EQ(credit_from_json(R"({"id":"a","amount":"0.000000001"})", kNow, "KWD")->amount.nano, 1);
+  const auto order = budget_from_json(R"({"id":"b","amount":"1.5"})", "KRW");
+  ASSERT_TRUE(order);
+  EXPECT_EQ(order->spec.amount.nano, 1'500'000);
+  EXPECT_NE(budget_json(*order, "KRW").find(R"("amount":"1.5")"), std::string::npos);
+}
+
 TEST(Orders, ABudgetComesBackAsItWentIn) {
   const std::string body = R"({"id":"q4","amount":"9007199.254740993","per":"week","mode":"soft","warn_at":[50,80],"timezone":"Europe/Berlin","project":"search","model":"m","key":"1a2b3c4d"})";
   const auto order = budget_from_json(body);
@@ -107,6 +117,11 @@ TEST(Orders, BadBudgetsAreRefusedWithTheirField) {
       {R"({"id":"b","amount":"1","warn_at":[1001]})", "warn_at"},
       {R"({"id":"b","amount":"1","timezone":"Mars/Olympus"})", "timezone"},
       {R"({"id":"b","amount":"1","timezone":"../../etc/passwd"})", "timezone"},
+      {R"({"id":"b","amount":"1","tag":""})", "tag"},
+      {R"({"id":"b","amount":"1","key":""})", "key"},
+      {R"({"id":"b","amount":"1","model":""})", "model"},
+      {R"({"id":"b","amount":"1","project":""})", "project"},
+      {R"({"id":"b","amount":"1","per":""})", "per"},
       {R"({"id":"b","amount":"1","tag":"team"})", "tag"},
       {R"({"id":"b","amount":"1","tag":"=x"})", "tag"},
       {R"({"id":"b","amount":"1","tag":"team=x","model":"m"})", "tag"},
