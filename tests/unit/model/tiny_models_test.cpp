@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "golden.hpp"
+#include "kernels/ops.hpp"
 #include "steps.hpp"
 
 namespace tokenworks::model {
@@ -150,6 +152,21 @@ TEST(Fingerprint, ChangesWithWhatMayChangeResultsAndWithNothingElse) {
   EXPECT_NE(f32, of("model.gguf", "default"));
   EXPECT_NE(f32, of("model-f16.gguf", "exact"));
   EXPECT_NE(of("model-f16.gguf", "exact"), of("model-q8_0.gguf", "exact"));
+
+  // Threads change nothing; another path of instructions may change last bits of the float operations.
+  const auto with = [&](const char* path, int threads) {
+    const char* const before = std::getenv("TOKENWORKS_CPU");
+    const std::string kept = before != nullptr ? before : "";
+    setenv("TOKENWORKS_CPU", path, 1);
+    auto backend = backend::make_backend({.backend = "cpu", .compute = "default", .threads = threads});
+    before != nullptr ? setenv("TOKENWORKS_CPU", kept.c_str(), 1) : unsetenv("TOKENWORKS_CPU");
+    EXPECT_TRUE(backend) << backend.error().message;
+    const auto file = formats::ModelFile::open(folder + "model-q8_0.gguf");
+    return load(*file, std::move(*backend), kOptions).value()->info().fingerprint;
+  };
+  const std::string portable = with("portable", 1);
+  EXPECT_EQ(portable, with("portable", 3));
+  if (kernels::machine_has(kernels::CpuPath::avx2)) { EXPECT_NE(portable, with("avx2", 1)); }
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
+#include <ctime>
 #include <numeric>
 
 #include "support/scheduler_driver.hpp"
@@ -242,7 +243,14 @@ TEST(Scheduler, ThePredictedWaitGrowsWithTheQueueAndIsNothingWithoutOne) {
 }
 
 // Not an assertion on wall time: printed for the record (DESIGN asks for at most 20 us).
-TEST(Scheduler, PlanningSixtyFourAmongTenThousandOfAThousandTenants) {
+// CPU time of the calling thread: a machine that is busy elsewhere does not count. The median step of 300.
+std::int64_t cpu_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+TEST(Scheduler, AStepOfSixtyFourAmongTenThousandOfAThousandTenantsCostsLessThanTwentyMicroseconds) {
   Options o = options_with(8192, 64, 512);
   o.step_target_ns = 25'000'000;
   SchedulerDriver driver(o, false);
@@ -252,24 +260,32 @@ TEST(Scheduler, PlanningSixtyFourAmongTenThousandOfAThousandTenants) {
   }
   for (int i = 0; i < 600; ++i) driver.step(random);
   EXPECT_EQ(driver.scheduler().stats().running, 64);
-  double plan_ns = 0, commit_ns = 0;
-  constexpr int kSteps = 300;
+  EXPECT_EQ(driver.scheduler().stats().waiting, 10'000);
+  constexpr std::size_t kSteps = 300;
+  std::vector<std::int64_t> plans, commits, steps;
   Scheduler& s = driver.scheduler();
-  for (int i = 0; i < kSteps; ++i) {
-    const auto t0 = std::chrono::steady_clock::now();
+  for (std::size_t i = 0; i < kSteps; ++i) {
+    const std::int64_t begin = cpu_ns();
     const StepPlan& plan = s.plan(driver.now());
-    const auto t1 = std::chrono::steady_clock::now();
+    const std::int64_t planned = cpu_ns();
     std::vector<Outcome> outcomes;
     for (const PlannedRows& item : plan.items) {
       if (item.samples) outcomes.push_back({7, Outcome::Then::goes_on});
     }
-    const auto t2 = std::chrono::steady_clock::now();
+    const std::int64_t ran = cpu_ns();
     s.commit(outcomes, driver.now(), 0);
-    const auto t3 = std::chrono::steady_clock::now();
-    plan_ns += std::chrono::duration<double, std::nano>(t1 - t0).count();
-    commit_ns += std::chrono::duration<double, std::nano>(t3 - t2).count();
+    plans.push_back(planned - begin), commits.push_back(cpu_ns() - ran);
+    steps.push_back(plans.back() + commits.back());
   }
-  std::printf("plan: %.1f us, commit: %.1f us a step\n", plan_ns / kSteps / 1000, commit_ns / kSteps / 1000);
+  const auto median = [](std::vector<std::int64_t>& all) {
+    std::nth_element(all.begin(), all.begin() + all.size() / 2, all.end());
+    return all[all.size() / 2];
+  };
+  std::printf("[   cost   ] plan %.1f us, commit %.1f us, a step %.1f us (median of CPU time)\n", static_cast<double>(median(plans)) / 1000,
+              static_cast<double>(median(commits)) / 1000, static_cast<double>(median(steps)) / 1000);
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+  EXPECT_LE(median(steps), 20'000);
+#endif
 }
 
 }  // namespace
