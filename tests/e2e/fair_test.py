@@ -8,11 +8,15 @@ from plant import NAME, PLANT, Plant
 TENANTS = """plans:
   one: {models: ["*"], weight: 1}
   three: {models: ["*"], weight: 3}
-  sold: {models: ["*"], weight: 1, reserved_tokens_per_second: 100}
+  sold: {models: ["*"], weight: 1, reserved_tokens_per_second: 1000000}
+  first: {models: ["*"], weight: 1, tier: priority}
+  last: {models: ["*"], weight: 1, tier: batch}
 organizations:
   acme: {plan: one}
   beta: {plan: three}
   gamma: {plan: sold}
+  swift: {plan: first}
+  slow: {plan: last}
 """
 SMALL = PLANT.replace("max_sequences: 64", "max_sequences: 8").replace("limits: {{", "limits: {{queue_per_tenant: 12, ")
 
@@ -62,7 +66,7 @@ class Flood:
 @pytest.fixture(scope="module")
 def plant():
     with Plant(tenants=TENANTS, plant=SMALL) as plant:
-        plant.keys = {name: plant.key(name) for name in ("acme", "beta", "gamma")}
+        plant.keys = {name: plant.key(name) for name in ("acme", "beta", "gamma", "swift", "slow")}
         yield plant
 
 
@@ -71,14 +75,14 @@ def billed(metrics, organization):
                if name.startswith("tokenworks_tokens_total{") and f'organization="{organization}"' in name and 'class="output"' in name)
 
 
-def test_two_tenants_that_flood_share_the_slots_by_weight_and_the_metrics_keep_the_bound(plant):
-    names = ("acme", "beta")
+def flooded(plant, names, enough):
+    """Output tokens of each organization while all of them ask for more than all slots, until each has `enough`; and the metrics seen."""
     floods = [Flood(plant, plant.keys[name], 18, "The plant turns capacity into tokens, and every token is counted where it is made", 24)
               for name in names]
     time.sleep(3)
-    seen, before, got = [], None, [0, 0]
+    seen, before, got = [], None, [0] * len(names)
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and min(got) < 24 * 40:      # counts, not seconds, end it
+    while time.monotonic() < deadline and min(got) < enough:       # counts, not seconds, end it
         backlogged = min(f.asking for f in floods) > 8             # more of either than all the slots there are
         seen.append(plant.metrics())
         now = [billed(seen[-1], name) for name in names] if backlogged else None
@@ -88,10 +92,15 @@ def test_two_tenants_that_flood_share_the_slots_by_weight_and_the_metrics_keep_t
         time.sleep(0.25)
     for f in floods:
         f.end()
-    print("output tokens while both were backlogged, weights 1 and 3:", got)
-    assert min(got) >= 24 * 40
-    assert 3 * 0.8 <= got[1] / got[0] <= 3 * 1.2, got
+    print("output tokens of", names, "while all were backlogged:", got)
+    assert min(got) >= enough
     assert all(m["tokenworks_fairness_gap_units"] <= m["tokenworks_fairness_bound_units"] for m in seen)
+    return got, seen
+
+
+def test_two_tenants_that_flood_share_the_slots_by_weight_and_the_metrics_keep_the_bound(plant):
+    got, seen = flooded(plant, ("acme", "beta"), 24 * 40)
+    assert 3 * 0.8 <= got[1] / got[0] <= 3 * 1.2, got
     assert max(m["tokenworks_fairness_bound_units"] for m in seen) > 0
     # Autoscaling looks at these: busy under the flood, and quiet after it.
     assert max(m["tokenworks_sequences_running"] for m in seen) == 8
@@ -99,6 +108,17 @@ def test_two_tenants_that_flood_share_the_slots_by_weight_and_the_metrics_keep_t
     assert min(m["tokenworks_predicted_wait_seconds"] for m in seen[len(seen) // 4:]) > 0
     after = plant.metrics()
     assert after["tokenworks_sequences_running"] == after["tokenworks_sequences_waiting"] == after["tokenworks_predicted_wait_seconds"] == 0
+
+
+def test_tiers_share_sixteen_to_four_to_one_and_batch_work_goes_on(plant):
+    got, _ = flooded(plant, ("swift", "acme", "slow"), 24 * 8)
+    shares = [g / sum(got) for g in got]
+    assert abs(shares[0] - 0.76) < 0.1 and abs(shares[1] - 0.19) < 0.08 and 0.025 <= shares[2] <= 0.1, shares
+
+
+def test_who_has_bought_more_than_the_plant_can_do_gets_four_fifths_of_it_and_others_go_on(plant):
+    got, _ = flooded(plant, ("gamma", "beta"), 24 * 16)            # by weights alone it would be 1 : 3
+    assert 0.7 <= got[0] / sum(got) <= 0.95, got
 
 
 def test_a_full_queue_of_ones_own_is_a_429_and_no_one_elses_business(plant):
