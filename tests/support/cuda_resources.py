@@ -4,6 +4,7 @@ import pathlib, re, subprocess, sys
 
 # kernel name (part of the demangled one) -> why its spills or local arrays are accepted
 ALLOWED = {}
+ARCHITECTURES = {"sm_80", "sm_90a", "sm_100"}        # each kernel is compiled for all of them
 
 
 def kernels(folder):
@@ -34,6 +35,9 @@ def check(folder):
     if not found:
         print("cuda: no nvcc here, kernels were not compiled for devices (the emulator ran them)")
         return wrong
+    for source, kernel in {(f[0], f[2]) for f in found}:
+        if missing := ARCHITECTURES - {f[1] for f in found if (f[0], f[2]) == (source, kernel)}:
+            wrong.append(f"cuda/{source}: {short([kernel])[0]} was not compiled for {', '.join(sorted(missing))}")
     print(f"{'source':16} {'kernel':64} {'architecture':>12} {'registers':>9} {'stack':>6} {'spilled':>7} {'shared':>6}")
     for (source, arch, _, registers, stack, spills, shared), name in zip(found, short([f[2] for f in found])):
         name = name.replace("tokenworks::kernels::cuda::native::", "")

@@ -105,8 +105,9 @@ class CublasLt final : public MatrixLibrary {
  public:
   Result<> open() {
     library_ = find_library("libcublasLt.so.13");
+    if (library_ == nullptr) library_ = find_library("libcublasLt.so.12");   // what is used of it is the same
     if (library_ == nullptr) return error(Errc::engine_failed, "libcublasLt.so.13 was not found; TOKENWORKS_CUDA_LIBRARIES can name its folder");
-    if (!f_.find(library_)) return error(Errc::engine_failed, "libcublasLt.so.13 lacks functions");
+    if (!f_.find(library_)) return error(Errc::engine_failed, "libcublasLt lacks functions");
     if (f_.create(&handle_) != CUBLAS_STATUS_SUCCESS) return error(Errc::engine_failed, "cuBLASLt does not start");
     if (cudaMalloc(&workspace_, kWorkspaceBytes) != cudaSuccess) {
       (void)cudaGetLastError();
