@@ -15,7 +15,7 @@ ChoiceText::ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, co
     thoughts_.emplace(style.think_open, style.think_close, reading.thinking);
     meter_.emplace(style.think_open, style.think_close, reading.thinking);
   }
-  if (reading.calls) calls_.emplace(style.calls, style.marker, reading.calling, reading.names);
+  if (reading.calls) calls_.emplace(style.calls, style.marker, reading.calling, reading.names, reading.texts);
 }
 
 // The text a token adds. Control tokens have none, except those that the parsers must see.

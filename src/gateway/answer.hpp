@@ -27,6 +27,7 @@ struct Reading {
   bool thinking = false, calling = false;            // what the prompt has begun: see AnswerBegin
   bool calls = false;                                // tools may be called
   std::vector<std::string> names;                    // of the tools
+  TextParameters texts;                              // of the tools, see tool_grammar.hpp
   RequestId request{};                               // the ids of calls come from it
 };
 

@@ -19,8 +19,8 @@ std::size_t overlap(std::string_view text, std::string_view marker) {
 
 }  // namespace
 
-CallParser::CallParser(CallForm form, std::string marker, bool inside, std::vector<std::string> names)
-    : form_(form), marker_(std::move(marker)), names_(std::move(names)), place_(inside ? Place::open : Place::text) {}
+CallParser::CallParser(CallForm form, std::string marker, bool inside, std::vector<std::string> names, TextParameters texts)
+    : form_(form), marker_(std::move(marker)), names_(std::move(names)), texts_(std::move(texts)), place_(inside ? Place::open : Place::text) {}
 
 void CallParser::byte(char c, AnswerPieces& out) {
   switch (place_) {
@@ -67,7 +67,9 @@ void CallParser::open_byte(char c, AnswerPieces& out) {
 }
 
 void CallParser::start_call(char c, AnswerPieces& out) {
-  scanner_.emplace(begun_, form_ == CallForm::llama ? &names_ : nullptr, form_ == CallForm::mistral_args);
+  using Way = CallScanner::Way;
+  const Way way = form_ == CallForm::mistral_args ? Way::bare : form_ == CallForm::parameters ? Way::tags : Way::object;
+  scanner_.emplace(begun_, form_ == CallForm::llama ? &names_ : nullptr, way, &texts_);
   place_ = Place::call;
   call_byte(c, out);
 }
@@ -100,7 +102,7 @@ void CallParser::give_up(char c, AnswerPieces& out) {
 
 // Behind a call. A tag must close: what a model writes before the tag is nothing. Elsewhere another call may follow.
 void CallParser::after_byte(char c, AnswerPieces& out) {
-  if (form_ == CallForm::hermes || form_ == CallForm::generic) {
+  if (form_ == CallForm::hermes || form_ == CallForm::generic || form_ == CallForm::parameters) {
     held_ += c;
     const bool closed = overlap(held_, kClose) == kClose.size(), opened = overlap(held_, marker_) == marker_.size();
     if (!closed && !opened) {

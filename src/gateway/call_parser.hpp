@@ -16,7 +16,8 @@ namespace tokenworks::gateway {
 class CallParser {
  public:
   // `inside`: the prompt ended with the marker. `names`: of the tools; where calls have no marker only these are calls.
-  CallParser(CallForm form, std::string marker, bool inside, std::vector<std::string> names);
+  // `texts`: parameters that stand there as text, where the form has such.
+  CallParser(CallForm form, std::string marker, bool inside, std::vector<std::string> names, TextParameters texts = {});
 
   void push(std::string_view text, AnswerPieces& out) {
     for (const char c : text) byte(c, out);
@@ -37,6 +38,7 @@ class CallParser {
   const CallForm form_;
   const std::string marker_;
   const std::vector<std::string> names_;
+  const TextParameters texts_;
   Place place_ = Place::text;
   std::string held_;                                 // white space and the beginning of a marker; nothing else
   std::string taken_;                                // since the marker, while it could still be text

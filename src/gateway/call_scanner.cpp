@@ -71,6 +71,11 @@ CallScanner::State CallScanner::push(char c, AnswerPieces& out) {
       nested(c);
       return State::running;
     case Place::bare_name: return bare_name(c, out);
+    case Place::tag_function:
+    case Place::tag_name:
+    case Place::tag_between:
+    case Place::tag_key: return tag(c, out);
+    case Place::tag_value: return tag_text(c, out);
     case Place::bare_before:
       if (is_space(c)) return State::running;
       if (c != '{') return State::failed;

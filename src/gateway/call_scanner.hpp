@@ -1,9 +1,11 @@
 #pragma once
 // CallScanner: one call as a model writes it, read byte by byte: {"name": "f", "arguments": {...}} ("parameters" for the
-// Llama family), or f[ARGS]{...}. The arguments are passed on as they come, once the name is known. A pure automaton: what
+// Llama family), f[ARGS]{...}, or tags (call_tags.cpp). The arguments are passed on as they come, once the name is known. A pure automaton: what
 // it gives does not depend on how the text is cut. Used by CallParser.
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,11 +25,16 @@ struct AnswerPieces {
   }
 };
 
+// By tool: the parameters that a form with tags writes as text, not as JSON.
+using TextParameters = std::map<std::string, std::set<std::string>>;
+
 class CallScanner {
  public:
-  // `known`: only calls of these names are calls; null: any name. `bare`: the name stands before [ARGS] and the object.
-  CallScanner(std::uint32_t index, const std::vector<std::string>* known, bool bare = false)
-      : index_(index), known_(known), place_(bare ? Place::bare_name : Place::before) {}
+  enum class Way : std::uint8_t { object, bare, tags };
+  // `known`: only calls of these names are calls; null: any name. `texts` outlives the scanner; only tags need it.
+  CallScanner(std::uint32_t index, const std::vector<std::string>* known, Way way = Way::object, const TextParameters* texts = nullptr)
+      : index_(index), known_(known), texts_(texts),
+        place_(way == Way::bare ? Place::bare_name : way == Way::tags ? Place::tag_function : Place::before) {}
 
   enum class State : std::uint8_t { running, done, failed };
   // done: the byte closed the call. failed: the byte is none of a call; it is not consumed.
@@ -36,7 +43,12 @@ class CallScanner {
 
  private:
   enum class Place : std::uint8_t { before, before_key, key, after_key, before_value, name, arguments, quoted_arguments, skipped, after_value,
-                                     bare_name, bare_before, bare_arguments };
+                                     bare_name, bare_before, bare_arguments,
+                                     tag_function, tag_name, tag_between, tag_key, tag_value };
+  State tag(char c, AnswerPieces& out);
+  State tag_text(char c, AnswerPieces& out);
+  void tag_begins(AnswerPieces& out);
+  void tag_flush(std::size_t bytes, AnswerPieces& out);
   State bare_name(char c, AnswerPieces& out);
   State value_begins(char c, AnswerPieces& out);
   State name_ends();
@@ -48,8 +60,11 @@ class CallScanner {
 
   std::uint32_t index_;
   const std::vector<std::string>* known_;
+  const TextParameters* texts_;
   Place place_;
+  std::string waiting_value_;                        // tags: a value that is not text, until it is whole
   std::string word_, key_, name_, waiting_;          // waiting_: arguments that came before the name
+  bool as_text_ = false, fresh_ = false;             // tags: the value is text; nothing of it came yet
   bool named_ = false, begun_ = false, argued_ = false, escaped_ = false, string_ = false;
   std::size_t depth_ = 0;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tool_grammar.hpp"
+
 namespace tokenworks::gateway {
 namespace asio = boost::asio;
 
@@ -110,7 +112,10 @@ Reading Serving::reading_of(std::size_t prompt) const {
   reading.thinking = prepared_.begin.thinking;
   reading.calling = prepared_.begin.calling;
   reading.calls = tools.choice != ToolUse::Choice::none;
-  for (const Tool& tool : tools.tools) reading.names.push_back(tool.name);
+  for (const Tool& tool : tools.tools) {
+    reading.names.push_back(tool.name);
+    if (model_->style.calls == CallForm::parameters) reading.texts[tool.name] = text_parameters(tool);
+  }
   reading.request = id_;
   return reading;
 }

@@ -16,9 +16,9 @@ std::optional<TokenId> token_of(const tokenizer::Tokenizer& tokenizer, std::stri
 }
 
 CallForm call_form(std::string_view source) {
-  // <function= is a later form of Qwen's that writes arguments in another way.
   if (!has(source, "tools")) return CallForm::generic;
   if (has(source, "[TOOL_CALLS]")) return has(source, "[ARGS]") ? CallForm::mistral_args : CallForm::mistral;
+  if (has(source, "<tool_call>") && has(source, "<function=") && has(source, "<parameter=")) return CallForm::parameters;
   if (has(source, "<tool_call>") && has(source, "arguments") && !has(source, "<function=")) return CallForm::hermes;
   if (has(source, "<|start_header_id|>") && has(source, "\"parameters\": ")) return CallForm::llama;
   return CallForm::generic;
@@ -54,6 +54,7 @@ const char* name(CallForm form) {
     case CallForm::hermes: return "hermes";
     case CallForm::llama: return "llama";
     case CallForm::mistral: return "mistral";
+    case CallForm::parameters: return "parameters";
     case CallForm::mistral_args: return "mistral_args";
   }
   return "generic";
@@ -67,6 +68,7 @@ AnswerStyle answer_style(std::string_view chat_template, const tokenizer::Tokeni
   };
   switch (style.calls) {
     case CallForm::generic:
+    case CallForm::parameters:
     case CallForm::hermes: style.marker = "<tool_call>"; break;
     case CallForm::llama: style.marker = "<|python_tag|>"; break;
     case CallForm::mistral:
@@ -81,7 +83,7 @@ AnswerStyle answer_style(std::string_view chat_template, const tokenizer::Tokeni
       style.frame_controls.push_back(spelling);
     }
   }
-  if (style.calls == CallForm::generic || style.calls == CallForm::hermes) show("</tool_call>");
+  if (style.marker == "<tool_call>") show("</tool_call>");
   for (const auto& [open, close] : {std::pair{"<think>", "</think>"}, std::pair{"[THINK]", "[/THINK]"}}) {
     if (!has(chat_template, close) && !has(chat_template, open)) continue;
     style.think_open = open;

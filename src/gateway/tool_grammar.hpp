@@ -1,5 +1,6 @@
 #pragma once
 // The grammar of a request's calls, in the words of the model's family, as the source text of grammar::Kind::calls. Pure.
+#include <set>
 #include <string>
 
 #include "tokenworks/gateway/style.hpp"
@@ -7,6 +8,9 @@
 #include "tokenworks/gateway/types.hpp"
 
 namespace tokenworks::gateway {
+
+// The parameters that a form with tags writes as they are: those whose schema says nothing but a string. All others are JSON.
+std::set<std::string> text_parameters(const Tool& tool);
 
 // Whether the calls of this request are held to a grammar: always when one is forced, otherwise when a tool
 // is strict or not all of them are allowed.

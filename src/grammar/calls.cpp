@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "grammar/automaton.hpp"
+#include "grammar/regex.hpp"
 #include "grammar/schema.hpp"
 #include "grammar/trie.hpp"
 
@@ -101,6 +102,67 @@ Json object_schema(const Json* parameters, Budget& budget) {
   return schema;
 }
 
+// A string as it is: without the tag that ends it.
+Expr text_value(const Json& schema, const std::string& path, const Limits& limits, Budget& budget) {
+  std::vector<Expr> listed;
+  if (const auto list = schema.find("enum"); list != schema.end()) {
+    for (const Json& v : *list) {
+      if (v.is_string()) listed.push_back(literal(v.get<std::string>()));
+    }
+    return choice(std::move(listed));
+  }
+  if (const std::string one = text_of(schema, "const"); schema.contains("const")) return literal(one);
+  const auto number = [&](const char* key, std::int64_t otherwise) {
+    const auto found = schema.find(key);
+    return found == schema.end() || !found->is_number() ? otherwise : static_cast<std::int64_t>(found->get<double>());
+  };
+  Dfa all = intersect(build(repeat(any_character(Spelling::plain), number("minLength", 0), number("maxLength", -1)), 0, budget),
+                      text_until("</parameter>", false), budget);
+  const auto narrow = [&](const std::string& pattern) {
+    if (!budget.ok()) return;
+    const Expr e = parse_regex(pattern, Anchoring::search, Spelling::plain, limits.depth, "the pattern at " + path, budget);
+    if (budget.ok()) all = intersect(all, build(e, 0, budget), budget);
+  };
+  if (const std::string pattern = text_of(schema, "pattern"); !pattern.empty()) narrow(pattern);
+  if (const std::string format = text_of(schema, "format"); !format.empty() && format_pattern(format) != nullptr) narrow(*format_pattern(format));
+  if (budget.ok() && accepts_nothing(all)) return nothing();
+  return automaton(std::make_shared<const Dfa>(std::move(all)));
+}
+
+// The arguments in tags. The whole schema is compiled first, so that what is not supported is refused as always.
+Expr tagged_arguments(const Json& schema, const Json& call_of, const Limits& limits, RuleBook& book, Budget& budget) {
+  SchemaCompiler compiler(schema, limits, book, budget);
+  compiler.run();
+  for (const char* key : {"$ref", "allOf", "anyOf", "oneOf", "patternProperties", "minProperties", "maxProperties", "enum", "const"}) {
+    if (schema.contains(key)) budget.fail("the schema keyword '" + std::string(key) + "' at # is not supported in this model's way of calling: declare 'properties' there", "#");
+  }
+  const Json none = Json::object();
+  const auto found = schema.find("properties");
+  const Json& properties = found == schema.end() ? none : *found;
+  std::vector<std::string> required, texts;
+  for (const auto& [key, to] : {std::pair("required", &required), std::pair("texts", &texts)}) {
+    const Json& from = std::string_view(key) == "texts" ? call_of : schema;
+    const auto list = from.find(key);
+    for (std::size_t i = 0; list != from.end() && list->is_array() && i < list->size(); ++i) {
+      if ((*list)[i].is_string()) to->push_back((*list)[i].get<std::string>());
+    }
+  }
+  for (const std::string& name : required) {
+    if (budget.ok() && !properties.contains(name)) budget.fail("'required' at # names '" + name + "', which is none of its 'properties'", "#");
+  }
+  std::vector<Expr> members;
+  for (const auto& [name, one] : properties.items()) {
+    if (!budget.ok()) break;
+    const std::string path = "#/properties/" + name;
+    if (name.empty() || name.find_first_of("<>\n") != std::string::npos) budget.fail("the property '" + name + "' at # cannot be named in this model's way of calling", "#");
+    const bool text = std::find(texts.begin(), texts.end(), name) != texts.end();
+    const Expr value = text && one.is_object() ? text_value(one, path, limits, budget) : call(compiler.run(one, path));
+    const Expr member = sequence({literal("<parameter=" + name + ">\n"), value, literal("\n</parameter>\n")});
+    members.push_back(std::find(required.begin(), required.end(), name) != required.end() ? member : optional(member));
+  }
+  return sequence(std::move(members));
+}
+
 }  // namespace
 
 RuleId parse_calls(const Json& json, const Limits& limits, RuleBook& book, Budget& budget) {
@@ -124,6 +186,13 @@ RuleId parse_calls(const Json& json, const Limits& limits, RuleBook& book, Budge
     const auto parameters = call_of.find("parameters");
     schemas.push_back(object_schema(parameters == call_of.end() ? nullptr : &*parameters, budget));
     if (!budget.ok()) return 0;
+    if (truth_of(call_of, "in_tags")) {
+      const Expr arguments = truth_of(call_of, "open") ? automaton(std::make_shared<Dfa>(text_until(text_of(call_of, "end"), true)))
+                                                       : sequence({tagged_arguments(schemas.back(), call_of, limits, book, budget), framing(call_of, "end")});
+      if (!budget.ok()) return 0;
+      all.push_back(sequence({framing(call_of, "begin"), arguments}));
+      continue;
+    }
     const RuleId arguments = SchemaCompiler(schemas.back(), limits, book, budget).run();
     if (!budget.ok()) return 0;
     all.push_back(sequence({framing(call_of, "begin"), call(arguments), framing(call_of, "end")}));

@@ -8,6 +8,8 @@
 //   begin, separator, end    around and between the calls; absent: nothing
 //   controls   spellings that are control tokens where they stand in these texts
 //   several    more than one call may be written
+//   In a call  in_tags: its arguments are no object but <parameter=key>, a line with the value and </parameter>, in the order
+//              of the root's properties; those in "texts" stand there as they are, the others as JSON. open: anything
 //   calls      [{"begin", "parameters", "end", "param"}]: a JSON Schema between two texts; its root is an object. Without
 //              "parameters" the object is empty. `param` leads the path of a mistake
 #include "grammar/budget.hpp"

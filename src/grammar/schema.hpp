@@ -19,6 +19,7 @@ class SchemaCompiler {
   SchemaCompiler(const Json& root, const Limits& limits, RuleBook& book, Budget& budget)
       : root_(root), limits_(limits), book_(book), budget_(budget), json_(book) {}
   RuleId run();  // the start rule; mistakes go to the budget
+  RuleId run(const Json& part, const std::string& path);  // of a part of the document
 
  private:
   using Refs = std::vector<std::string>;  // followed on the way here, without a step into a value

@@ -20,9 +20,11 @@ Expr quoted(const std::shared_ptr<const Dfa>& inside) {
 
 }  // namespace
 
-RuleId SchemaCompiler::run() {
-  const RuleId start = book_.declare("the schema at #");
-  const Expr body = value(child(root_, "#"));
+RuleId SchemaCompiler::run() { return run(root_, "#"); }
+
+RuleId SchemaCompiler::run(const Json& part, const std::string& path) {
+  const RuleId start = book_.declare("the schema at " + path);
+  const Expr body = value(child(part, path));
   book_.define(start, sequence({json_.space(), body}));
   while (!pending_.empty() && budget_.step()) {  // a queue, not recursion: schemas refer to each other at any depth
     auto [rule, shapes] = std::move(pending_.front());

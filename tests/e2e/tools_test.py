@@ -7,7 +7,7 @@ import jsonschema, openai, pytest
 from plant import MODEL, NAME, PLANT, Plant, TENANTS
 
 GOLDEN = pathlib.Path(os.environ.get("TOKENWORKS_GOLDEN", pathlib.Path(__file__).resolve().parents[2] / "build/golden"))
-FAMILIES = ["hermes", "llama", "mistral", "mistral_args", "generic", "thinker"]
+FAMILIES = ["hermes", "llama", "mistral", "mistral_args", "parameters", "generic", "thinker"]
 MODELS = "".join('\n  - {{id: %s, path: "%s", context_tokens: 16384, kv_cache: 96MiB, max_sequences: 16, threads: 1}}' % (f, GOLDEN / f"tool_models/{f}.gguf")
                  for f in FAMILIES)
 TOOL_PLANT = PLANT.replace("\nprices:", MODELS + "\nprices:", 1)
@@ -173,7 +173,7 @@ def test_strict_automatic_tools_are_called_validly_or_not_at_all(client):
             jsonschema.validate(json.loads(call["arguments"]), CITY)
 
 
-@pytest.mark.parametrize("model,begins", [("hermes", "<tool_call>"), ("mistral", "[TOOL_CALLS]"), ("mistral_args", "[TOOL_CALLS]"), ("llama", "{")])
+@pytest.mark.parametrize("model,begins", [("hermes", "<tool_call>"), ("mistral", "[TOOL_CALLS]"), ("mistral_args", "[TOOL_CALLS]"), ("parameters", "<tool_call>"), ("llama", "{")])
 def test_a_model_that_decides_to_call_a_strict_tool_calls_it_validly(client, model, begins):
     # The bias makes the decision: the marker comes first, be it text, a control token or only a brace.
     bias = {str(vocabulary_id(begins, model)): 100}

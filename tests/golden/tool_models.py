@@ -2,7 +2,7 @@
 JSON, the family's own chat template and control tokens, and room for a long prompt.
 
 Usage: tool_models.py OUTDIR. Writes OUTDIR/NAME.gguf for NAME in hermes (Qwen 3, which also thinks), llama, mistral,
-mistral_args (its newer form, with a template of ours in its way), generic, and thinker (DeepSeek style: its prompt opens the thought; it has tokens to fill in the middle).
+mistral_args (its newer form) and parameters (Qwen 3 Coder's), both with templates of ours in their way, generic, and thinker (DeepSeek style: its prompt opens the thought; it has tokens to fill in the middle).
 """
 import os
 import pathlib
@@ -21,6 +21,11 @@ MISTRAL_ARGS = ("{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_
                 "{{ '[TOOL_CALLS]' + c['function']['name'] + '[ARGS]' }}"
                 "{{ c['function']['arguments'] if c['function']['arguments'] is string else c['function']['arguments'] | tojson }}"
                 "{% endfor %}{{ eos_token }}{% endif %}{% endfor %}")
+PARAMETERS = ("{% if tools %}{{ '<|im_start|>system\n<tools>' }}{% for t in tools %}{{ t | tojson }}{% endfor %}{{ '</tools><|im_end|>\n' }}{% endif %}"
+              "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + (m['content'] or '') }}{% for c in m['tool_calls'] or [] %}"
+              "{{ '<tool_call>\n<function=' + c['function']['name'] + '>\n' }}{% for k, v in c['function']['arguments'] | items %}"
+              "{{ '<parameter=' + k + '>\n' }}{{ v if v is string else v | tojson }}{{ '\n</parameter>\n' }}{% endfor %}{{ '</function>\n</tool_call>' }}{% endfor %}"
+              "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 MODELS = {  # template, control tokens, further tokens that are text
     "hermes": (TEMPLATES / "qwen3.jinja", [], ["<think>", "</think>", "<tool_call>", "</tool_call>"]),
     "llama": (TEMPLATES / "llama31.jinja", ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"], []),
@@ -30,6 +35,7 @@ MODELS = {  # template, control tokens, further tokens that are text
     "thinker": (THINKER, ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"], ["<think>", "</think>"]),
     "mistral_args": (MISTRAL_ARGS, ["[INST]", "[/INST]", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "[TOOL_RESULTS]", "[TOOL_CONTENT]", "[/TOOL_RESULTS]",
                                     "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"], []),
+    "parameters": (PARAMETERS, [], ["<tool_call>", "</tool_call>"]),
 }
 PIECES = ['"}', '":', '",', ', "', '{"', '"]', "}}", "true", "false", "null", "12", "0.5", "the", " a", "in", "er", "name", "2026-", "\n\n"]
 CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -17,6 +17,7 @@ enum class CallForm : std::uint8_t {
   hermes,     // <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call> (Hermes, Qwen 2.5, Qwen 3)
   llama,      // {"name": ..., "parameters": {...}}, perhaps after <|python_tag|> (Llama 3.1 and later)
   mistral,    // [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...] (Mistral, tokenizer v3 to v7)
+  parameters, // <tool_call>\n<function=name>\n<parameter=key>\nvalue\n</parameter>\n</function>\n</tool_call> (Qwen 3 Coder)
   mistral_args,   // [TOOL_CALLS]name[ARGS]{...}, again for each further call (Mistral, tokenizer v11 and later)
 };
 const char* name(CallForm form);

@@ -16,7 +16,7 @@ struct Form {
   const char* marker;
 };
 constexpr Form kForms[] = {{CallForm::hermes, "<tool_call>"}, {CallForm::llama, "<|python_tag|>"}, {CallForm::mistral, "[TOOL_CALLS]"},
-                           {CallForm::mistral_args, "[TOOL_CALLS]"}};
+                           {CallForm::mistral_args, "[TOOL_CALLS]"}, {CallForm::parameters, "<tool_call>"}};
 
 struct Read {
   std::string text;
@@ -25,7 +25,7 @@ struct Read {
 };
 
 Read calls_of(const Form& form, bool inside, std::string_view input, std::size_t piece) {
-  gateway::CallParser parser(form.form, form.marker, inside, {"f", "get_weather"});
+  gateway::CallParser parser(form.form, form.marker, inside, {"f", "get_weather"}, {{"f", {"city", "text"}}});
   Read out;
   const auto take = [&](gateway::AnswerPieces& pieces) {
     out.text += pieces.text;

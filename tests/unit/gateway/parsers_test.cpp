@@ -29,7 +29,7 @@ struct Read {
 
 // `cuts`: lengths of the pieces; the rest comes as one.
 Read read(CallForm form, bool inside, const std::string& text, const std::vector<std::size_t>& cuts) {
-  CallParser parser(form, marker_of(form), inside, {"f", "get_weather"});
+  CallParser parser(form, marker_of(form), inside, {"f", "get_weather"}, {{"f", {"city", "text"}}});
   Read out;
   const auto gather = [&](const AnswerPieces& pieces) {
     out.content += pieces.text;
@@ -92,6 +92,12 @@ std::vector<Case> corpus() {
       {mistral, true, "[{\"name\": \"f\", \"arguments\": {}}]", "", {{"f", "{}"}}},
       {mistral, false, "[TOOL_CALLS] none today", "[TOOL_CALLS] none today", {}},
       {mistral, false, "array [1, 2] and [TOOL", "array [1, 2] and [TOOL", {}},
+      {parameters, false, "I look.\n<tool_call>\n<function=f>\n<parameter=city>\nKöln \"am\"\tRhein\n\\n\n</parameter>\n<parameter=days>\n[1, {\"x\": \"]\"}]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
+       "I look.", {{"f", R"({"city": "Köln \"am\"\u0009Rhein\n\\n", "days": [1, {"x": "]"}]})"}, {"g", "{}"}}},
+      {parameters, true, "<function=f><parameter=text></parameter><parameter=n>True</parameter></function></tool_call>", "", {{"f", R"({"text": "", "n": "True"})"}}},
+      {parameters, true, "<function=f>\n<parameter=text>\n</param> \n</parameter>\n<parameter=city>\ncut he", "", {{"f", R"({"text": "</param> ", "city": "cut he)"}}},
+      {parameters, false, "<tool_call>\n<function=f\n", "<tool_call>\n<function=f\n", {}},
+      {parameters, false, "<tool_call>\n{\"name\": \"f\"}</tool_call>", "<tool_call>\n{\"name\": \"f\"}</tool_call>", {}},
       {mistral_args, false, "[TOOL_CALLS]f[ARGS]" + args + "[TOOL_CALLS]g[ARGS]{}", "", {{"f", args}, {"g", "{}"}}},
       {mistral_args, false, "Sure. [TOOL_CALLS]get_weather[CALL_ID]123456789[ARGS] {\"a\": 1}\n [TOOL_CALLS]f[ARGS]{} bye", "Sure. bye",
        {{"get_weather", "{\"a\": 1}"}, {"f", "{}"}}},

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "gateway/tool_grammar.hpp"
 #include "gateway/tool_prompt.hpp"
 #include "unit/gateway/answers_fixture.hpp"
 
@@ -49,6 +50,16 @@ TEST(AnswerStyle, KnowsMistralsNewerFormAndItsControlTokens) {
   EXPECT_EQ(text.calls, CallForm::mistral_args);
   EXPECT_FALSE(text.marker_control);
   EXPECT_TRUE(text.frame_controls.empty());
+}
+
+TEST(AnswerStyle, KnowsCallsInTagsAndWhatStandsInThemAsText) {
+  const std::string source = "{% if tools %}{{ tools }}{% endif %}<tool_call>\n<function={{ name }}>\n<parameter={{ key }}>\n{{ arguments }}\n</parameter>\n</function>\n</tool_call>";
+  EXPECT_EQ(answer_style(source, test::ByteTokenizer({})).calls, CallForm::parameters);
+  Tool tool{"f", "", {R"({"type":"object","properties":{"a":{"type":"string","maxLength":3,"title":"t"},"b":{"enum":["x","y"]},"c":{"type":["string","null"]},
+    "d":{"type":"string","enum":["x"],"minLength":1},"e":{"type":"integer"},"g":{"$ref":"#/$defs/s"},"h":{"const":"k"},"i":{"enum":["x",1]},"j":true}})"}};
+  EXPECT_EQ(text_parameters(tool), (std::set<std::string>{"a", "b", "h"}));
+  tool.parameters = {};
+  EXPECT_TRUE(text_parameters(tool).empty());
 }
 
 TEST(AnswerStyle, FindsTheTokensThatFillInTheMiddle) {

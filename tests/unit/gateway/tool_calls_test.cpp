@@ -205,7 +205,7 @@ TEST(ForcedCalls, OfAModelWithoutSenseAreValidInEveryFamily) {
   const test::ByteTokenizer tokenizer({}, {"{\"", "\":", "\"}", "\", \"", "{}", "}}", "</tool_call>", "\n<tool_call>\n", "name", "true", "2024-", "]", ", "});
   const auto trie = grammar::VocabularyTrie::build(tokenizer);
   std::mt19937 random(5);
-  for (const CallForm form : {CallForm::generic, CallForm::hermes, CallForm::llama, CallForm::mistral, CallForm::mistral_args}) {
+  for (const CallForm form : {CallForm::generic, CallForm::hermes, CallForm::llama, CallForm::mistral, CallForm::mistral_args, CallForm::parameters}) {
     const AnswerStyle style = style_of(form);
     for (int round = 0; round < 24; ++round) {
       ToolUse use;
@@ -220,7 +220,9 @@ TEST(ForcedCalls, OfAModelWithoutSenseAreValidInEveryFamily) {
       bool ended = false;
       const std::string text = random_answer(**compiled, tokenizer, random, ended);
       ASSERT_TRUE(ended) << text;
-      CallParser parser(form, style.marker, form != CallForm::llama, names);
+      TextParameters texts;
+      for (const Tool& tool : use.tools) texts[tool.name] = text_parameters(tool);
+      CallParser parser(form, style.marker, form != CallForm::llama, names, texts);
       AnswerPieces pieces;
       parser.push(text, pieces);
       parser.finish(pieces);
@@ -285,6 +287,43 @@ TEST(ForcedCalls, WriteControlTokensWhereTheFormHasThem) {
   EXPECT_EQ(pieces.calls[0].arguments, "{\"text\": \"[A\"}");
   EXPECT_EQ(pieces.calls[1].arguments, "{\"text\": \"b\"}");
   EXPECT_EQ(pieces.text, "");
+}
+
+TEST(ForcedCalls, InTagsKeepToTheirSchemaAndSayWhatTheyCannotHold) {
+  const test::ByteTokenizer tokenizer({});
+  const auto trie = grammar::VocabularyTrie::build(tokenizer);
+  const auto compiled_of = [&](const std::string& parameters) {
+    ToolUse use;
+    use.choice = ToolUse::Choice::required;
+    use.parallel = false;
+    use.tools.push_back({"f", "", {parameters}});
+    return grammar::compile(grammar::Kind::calls, calls_source(use, style_of(CallForm::parameters), Marker::in_prompt), trie);
+  };
+  const auto compiled = compiled_of(R"({"type":"object","properties":{"code":{"type":"string","maxLength":30},"n":{"type":"integer","maximum":9},"day":{"type":"string","format":"date"},
+    "who":{"type":"object","properties":{"x":{"$ref":"#/$defs/b"}},"additionalProperties":false}},"required":["code"],"$defs":{"b":{"type":"boolean"}}})");
+  ASSERT_TRUE(compiled) << compiled.error().message;
+  const auto takes = [&](const std::string& text) {
+    const auto matcher = (*compiled)->matcher();
+    return matcher->accept_bytes(text) && matcher->may_end();
+  };
+  const auto call = [](const std::string& inside) { return "<function=f>\n" + inside + "</function>\n</tool_call>"; };
+  const auto one = [](const std::string& key, const std::string& value) { return "<parameter=" + key + ">\n" + value + "\n</parameter>\n"; };
+  EXPECT_TRUE(takes(call(one("code", "if (a < \"b\")\n  </par"))));
+  EXPECT_TRUE(takes(call(one("code", "") + one("n", "-12") + one("day", "2024-02-29") + one("who", "{\"x\": true}"))));
+  EXPECT_FALSE(takes(call(one("n", "3")))) << "code is required";
+  EXPECT_FALSE(takes(call(one("code", "") + one("n", "12"))));
+  EXPECT_FALSE(takes(call(one("code", "") + one("day", "2023-02-29"))));
+  EXPECT_FALSE(takes(call(one("code", "") + one("who", "{\"x\": 1}"))));
+  EXPECT_FALSE(takes(call(one("code", "") + one("other", "1"))));
+  EXPECT_FALSE(takes(call(one("code", "a</parameter>b"))));
+  for (const auto& [parameters, says] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"anyOf":[{"required":["a"]}],"properties":{"a":{}}})", "'anyOf' at #"}, {R"({"properties":{"a":{"not":{}}}})", "'not' at #/properties/a"},
+           {R"({"required":["z"]})", "names 'z'"}, {R"({"properties":{"a>b":{}}})", "'a>b'"}}) {
+    const auto refused = compiled_of(parameters);
+    ASSERT_FALSE(refused) << parameters;
+    EXPECT_NE(refused.error().message.find(says), std::string::npos) << refused.error().message;
+    EXPECT_TRUE(refused.error().param.starts_with("tools[0].function.parameters")) << refused.error().param;
+  }
 }
 
 TEST(AutomaticCalls, AreHeldOnlyWhenAToolIsStrictAndOnlyBehindTheMarker) {
