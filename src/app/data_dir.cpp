@@ -21,7 +21,10 @@ Result<std::unique_ptr<DataDirLock>> DataDirLock::take(const std::string& data_d
   }
   const std::string path = data_dir + "/lock";
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return error(Errc::io, path + ": cannot open: " + std::strerror(errno));
+  if (fd < 0) {
+    const bool denied = errno == EACCES || errno == EPERM;
+    return error(Errc::io, path + ": cannot open: " + std::strerror(errno) + (denied ? "; run this as the user who owns " + data_dir : ""));
+  }
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     taken = errno == EWOULDBLOCK;
     const Error e = error(Errc::io, path + (taken ? ": another tokenworks process uses this data directory" : ": cannot lock: ") +

@@ -8,6 +8,7 @@
 
 #include "tokenworks/backend/places.hpp"
 #include "tokenworks/billing/price_book.hpp"
+#include "tokenworks/http/listen_check.hpp"
 #include "tokenworks/http/tls_check.hpp"
 #include "tokenworks/model/check.hpp"
 #include "tokenworks/tenancy/identity.hpp"
@@ -28,9 +29,26 @@ class Preflight {
   void check_data_dir() {
     std::error_code ignored;
     const std::string& folder = config_.plant.data_dir;
-    if (folder.empty() || !fs::exists(folder, ignored)) return;   // serve makes it
+    if (folder.empty()) return;
+    if (!fs::exists(folder, ignored)) {              // serve makes it, and every folder above it that is missing
+      fs::path above = folder;
+      while (above.has_relative_path() && !fs::exists(above, ignored)) above = above.parent_path();
+      const bool can = fs::is_directory(above, ignored) && ::access(above.c_str(), W_OK | X_OK) == 0;
+      if (!can) say("data_dir", folder + " cannot be made: " + above.string() + " is no directory this user may write in");
+      return;
+    }
     if (!fs::is_directory(folder, ignored)) return say("data_dir", folder + " is no directory");
-    if (::access(folder.c_str(), W_OK | X_OK) != 0) say("data_dir", folder + " cannot be written in by this user");
+    if (::access(folder.c_str(), W_OK | X_OK) != 0) return say("data_dir", folder + " cannot be written in by this user");
+    for (const char* name : {"lock", "server.key", "ledger.sqlite"}) {
+      const std::string file = folder + "/" + name;
+      if (fs::exists(file, ignored) && ::access(file.c_str(), R_OK | W_OK) != 0) say("data_dir", file + " is another user's, or read-only");
+    }
+  }
+
+  // What cannot be listened on whoever else listens: names nobody knows, addresses of other machines, ports of the system.
+  void check_listen() {
+    for (const std::string& address : config_.plant.listen) check_listen("listen", address);
+    check_listen("admin.listen", config_.plant.admin_listen);
   }
 
   void check_key_sets() {
@@ -42,6 +60,10 @@ class Preflight {
   }
 
  private:
+  void check_listen(const std::string& key, const std::string& address) {
+    if (address.empty()) return;                     // the parser has said why
+    if (const std::string what = http::listen_mistake(address); !what.empty()) say(key, what);
+  }
   void say(const std::string& key, const std::string& what) {
     mistakes_.push_back(config::place_of(config_.path, key) + ": " + key + ": " + what);
   }
@@ -115,6 +137,7 @@ Result<Opened> open_plant(const std::string& config_path) {
   std::vector<OpenedModel> models;
   const auto further = [&](const config::Config& config, std::vector<std::string>& mistakes) {
     Preflight preflight(config, mistakes);
+    preflight.check_listen();
     preflight.check_tls();
     preflight.check_data_dir();
     preflight.check_key_sets();

@@ -27,5 +27,7 @@ void add_doctor(CLI::App& app, Action& action);      // doctor, version
 int fail(const Error& e);
 // Loads the configuration or prints its mistakes and sets `exit_code`.
 bool load_config(const std::string& path, config::Config& into, int& exit_code);
+// True, and said, when there are no books at `store`: those of a plant that has never run, or that are not ours to see.
+bool no_books(const std::string& store);
 
 }  // namespace tokenworks::cli

@@ -20,16 +20,8 @@ struct Flags {
 
 std::string store_of(const config::Config& c) { return c.plant.data_dir + "/ledger.sqlite"; }
 
-// The books of a plant that has never run.
-bool no_books(const config::Config& c) {
-  std::error_code ignored;
-  if (std::filesystem::exists(store_of(c), ignored)) return false;
-  std::fprintf(stderr, "tokenworks: there are no books yet: %s does not exist; `tokenworks serve` makes them at its first start\n", store_of(c).c_str());
-  return true;
-}
-
 int verify(const config::Config& c) {
-  if (no_books(c)) return app::kCheckFailed;
+  if (no_books(store_of(c))) return app::kCheckFailed;
   auto report = ledger::verify_file(store_of(c));
   if (!report) return fail(report.error());
   if (flags.json) {
@@ -44,7 +36,7 @@ int verify(const config::Config& c) {
 }
 
 int backup(const config::Config& c) {
-  if (no_books(c)) return app::kCheckFailed;
+  if (no_books(store_of(c))) return app::kCheckFailed;
   const std::string to = std::filesystem::absolute(flags.path).string();
   if (auto done = ledger::backup_file(store_of(c), to); !done) return fail(done.error());
   std::printf("%s\n", to.c_str());
@@ -64,7 +56,7 @@ int restore(const config::Config& c) {
 }
 
 int erase(const config::Config& c) {
-  if (no_books(c)) return app::kCheckFailed;
+  if (no_books(store_of(c))) return app::kCheckFailed;
   auto control = Control::open(c);
   if (!control) return fail(control.error());
   if (control->daemon()) {
@@ -80,7 +72,7 @@ int erase(const config::Config& c) {
 }
 
 int show(const config::Config& c) {
-  if (no_books(c)) return app::kCheckFailed;
+  if (no_books(store_of(c))) return app::kCheckFailed;
   const auto request = RequestId::parse(flags.request);
   if (!request) {
     std::fprintf(stderr, "tokenworks: '%s' is no request id (req_ and 32 hex digits)\n", flags.request.c_str());

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 #include "commands.hpp"
 
@@ -21,6 +22,17 @@ bool load_config(const std::string& path, config::Config& into, int& exit_code) 
   std::fprintf(stderr, "%s\n", loaded.error().message.c_str());
   exit_code = app::kBadUsage;
   return false;
+}
+
+bool no_books(const std::string& store) {
+  std::error_code failed;
+  if (std::filesystem::exists(store, failed)) return false;
+  if (failed) {
+    std::fprintf(stderr, "tokenworks: %s: %s; run this as the user who owns the books\n", store.c_str(), failed.message().c_str());
+  } else {
+    std::fprintf(stderr, "tokenworks: there are no books yet: %s does not exist; `tokenworks serve` makes them at its first start\n", store.c_str());
+  }
+  return true;
 }
 
 namespace {

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
-#include <filesystem>
 #include <functional>
 #include <vector>
 
@@ -135,11 +134,7 @@ int usage() {
     from = to + 1;
   }
   const std::string store = c.plant.data_dir + "/ledger.sqlite";
-  std::error_code ignored;
-  if (!std::filesystem::exists(store, ignored)) {
-    std::fprintf(stderr, "tokenworks: there are no books yet: %s does not exist; `tokenworks serve` makes them at its first start\n", store.c_str());
-    return app::kCheckFailed;
-  }
+  if (no_books(store)) return app::kCheckFailed;
   auto rows = ledger::usage_of_file(store, query);
   if (!rows) return fail(rows.error());
   if (flags.json) {

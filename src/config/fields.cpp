@@ -1,5 +1,7 @@
 #include "fields.hpp"
 
+#include "yaml_file.hpp"
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -70,7 +72,12 @@ std::optional<std::string> Fields::scalar(const std::string& key, bool required)
   const YAML::Node node = lookup(key);
   const std::string variable = document_.env_prefix + capitals(full(key));
   if (document_.variables != nullptr) document_.variables->insert(variable);
-  if (const char* value = std::getenv(variable.c_str()); value != nullptr) return std::string(value);
+  const auto checked = [&](std::string value) -> std::optional<std::string> {   // an escape can write half a surrogate pair
+    if (is_utf8(value)) return value;
+    mistake(key, "is not UTF-8");
+    return std::nullopt;
+  };
+  if (const char* value = std::getenv(variable.c_str()); value != nullptr) return checked(value);
   if (!node.IsDefined() || node.IsNull()) {
     if (required) document_.mistake(line_, (path_.empty() ? "" : path_ + ": ") + "'" + key + "' is missing");
     return std::nullopt;
@@ -79,7 +86,7 @@ std::optional<std::string> Fields::scalar(const std::string& key, bool required)
     mistake(key, "must be a single value");
     return std::nullopt;
   }
-  return node.Scalar();
+  return checked(node.Scalar());
 }
 
 void Fields::text(const std::string& key, std::string& into, bool required) {
@@ -109,6 +116,8 @@ void Fields::texts(const std::string& key, std::vector<std::string>& into) {
   for (const YAML::Node& item : node) {
     if (!item.IsScalar()) {
       document_.mistake(config::line_of(item), full(key) + " must be a list of plain values");
+    } else if (!is_utf8(item.Scalar())) {
+      document_.mistake(config::line_of(item), full(key) + " is not UTF-8");
     } else {
       into.push_back(item.Scalar());
     }

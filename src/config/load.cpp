@@ -5,6 +5,7 @@
 #include "environment.hpp"
 #include "parts.hpp"
 #include "tokenworks/config/check.hpp"
+#include "yaml_file.hpp"
 
 namespace tokenworks::config {
 namespace fs = std::filesystem;
@@ -23,36 +24,9 @@ struct Reading {
   std::vector<std::string> unread;                   // prefixes of the variables of files that could not be read
 };
 
-std::string why_unreadable(const std::string& path) {
-  std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) return "there is no such file";
-  const std::string inside = (fs::path(path) / "tokenworks.yaml").lexically_normal().string();
-  return "it is a directory; name a file in it" + (fs::is_regular_file(inside, ignored) ? ", such as " + inside : "");
-}
-
-// Nullopt with the mistake noted.
-std::optional<YAML::Node> parse_file(const std::string& path, std::vector<std::string>& mistakes) {
-  std::error_code ignored;
-  const auto refuse = [&](int line, const std::string& why) {
-    mistakes.push_back(path + ":" + std::to_string(std::max(0, line) + 1) + ": " + why);
-    return std::nullopt;
-  };
-  if (!fs::exists(path, ignored) || fs::is_directory(path, ignored)) return refuse(0, "cannot be read: " + why_unreadable(path));
-  try {
-    YAML::Node root = YAML::LoadFile(path);
-    if (!root.IsDefined() || root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
-    if (!root.IsMap()) return refuse(0, "must be a mapping (key: value)");
-    return root;
-  } catch (const YAML::ParserException& e) {
-    return refuse(e.mark.line, "is not valid YAML: " + e.msg);
-  } catch (const YAML::Exception& e) {
-    return refuse(0, std::string("cannot be read: ") + e.what());
-  }
-}
-
 template <class Into>
 void read_file(const std::string& path, const char* kind, const char* prefix, Reading& reading, const std::function<void(Fields&, Into&)>& read, Into& into) {
-  const auto root = parse_file(path, reading.mistakes);
+  const auto root = parse_yaml(path, reading.mistakes);
   if (!root) return reading.unread.push_back(prefix);
   const Document document{path, kind, prefix, &reading.variables, &reading.mistakes, reading.asked};
   try {
@@ -143,9 +117,10 @@ void cross_check(const Config& c, std::vector<std::string>& mistakes) {
   for (const PlanSpec& p : c.tenants.plans) plans.push_back(p.name);
   const auto known_model = [&](const std::string& id) { return id == "*" || std::find(models.begin(), models.end(), id) != models.end(); };
 
-  std::error_code ignored;
   for (const ModelSpec& m : c.plant.models) {
-    if (!m.path.empty() && !fs::exists(m.path, ignored)) say(m.where, "model '" + m.id + "': there is no file or folder " + m.path);
+    std::error_code failed;
+    if (m.path.empty() || fs::exists(m.path, failed)) continue;
+    say(m.where, "model '" + m.id + "': " + (failed ? m.path + " cannot be looked at: " + failed.message() : "there is no file or folder " + m.path));
   }
   check_prices(c, models, mistakes);
   const auto check_models = [&](const Where& where, const std::string& whose, const std::vector<std::string>& list) {

@@ -1,25 +1,11 @@
 #include <algorithm>
 #include <set>
 
+#include "address.hpp"
 #include "parts.hpp"
 
 namespace tokenworks::config {
 namespace {
-
-// "host:port" or "[v6]:port"; the host alone for the loopback check.
-bool good_address(const std::string& address, std::string& host) {
-  const std::size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) return false;
-  host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  const std::string port = address.substr(colon + 1);
-  if (port.empty() || port.size() > 5 || !std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-    return false;
-  }
-  return std::stoi(port) <= 65535;
-}
-
-bool loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
 bool good_model_id(const std::string& id) {
   return !id.empty() && id.size() <= 200 && std::all_of(id.begin(), id.end(), [](char c) {
@@ -76,11 +62,17 @@ void read_plant(Fields& f, Plant& p) {
     g.text("jurisdiction", p.jurisdiction);
   });
   f.texts("listen", p.listen);
-  std::string host;
   if (p.listen.empty()) f.mistake("listen", "must name at least one address");
-  for (const std::string& address : p.listen) {
-    if (!good_address(address, host)) f.mistake("listen", "holds '" + address + "'; host:port is needed, such as 0.0.0.0:8080");
+  std::vector<Address> addresses;
+  for (const std::string& text : p.listen) {
+    Address address;
+    const std::string what = mistake_in_address(text, address);
+    const auto taken = [&](const Address& other) { return what.empty() && collide(address, other); };
+    if (!what.empty()) f.mistake("listen", "holds '" + text + "'; " + what);
+    if (std::any_of(addresses.begin(), addresses.end(), taken)) f.mistake("listen", "holds '" + text + "', which an address before it takes already");
+    if (what.empty()) addresses.push_back(address);
   }
+  std::erase_if(p.listen, [](const std::string& text) { Address ignored; return !mistake_in_address(text, ignored).empty(); });
   f.mapping("tls", [&](Fields& g) {
     g.text("certificate", p.tls.certificate);
     g.text("private_key", p.tls.private_key);
@@ -106,10 +98,14 @@ void read_plant(Fields& f, Plant& p) {
   });
   f.mapping("admin", [&](Fields& g) {
     g.text("listen", p.admin_listen);
-    if (!good_address(p.admin_listen, host)) {
-      g.mistake("listen", "is '" + p.admin_listen + "'; host:port is needed, such as 127.0.0.1:9090");
-    } else if (!loopback(host) && !p.tls.on()) {
+    Address address;
+    if (const std::string what = mistake_in_address(p.admin_listen, address); !what.empty()) {
+      g.mistake("listen", "is '" + p.admin_listen + "'; " + what);
+      p.admin_listen.clear();
+    } else if (!is_loopback(address) && !p.tls.on()) {
       g.mistake("listen", "is '" + p.admin_listen + "', not a loopback address: set tls, or listen on 127.0.0.1");
+    } else if (std::any_of(addresses.begin(), addresses.end(), [&](const Address& a) { return collide(a, address); })) {
+      g.mistake("listen", "is '" + p.admin_listen + "', which the public listen takes already");
     }
   });
   f.text("data_dir", p.data_dir, true);

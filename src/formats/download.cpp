@@ -123,15 +123,12 @@ class Running {
       return std::uint64_t{0};
     }
     started_ = Steady::now();
-    for (int attempt = 1;; ++attempt) {
-      auto once = fetch_rest();
-      if (once) break;
-      if (once.error().code != Errc::io || final_ || attempt >= what_.attempts) return once.error();
-      if (!wait(attempt)) return cancelled();
+    if (auto all = fetch_all(); !all) {
+      if (part_.size() == 0) remove_part(part_path);   // nothing to go on from
+      return all.error();
     }
     if (auto ok = verify(part_path); !ok) {
-      std::filesystem::remove(part_path, ignored);
-      std::filesystem::remove(tag_path_, ignored);
+      remove_part(part_path);
       return ok.error();
     }
     if (auto ok = part_.finish(what_.target); !ok) return ok.error();
@@ -142,6 +139,21 @@ class Running {
 
  private:
   Error cancelled() const { return error(Errc::cancelled, what_.shown + ": stopped; the next run goes on from here"); }
+
+  void remove_part(const std::string& part_path) const {
+    std::error_code ignored;
+    std::filesystem::remove(part_path, ignored);
+    std::filesystem::remove(tag_path_, ignored);
+  }
+
+  Result<> fetch_all() {
+    for (int attempt = 1;; ++attempt) {
+      auto once = fetch_rest();
+      if (once) return {};
+      if (once.error().code != Errc::io || final_ || attempt >= what_.attempts) return once.error();
+      if (!wait(attempt)) return cancelled();
+    }
+  }
 
   Result<> fetch_rest() {
     std::vector<std::string> headers;

@@ -12,6 +12,7 @@
 #include <charconv>
 
 #include "tokenworks/base/log.hpp"
+#include "tokenworks/http/listen_check.hpp"
 
 namespace tokenworks::http {
 namespace {
@@ -101,6 +102,21 @@ Result<tcp::acceptor> bind_tcp(asio::io_context& context, const tcp::endpoint& a
     return error(Errc::bad_config, "cannot listen on " + at.address().to_string() + ":" + std::to_string(at.port()) + ": " + code.message());
   }
   return acceptor;
+}
+
+std::string listen_mistake(const std::string& address) {
+  const auto endpoints = resolve_listen(address);
+  if (!endpoints) return endpoints.error().message;
+  asio::io_context context;
+  for (const tcp::endpoint& at : *endpoints) {
+    tcp::acceptor acceptor(context);
+    error_code code;
+    acceptor.open(at.protocol(), code);
+    if (!code) acceptor.set_option(asio::socket_base::reuse_address(true), code);
+    if (!code) acceptor.bind(at, code);
+    if (code && code != asio::error::address_in_use) return "cannot listen on " + address + ": " + code.message();
+  }
+  return {};
 }
 
 Result<Unix::acceptor> bind_unix(asio::io_context& context, const std::string& path) {

@@ -11,7 +11,11 @@ constexpr std::int64_t kTokenIdMax = INT32_MAX;
 
 void read_sampling(Fields& fields, backend::SamplingParams& sampling, gateway::GenerateRequest& request) {
   if (const auto v = fields.real("temperature", 0, 2)) sampling.temperature = static_cast<float>(*v);
-  if (const auto v = fields.real("top_p", 0, 1, true)) sampling.top_p = static_cast<float>(*v);
+  if (const auto v = fields.real("top_p", 0, 1)) {
+    sampling.top_p = static_cast<float>(*v);
+    // The smallest set of tokens with a share of nothing is the likeliest one alone; the sampler calls that greedy.
+    if (!(sampling.top_p > 0)) sampling.temperature = 0, sampling.top_p = 1;
+  }
   if (const auto v = fields.real("presence_penalty", -2, 2)) sampling.presence_penalty = static_cast<float>(*v);
   if (const auto v = fields.real("frequency_penalty", -2, 2)) sampling.frequency_penalty = static_cast<float>(*v);
   // vLLM's names for what OpenAI's protocol lacks; -1 switches top_k off as 0 does.

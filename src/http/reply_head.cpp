@@ -8,7 +8,7 @@ namespace tokenworks::http {
 namespace {
 
 constexpr std::string_view kExposed =
-    "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-tokenworks-stop, "
+    "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-tokenworks-stop, x-idempotent-replayed, "
     "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, "
     "ratelimit, ratelimit-policy";

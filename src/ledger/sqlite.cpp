@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
+
 namespace tokenworks::ledger {
 namespace {
 
@@ -68,7 +71,10 @@ Result<Connection> Connection::open(const std::string& path, const std::string& 
   }
   Connection made;
   if (sqlite3_open_v2(path.c_str(), &made.handle_, flags, vfs.empty() ? nullptr : vfs.c_str()) != SQLITE_OK) {
-    const std::string reason = made.handle_ != nullptr ? sqlite3_errmsg(made.handle_) : "out of memory";
+    std::string reason = made.handle_ != nullptr ? sqlite3_errmsg(made.handle_) : "out of memory";
+    const int system = made.handle_ != nullptr ? sqlite3_system_errno(made.handle_) : 0;
+    if (system != 0) reason += std::string(" (") + std::strerror(system) + ")";
+    if (system == EACCES || system == EPERM) reason += "; run this as the user who owns it";
     return error(Errc::io, "cannot open the ledger " + path + ": " + reason);
   }
   sqlite3_busy_timeout(made.handle_, kBusyTimeoutMs);

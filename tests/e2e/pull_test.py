@@ -99,6 +99,10 @@ def test_several_gguf_files_are_listed(binary, tmp_path):
 def test_what_is_not_there_is_said_plainly(binary, tmp_path):
     with FakeHub({"m.gguf": WEIGHTS}) as hub:
         assert "no such file" in refused(pull(binary, tmp_path, "hf:org/model:none.gguf", endpoint=hub.endpoint))
+        for missing in (f"http://127.0.0.1:{hub.content.server_port}/none.gguf",):
+            (tmp_path / "mine").mkdir(exist_ok=True)
+            refused(pull(binary, tmp_path, missing, "--output", str(tmp_path / "mine" / "none.gguf")))
+            assert os.listdir(tmp_path / "mine") == [], "an empty .part of nothing is left behind"
         assert "no such file" in refused(pull(binary, tmp_path, str(tmp_path / "none.gguf")))
         assert "only allowed to this machine" in refused(pull(binary, tmp_path, "http://models.example/m.gguf"))
 

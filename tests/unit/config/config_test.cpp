@@ -233,6 +233,55 @@ TEST_F(ConfigTest, FilesThatAreNoneHaveAFirstLineAndADirectoryIsCalledOne) {
   EXPECT_NE(folder.error().message.find("tokenworks.yaml"), std::string::npos);
 }
 
+TEST_F(ConfigTest, AFileThatIsNotUtf8IsRefusedAtItsFirstBadByte) {
+  write("tokenworks.yaml", replaced(kPlant, "eu-central", "caf\xC3\xA9"));
+  EXPECT_EQ(mistakes(), "") << "UTF-8 is what it should be";
+  write("tokenworks.yaml", "\xEF\xBB\xBF" + kPlant);
+  EXPECT_EQ(mistakes(), "") << "with a byte order mark too";
+  for (const char* bad : {"caf\xE9", "\xC0\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\x80", "\xE2\x82"}) {
+    write("tokenworks.yaml", replaced(kPlant, "DE}", std::string("DE} # ") + bad));
+    EXPECT_NE(mistakes().find("tokenworks.yaml:1: is not UTF-8 from here on"), std::string::npos) << mistakes();
+  }
+  write("tokenworks.yaml", replaced(kPlant, "data_dir: ./data", "data_dir: d\xFFt"));
+  EXPECT_NE(mistakes().find("tokenworks.yaml:4: is not UTF-8"), std::string::npos) << mistakes();
+  write("tokenworks.yaml", replaced(kPlant, "eu-central", "\"\\ud800\""));
+  EXPECT_NE(mistakes().find("tokenworks.yaml:1: "), std::string::npos) << "half a surrogate pair, by an escape: " << mistakes();
+  write("tokenworks.yaml", kPlant);
+  setenv("TOKENWORKS_PLANT_REGION", "caf\xE9", 1);
+  EXPECT_NE(mistakes().find("environment variable TOKENWORKS_PLANT_REGION"), std::string::npos) << mistakes();
+  unsetenv("TOKENWORKS_PLANT_REGION");
+}
+
+TEST_F(ConfigTest, ASecondDocumentIsNotReadInSilence) {
+  for (const char* harmless : {"---\n", "...\n", "--- # nothing\n"}) {
+    write("prices.yaml", kPrices + harmless);
+    EXPECT_EQ(mistakes(), "") << harmless;
+  }
+  write("prices.yaml", "---\n" + kPrices);
+  EXPECT_EQ(mistakes(), "");
+  write("prices.yaml", kPrices + "---\nversion: \"2\"\n");
+  EXPECT_NE(mistakes().find("prices.yaml:6: begins a second document"), std::string::npos) << mistakes();
+}
+
+TEST_F(ConfigTest, AddressesNobodyCouldListenOnAreMistakes) {
+  const auto listen = [&](const std::string& list, const std::string& admin = "127.0.0.1:0") {
+    write("tokenworks.yaml", replaced(replaced(kPlant, "listen: [\"127.0.0.1:0\"]", "listen: [" + list + "]"), "{listen: \"127.0.0.1:0\"}",
+                                      "{listen: \"" + admin + "\"}"));
+    return mistakes();
+  };
+  for (const char* good : {"'[::1]:0', '*:8080'", "'localhost:0', 'plant_1.example:80'", "'0.0.0.0:80', '127.0.0.1:81'", "'127.0.0.1:0', '127.0.0.1:0'"}) {
+    EXPECT_EQ(listen(good), "") << good;
+  }
+  for (const char* bad : {"1.2.3.4:5:6", "999.1.1.1:80", "1.2.3:80", "[nohost]:80", "[1.2.3.4]:80", "a host:80", "http://x:80", "x:70000", ":80", "x"}) {
+    EXPECT_NE(listen(std::string("'") + bad + "'").find(std::string("tokenworks.yaml:2: listen holds '") + bad + "'"), std::string::npos) << bad << mistakes();
+  }
+  for (const char* twice : {"'127.0.0.1:80', '127.0.0.1:80'", "'0.0.0.0:80', '127.0.0.1:80'", "'[::]:80', '[::1]:80'"}) {
+    EXPECT_NE(listen(twice).find("which an address before it takes already"), std::string::npos) << twice;
+  }
+  EXPECT_NE(listen("'0.0.0.0:9090'", "127.0.0.1:9090").find("which the public listen takes already"), std::string::npos);
+  EXPECT_NE(listen("'127.0.0.1:0'", "127.example:9090").find("not a loopback address"), std::string::npos) << "a name that only looks like one";
+}
+
 TEST_F(ConfigTest, AnOrganizationMayNotBeCalledWhatTheMetricsCallTheRest) {
   write("tenants.yaml", replaced(kTenants, "  acme:", "  other:"));
   EXPECT_NE(mistakes().find("tenants.yaml:4: the organization name 'other'"), std::string::npos) << mistakes();

@@ -24,6 +24,12 @@ json messages_of(const std::string& messages) {
   return json::parse(std::get<GenerateRequest::Chat>(parsed->request.prompts[0]).messages.text);
 }
 
+TEST(RequestTest, ATopPOfNothingIsTheLikeliestTokenAlone) {
+  const auto parsed = parse_chat(chat(R"("temperature":1.5,"top_p":0)"), kLimits);
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->request.sampling.temperature, 0);
+}
+
 TEST(ChatRequest, EveryFieldArrives) {
   const auto parsed = parse_chat(chat(R"("temperature":0.5,"top_p":0.9,"n":3,"max_tokens":7,"max_completion_tokens":9,"stop":["a","b"],
     "presence_penalty":-2,"frequency_penalty":2,"logit_bias":{"17":-100,"3":5.5},"seed":-4,"logprobs":true,"top_logprobs":20,"stream":true,
@@ -89,7 +95,7 @@ struct Bad {
 TEST(ChatRequest, EveryBadFieldIsNamed) {
   const Bad table[] = {
       {R"("temperature":2.1)", "temperature"}, {R"("temperature":-0.1)", "temperature"}, {R"("temperature":"hot")", "temperature"},
-      {R"("temperature":true)", "temperature"}, {R"("top_p":0)", "top_p"}, {R"("top_p":1.01)", "top_p"}, {R"("n":0)", "n"}, {R"("n":17)", "n"},
+      {R"("temperature":true)", "temperature"}, {R"("top_p":-0.1)", "top_p"}, {R"("top_p":1.01)", "top_p"}, {R"("n":0)", "n"}, {R"("n":17)", "n"},
       {R"("n":1.5)", "n"}, {R"("n":1e300)", "n"}, {R"("max_tokens":0)", "max_tokens"}, {R"("max_tokens":-1)", "max_tokens"},
       {R"("max_tokens":"5")", "max_tokens"}, {R"("max_completion_tokens":0)", "max_completion_tokens"}, {R"("stop":5)", "stop"},
       {R"("stop":[5])", "stop"}, {R"("stop":"")", "stop"}, {R"("stop":["a",""])", "stop"}, {R"("presence_penalty":2.5)", "presence_penalty"},
