@@ -50,6 +50,8 @@ std::string with_calls(const Json& message) {
 }  // namespace
 
 JsonText generic_messages(const JsonText& messages, const JsonText& shown, const ToolUse& tools, bool in_user) {
+  // Nothing is shown, called or answered: the role and the key of calls are written with these letters.
+  if (shown.empty() && messages.text.find("tool") == std::string::npos) return messages;
   const Json list = Json::parse(messages.text, nullptr, false);
   if (!list.is_array()) return messages;
   Json out = Json::array();

@@ -195,6 +195,12 @@ int streams(const char* host, int port, int connections, const std::string& requ
       const ssize_t got = ::recv(p.fd, bytes, sizeof bytes, 0);
       if (got <= 0) die("recv");
       const std::string_view text(bytes, static_cast<std::size_t>(got));
+      if (p.in.empty() && text.substr(0, 12) != "HTTP/1.1 200") {   // refused: no stream will come
+        std::fwrite(bytes, 1, static_cast<std::size_t>(got), stderr);
+        ++bad, --left;
+        epoll_ctl(poll, EPOLL_CTL_DEL, p.fd, nullptr);
+        continue;
+      }
       p.in.assign(p.in.size() < 7 ? p.in : p.in.substr(p.in.size() - 7)).append(text);
       int fresh = 0;
       for (std::size_t f = text.find("data: {"); f != std::string_view::npos; f = text.find("data: {", f + 1)) ++fresh;
