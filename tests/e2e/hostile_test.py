@@ -122,7 +122,9 @@ def test_a_hundred_bad_requests_per_route_without_a_body(plant, key):
 
 ADMIN = [("POST", "/admin/v1/keys"), ("GET", "/admin/v1/keys"), ("POST", "/admin/v1/keys/abcd1234/rotate"), ("DELETE", "/admin/v1/keys/abcd1234"),
          ("POST", "/admin/v1/reload"), ("GET", "/admin/v1/audit_events"), ("GET", "/admin/v1/requests/req_1/entries"),
-         ("POST", "/admin/v1/ledger/verify"), ("POST", "/admin/v1/ledger/backup"), ("POST", "/admin/v1/ledger/erase"), ("GET", "/v1/organization/usage/completions"),
+         ("POST", "/admin/v1/ledger/verify"), ("POST", "/admin/v1/ledger/backup"), ("POST", "/admin/v1/ledger/erase"), ("GET", "/admin/v1/models"),
+         ("POST", "/admin/v1/models"), ("POST", "/admin/v1/models/none/replace"), ("DELETE", "/admin/v1/models/none"), ("POST", "/admin/v1/aliases"),
+         ("DELETE", "/admin/v1/aliases/none"), ("GET", "/v1/organization/usage/completions"),
          ("GET", "/v1/organization/costs"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/health"), ("GET", "/metrics")]
 
 
