@@ -5,6 +5,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
+
+#include <yaml-cpp/eventhandler.h>
 
 namespace tokenworks::config {
 namespace {
@@ -51,6 +54,40 @@ std::string why_no_file(const std::string& path) {
   return {};
 }
 
+// Where documents begin and whether they hold anything; content is not kept. (YAML::LoadAll of yaml-cpp 0.7 never ends, and eats all
+// memory, on some broken files: its parser finds an empty document at the same place again and again.)
+class Documents final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { begin = mark, content = YAML::Mark::null_mark(); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { seen(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t, const std::string&) override { seen(mark); }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { seen(mark); }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { seen(mark); }
+  void OnMapEnd() override {}
+
+  YAML::Mark begin, content = YAML::Mark::null_mark();   // of the last document; content is null where it is empty
+
+ private:
+  void seen(const YAML::Mark& mark) {
+    if (content.is_null()) content = mark;
+  }
+};
+
+// The line (from 0) on which a document after the first says anything; -1: none does. Throws what the parser throws.
+int second_document(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  Documents documents;
+  if (!parser.HandleNextDocument(documents)) return -1;
+  for (int last = documents.begin.pos; parser.HandleNextDocument(documents) && documents.begin.pos > last; last = documents.begin.pos) {
+    if (!documents.content.is_null()) return documents.content.line;
+  }
+  return -1;
+}
+
 }  // namespace
 
 bool is_utf8(std::string_view text) { return utf8_until(text) == text.size(); }
@@ -75,10 +112,9 @@ std::optional<YAML::Node> parse_yaml(const std::string& path, std::vector<std::s
     return refuse(static_cast<int>(lines), "is not UTF-8 from here on; save the file as UTF-8");
   }
   try {
-    std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
-    for (std::size_t i = 1; i < documents.size(); ++i) {
-      if (!documents[i].IsNull()) return refuse(documents[i].Mark().line, "begins a second document (---), which would not be read; make one of them");
+    YAML::Node root = YAML::Load(text);
+    if (const int line = second_document(text); line >= 0) {
+      return refuse(line, "begins a second document (---), which would not be read; make one of them");
     }
     if (!root.IsDefined() || root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
     if (!root.IsMap()) return refuse(0, "must be a mapping (key: value)");

@@ -13,7 +13,8 @@ struct Series {
 
 inline constexpr Series kRequests{"tokenworks_requests_total", "Requests answered, by HTTP status; 499: the client left first."};
 inline constexpr Series kTokens{"tokenworks_tokens_total",
-                                "Billed tokens; the classes are disjoint: input is the uncached part of the prompt."};
+                                "Billed tokens; the classes are disjoint: input is the uncached part of the prompt, embedding the tokens of "
+                                "texts that were embedded."};
 inline constexpr Series kCharge{"tokenworks_charge_total", "Money charged, in units of the currency."};
 inline constexpr Series kDiscarded{"tokenworks_tokens_discarded_total", "Tokens generated past a stop and never billed."};
 inline constexpr Series kRunning{"tokenworks_sequences_running", "Sequences in the current batch."};
