@@ -5,15 +5,14 @@
 #include <boost/beast/http/string_body.hpp>
 
 #include <algorithm>
+#include <cctype>
 
 namespace tokenworks::http {
 namespace {
 
 namespace beast = boost::beast::http;
 
-// Nothing less can end a chunked body ("0" and two line ends). Beast 1.81 asserts so much of its caller: having seen the last
-// chunk's line it would stop the process over fewer bytes.
-constexpr std::size_t kChunkedEnd = 5;
+constexpr std::size_t kChunkedEnd = 5;               // "0" and two line ends: nothing less ends a chunked body
 constexpr std::size_t kChunkLineMax = 16 << 10;      // a chunk's size line, or a trailer, may wait for its end this long
 
 Error bad(const std::string& why) { return error(Errc::invalid_request, "malformed HTTP request: " + why); }
@@ -32,6 +31,18 @@ bool may_be_method(std::string_view in) {
   const std::size_t end = in.find_first_not_of(kToken);
   if (end == std::string_view::npos) return in.size() <= 32;
   return end > 0 && end <= 32 && in[end] == ' ';
+}
+
+// What to do with so few bytes of a chunked body. Beast 1.81 asserts of its caller that what follows the last chunk's line (size
+// nothing, whatever stands behind it) comes in one piece with it: over fewer than kChunkedEnd bytes it would stop the process.
+// Anything else is the parser's at once, so that a mistake is told without waiting for more.
+enum class Rest { parse, wait, bad };
+
+Rest judge(std::string_view in) {
+  if (in.size() >= kChunkedEnd || in.empty() || in.front() != '0') return Rest::parse;
+  const std::size_t zeros = in.find_first_not_of('0');
+  if (zeros == std::string_view::npos || std::string_view("\r; \t").find(in[zeros]) != std::string_view::npos) return Rest::wait;
+  return std::isxdigit(static_cast<unsigned char>(in[zeros])) ? Rest::parse : Rest::bad;
 }
 
 bool host_ok(std::string_view host) {
@@ -147,8 +158,12 @@ std::size_t RequestReader::Inside::feed_head(std::string_view in) {
 
 std::size_t RequestReader::Inside::feed_body(std::string_view in) {
   std::size_t used = 0;
-  const std::size_t least = parser.chunked() ? kChunkedEnd : 1;
-  while (in.size() - used >= least && !parser.is_done()) {
+  while (used < in.size() && !parser.is_done()) {
+    if (parser.chunked()) {
+      const Rest rest = judge(in.substr(used));
+      if (rest == Rest::bad) return fail(bad("a chunk's size is not a hexadecimal number"));
+      if (rest == Rest::wait) break;
+    }
     boost::system::error_code code;
     const std::size_t step = parser.put(boost::asio::buffer(in.data() + used, in.size() - used), code);
     used += step;

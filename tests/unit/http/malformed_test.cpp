@@ -96,6 +96,22 @@ TEST(Malformed, AChunkedBodyMayArriveInAnyPieces) {
   EXPECT_EQ(client.read_response().status, 400) << "an empty body";
 }
 
+TEST(Malformed, AChunkThatCannotBeOneIsToldWithoutMoreBytes) {
+  const std::string head = "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const char* body : {"zz\r\n", "G\r\n", "0x\r\n", "x\r\n", "1\r\n{\r\nz\r\n"}) {
+    for (const std::size_t piece : {1u, 2u, 3u, 100u}) {
+      RequestReader reader(1000, 1000);
+      std::string buffer;
+      const std::string all = head + body;
+      for (std::size_t sent = 0; sent < all.size() && reader.state() != RequestReader::State::failed; sent += piece) {
+        buffer += all.substr(sent, piece);
+        for (int again = 0; again < 3; ++again) buffer.erase(0, reader.feed(buffer));
+      }
+      EXPECT_EQ(reader.state(), RequestReader::State::failed) << piece << ": " << body;
+    }
+  }
+}
+
 TEST(Malformed, RandomBytesNeverGetMoreThanA4xx) {
   Plant plant;
   std::mt19937 random(20261123);
