@@ -116,6 +116,10 @@ int usage() {
     std::fprintf(stderr, "tokenworks: --from and --to take 2026-11-23 or 2026-11-23T12:00:00Z\n");
     return app::kBadUsage;
   }
+  if (query.to_unix_ns <= query.from_unix_ns) {
+    std::fprintf(stderr, "tokenworks: --to must lie after --from (it is the moment after the last)\n");
+    return app::kBadUsage;
+  }
   query.by_project = query.by_model = query.by_tier = query.by_key = false;
   for (std::size_t from = 0; from <= flags.group_by.size();) {
     const std::size_t to = std::min(flags.group_by.find(',', from), flags.group_by.size());

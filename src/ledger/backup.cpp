@@ -99,7 +99,7 @@ Result<> restore(const std::string& from, const std::string& to, bool replace) {
   if (std::filesystem::equivalent(from, to, ignored))
     return error(Errc::io, from + " and " + to + " are the same file");
   if (!replace && std::filesystem::exists(to, ignored)) {
-    return error(Errc::io, to + " exists; a restore replaces a ledger only when asked to, and never one in use");
+    return error(Errc::io, to + " exists; a restore replaces a ledger only with --replace, and never one in use");
   }
   const auto reader = Reader::open(from, "");
   if (!reader) return reader.error();

@@ -80,3 +80,9 @@ def test_a_page_of_another_origin_may_read_what_it_is_told():
         exposed = [h.strip() for h in again.headers["access-control-expose-headers"].split(",")]
         ours = [h.lower() for h in again.headers if h.lower().startswith(("x-", "openai-processing", "retry-"))]
         assert set(ours) - {"x-content-type-options"} <= set(exposed), (ours, exposed)
+
+
+def test_a_time_span_that_ends_before_it_begins_is_a_mistake_and_not_an_empty_table():
+    with Plant() as plant:
+        done = plant.cli("usage", "--config", plant.config, "--from", "2026-12-01", "--to", "2026-11-01", check=False)
+        assert done.returncode == 2 and "--to must lie after --from" in done.stderr, done
