@@ -83,14 +83,16 @@ TEST_F(Pull, ABrokenConnectionGoesOnWhereItStopped) {
   EXPECT_EQ(requests[1].header("if-range"), "\"v1\"");
 }
 
+// The head and 30,000 bytes of what it promises.
+std::string cut_short(std::string answer) {
+  answer.resize(std::min(answer.size(), answer.find("\r\n\r\n") + 4 + 30'000));
+  return answer;
+}
+
 TEST_F(Pull, ALaterRunResumesWhatAnEarlierOneLeft) {
   const std::string file = some_bytes(200'000);
   std::atomic<bool> cut = true;
-  HttpServer server([&](const HttpRequest& r) {
-    std::string answer = serve(r, file, "v1");
-    if (cut) answer.resize(std::min(answer.size(), answer.find("\r\n\r\n") + 4 + 30'000));
-    return answer;
-  });
+  HttpServer server([&](const HttpRequest& r) { return cut ? cut_short(serve(r, file, "v1")) : serve(r, file, "v1"); });
   const auto broken = url(server.url("/m.gguf"));
   ASSERT_FALSE(broken);
   EXPECT_EQ(broken.error().code, Errc::io);
@@ -164,11 +166,7 @@ TEST_F(Pull, AServerThatSendsMoreThanItSaidIsCutOff) {
 TEST_F(Pull, StoppingKeepsWhatWasFetched) {
   const std::string file = some_bytes(300'000);
   std::atomic<bool> cut = true;
-  HttpServer server([&](const HttpRequest& r) {
-    std::string answer = serve(r, file, "v1");
-    if (cut) answer.resize(std::min(answer.size(), answer.find("\r\n\r\n") + 4 + 30'000));
-    return answer;
-  });
+  HttpServer server([&](const HttpRequest& r) { return cut ? cut_short(serve(r, file, "v1")) : serve(r, file, "v1"); });
   ASSERT_FALSE(url(server.url("/m.gguf")));
   cut = false;
   const auto stopped = url(server.url("/m.gguf"), "", [&](const PullProgress&) { return false; });
