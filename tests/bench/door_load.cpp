@@ -128,14 +128,20 @@ double at(std::vector<double>& values, double share) {
 
 double ms(Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
-int load(const char* host, int port, int connections, double seconds, const std::string& request) {
-  const int poll = epoll_create1(0);
+// Event data of a peer is its index.
+std::vector<Peer> connected_peers(const char* host, int port, int connections, int poll) {
   std::vector<Peer> peers(static_cast<std::size_t>(connections));
   for (std::size_t i = 0; i < peers.size(); ++i) {
     peers[i].fd = connected(host, port);
     epoll_event event{EPOLLIN, {.u64 = i}};
     epoll_ctl(poll, EPOLL_CTL_ADD, peers[i].fd, &event);
   }
+  return peers;
+}
+
+int load(const char* host, int port, int connections, double seconds, const std::string& request) {
+  const int poll = epoll_create1(0);
+  std::vector<Peer> peers = connected_peers(host, port, connections, poll);
   const auto begin = Clock::now();
   const auto end = begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   for (Peer& p : peers) p.began = Clock::now(), send_all(p.fd, request);
@@ -174,12 +180,7 @@ int load(const char* host, int port, int connections, double seconds, const std:
 
 int streams(const char* host, int port, int connections, const std::string& request) {
   const int poll = epoll_create1(0);
-  std::vector<Peer> peers(static_cast<std::size_t>(connections));
-  for (std::size_t i = 0; i < peers.size(); ++i) {
-    peers[i].fd = connected(host, port);
-    epoll_event event{EPOLLIN, {.u64 = i}};
-    epoll_ctl(poll, EPOLL_CTL_ADD, peers[i].fd, &event);
-  }
+  std::vector<Peer> peers = connected_peers(host, port, connections, poll);
   const auto begin = Clock::now();
   for (Peer& p : peers) send_all(p.fd, request);
   std::vector<double> gaps;

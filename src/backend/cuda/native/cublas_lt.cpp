@@ -35,10 +35,7 @@ struct Functions {
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
 
   bool find(void* library) {
-    const auto get = [&](const char* name, auto& function) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      return function != nullptr;
-    };
+    const auto get = [&](const char* name, auto& function) { return look_up(library, name, function); };
     return get("cublasLtCreate", create) && get("cublasLtDestroy", destroy) && get("cublasLtGetVersion", version) &&
            get("cublasLtMatmul", matmul) && get("cublasLtMatmulAlgoGetHeuristic", heuristic) &&
            get("cublasLtMatmulDescCreate", desc_create) && get("cublasLtMatmulDescDestroy", desc_destroy) &&

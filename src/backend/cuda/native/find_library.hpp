@@ -19,4 +19,11 @@ inline void* find_library(const std::string& name) {
   return dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
 }
 
+// The function of that name in it; false: it has none.
+template <class Function>
+bool look_up(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  return function != nullptr;
+}
+
 }  // namespace tokenworks::backend::cuda

@@ -18,10 +18,7 @@ struct Functions {
   decltype(&ncclGetErrorString) words;
 
   bool find(void* library) {
-    const auto get = [&](const char* name, auto& function) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      return function != nullptr;
-    };
+    const auto get = [&](const char* name, auto& function) { return look_up(library, name, function); };
     return get("ncclCommInitAll", init_all) && get("ncclCommDestroy", destroy) && get("ncclAllReduce", all_reduce) && get("ncclGetErrorString", words);
   }
 };
