@@ -58,7 +58,9 @@ class KvCache {                                      // [block][layer][k|v][kv h
 struct SequenceRows {
   std::int32_t row, rows, context, table;
 };
-struct StepRows {                                    // host spans, alive until the step's sample() or check() returned
+// In place of a token, where the backend overlaps(): the one that sampled row `row` of the draw before this step gave.
+constexpr TokenId drawn_by(std::int32_t row) { return -2 - row; }
+struct StepRows {                                    // host spans, alive until sample(), begin_sample() or check() returned
   std::span<const TokenId> tokens;                   // [num_rows]
   std::span<const std::int32_t> positions;           // [num_rows]
   std::span<const SequenceRows> sequences;
@@ -140,6 +142,18 @@ class Backend {
   // Samples row i of logits [rows.size(), vocab] as rows[i] says; waits for the stream. The only copy of a steady step.
   virtual Result<> sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
                           std::span<Sampled> out) = 0;
+  // True: the next step may be enqueued before this one's tokens are known, and sample() taken in halves. begin_sample
+  // enqueues, with a copy of all it is given; no rows: it only marks the end of a step. end_sample waits for the oldest one
+  // begun and not ended, and for nothing enqueued behind it; `out` has its rows. Two may be open.
+  virtual bool overlaps() const { return false; }
+  virtual Result<> begin_sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows) {
+    (void)logits, (void)vocab, (void)rows;
+    return error(Errc::internal, "this backend does not overlap steps");
+  }
+  virtual Result<> end_sample(std::span<Sampled> out) {
+    (void)out;
+    return error(Errc::internal, "this backend does not overlap steps");
+  }
   // The device's sticky state; engine_failed once lost. Waits for the stream.
   virtual Result<> check() = 0;
 };

@@ -120,6 +120,8 @@ struct EngineStatus {                                // one consistent picture, 
   std::int64_t steps = 0, tokens_generated = 0, preemptions = 0, prefix_hit_tokens = 0;
   std::int64_t prefill_tokens = 0, decode_tokens = 0, reserved_tokens = 0;
   std::int64_t draft_tokens = 0, draft_tokens_kept = 0;
+  std::int64_t steps_overlapped = 0;                 // begun before the step before had told its tokens
+  std::int64_t rows_discarded = 0;                   // decoded in such a step for what had ended: nobody's tokens
   std::int64_t last_step_age_ns = 0;                 // since the last finished step while work is pending, else 0
   std::int64_t predicted_wait_ns = 0;                // what the last in all the queues would wait for its first step
   double fairness_gap_units = 0, fairness_bound_units = 0;

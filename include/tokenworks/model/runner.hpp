@@ -27,6 +27,7 @@ struct RunnerInfo {
   std::int32_t embedding_columns = 0;                // of a pooled vector; 0: this runner pools nothing
   Pooling pooling = Pooling::last;                   // what the model was made for
   bool generates = true;                             // false: an encoder, which only pools
+  bool overlaps = false;                             // launch() and take() are there
   std::string fingerprint;                           // "fp_..." of weights layout and numerics: changes when results may
 };
 
@@ -53,6 +54,17 @@ class Runner {
   virtual const RunnerInfo& info() const = 0;
   // Runs the step; sampled[i] belongs to sample_rows[i]. engine_failed when the device is lost (sticky).
   virtual Result<> run(const Step& step, std::span<backend::Sampled> sampled) = 0;
+  // run() in halves, where info().overlaps, for a step that pools nothing. launch enqueues and looks at nothing of the step
+  // afterwards; take waits for the oldest step launched and not taken. Two may be open; while one is, a token of the next may
+  // be backend::drawn_by a sampled row of it. zero_blocks takes effect between the steps it is called between.
+  virtual Result<> launch(const Step& step) {
+    (void)step;
+    return error(Errc::internal, "this runner does not overlap steps");
+  }
+  virtual Result<> take(std::span<backend::Sampled> sampled) {
+    (void)sampled;
+    return error(Errc::internal, "this runner does not overlap steps");
+  }
   virtual void zero_blocks(std::span<const std::int32_t> blocks) = 0;
   // Raw logits [wanted.size(), vocab] of rows `wanted` (ascending, any number of them) into host memory, in place of
   // sampling: for tests and `tokenworks eval`. A runner that serves only may leave it out.
