@@ -35,6 +35,8 @@ void compare_limits(const Plant::Limits& a, const Plant::Limits& b, Differences&
   d.note("schema_bytes", a.schema_bytes, b.schema_bytes);
   d.note("embedding_inputs", a.embedding_inputs, b.embedding_inputs);
   d.note("embedding_tokens", a.embedding_tokens, b.embedding_tokens);
+  d.note("idempotency", a.idempotency_bytes, b.idempotency_bytes);
+  d.note("idempotency_per_tenant", a.idempotency_per_tenant_bytes, b.idempotency_per_tenant_bytes);
   d.prefix.clear();
 }
 

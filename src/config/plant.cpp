@@ -156,6 +156,8 @@ void read_plant(Fields& f, Plant& p) {
     g.size("schema_bytes", l.schema_bytes, 64);
     g.integer("embedding_inputs", l.embedding_inputs, 1, 4096);
     g.integer("embedding_tokens", l.embedding_tokens, 1, 1 << 24);
+    g.size("idempotency", l.idempotency_bytes, 0);
+    g.size("idempotency_per_tenant", l.idempotency_per_tenant_bytes, 0);
   });
   f.mapping("log", [&](Fields& g) {
     g.word("level", p.log_level, {"debug", "info", "warn", "error"});

@@ -66,6 +66,8 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "limits.schema_bytes", "size", "256KiB", "longest JSON schema; the tools of a request together"},
         {kPlant, "limits.embedding_inputs", "1 to 4096", "2048", "inputs of one embeddings request"},
         {kPlant, "limits.embedding_tokens", "1 to 2^24", "300000", "tokens of all inputs of one embeddings request"},
+        {kPlant, "limits.idempotency", "size", "256MiB", "answers kept for repeats of an Idempotency-Key; beyond, the oldest are repeated as usage only"},
+        {kPlant, "limits.idempotency_per_tenant", "size", "32MiB", "of these, of one organization"},
         {kPlant, "log.level", "debug, info, warn, error", "info", "least level that is written"},
         {kPlant, "log.format", "json, text", "json", "form of a log line"},
         {kPlant, "io_threads", "1 to 64", "1", "threads that serve connections"},

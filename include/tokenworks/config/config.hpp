@@ -61,6 +61,7 @@ struct Plant {                                       // tokenworks.yaml
     std::int64_t choices = 16, stop_strings = 16, logit_bias = 1024, messages = 4096, top_logprobs = 20;
     std::int64_t content_parts = 1024, tools = 128, schema_bytes = 256 << 10;
     std::int64_t embedding_inputs = 2048, embedding_tokens = 300'000;   // of one request
+    std::int64_t idempotency_bytes = 256 << 20, idempotency_per_tenant_bytes = 32 << 20;   // of answers kept for repeats
   } limits;
   struct Webhook {                                   // a receiver that is told of events, signed
     std::string name, url, secret;                   // the secret's bytes, never shown
