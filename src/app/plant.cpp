@@ -175,7 +175,8 @@ Result<> Plant::open_books() {
   auto directory = tenancy::Directory::build(config_.tenants, *keys, tenant_numbers_);
   if (!directory) return directory.error();
   directory_.set(*directory);
-  auto idempotency = jobs::Idempotency::open(*ledger_, clock_);
+  const auto& limits = config_.plant.limits;
+  auto idempotency = jobs::Idempotency::open(*ledger_, clock_, {limits.idempotency_bytes, limits.idempotency_per_tenant_bytes});
   if (!idempotency) return idempotency.error();
   idempotency_ = std::move(*idempotency);
   return {};

@@ -67,10 +67,12 @@ void IdempotentRun::finish(bool whole, const Usage& usage, Money cost) {
 std::optional<Reply> replay_error(const ledger::IdempotencyRow& row) {
   if (row.status == 200) return std::nullopt;
   Reply reply;
-  if (row.status == 0) {
-    reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key was cut off, by its client or by a restart; what it had used is billed (" +
+  if (row.body.empty()) {                            // cut off, or an error whose words are no longer kept
+    const std::string how = row.status == 0 ? "was cut off, by its client or by a restart" : "ended with status " + std::to_string(row.status);
+    reply = error_reply(error(Errc::engine_failed, "the first request with this Idempotency-Key " + how + "; what it had used is billed (" +
                                                        std::to_string(row.usage.input) + " input and " + std::to_string(row.usage.output) +
                                                        " output tokens). Use a new key to ask again"));
+    if (row.status != 0) reply.status = row.status;
   } else {
     reply.status = row.status;
     reply.body = row.body;

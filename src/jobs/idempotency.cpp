@@ -2,12 +2,18 @@
 
 #include <algorithm>
 
+#include "kept_bodies.hpp"
+
 namespace tokenworks::jobs {
 
-Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, const Clock& clock) {
+Idempotency::Idempotency(ledger::Ledger& ledger, const Clock& clock, IdempotencyBounds bounds)
+    : ledger_(ledger), clock_(clock), kept_(std::make_unique<KeptBodies>(bounds)) {}
+Idempotency::~Idempotency() = default;
+
+Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, const Clock& clock, IdempotencyBounds bounds) {
   auto rows = ledger.idempotency(clock.unix_ns() - kKeptNs);
   if (!rows) return rows.error();
-  auto made = std::unique_ptr<Idempotency>(new Idempotency(ledger, clock));
+  auto made = std::unique_ptr<Idempotency>(new Idempotency(ledger, clock, bounds));
   for (ledger::IdempotencyRow& row : *rows) {
     if (!row.finished) {
       // It was running when the last process died. What recovery settled counts as finished, with no answer to show; where
@@ -22,8 +28,10 @@ Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, c
     }
     const Place place{row.organization.value, row.key};
     made->by_age_.emplace(row.created_unix_ns, place);
+    made->kept_->keep(place, static_cast<std::int64_t>(row.body.size()));
     made->rows_[place] = std::move(row);
   }
+  for (ledger::IdempotencyRow& row : made->drop_bodies()) (void)ledger.queue_idempotency(std::move(row), {});
   return made;
 }
 
@@ -67,19 +75,42 @@ Result<std::optional<ledger::IdempotencyRow>> Idempotency::begin(const Organizat
 
 void Idempotency::finish(const OrganizationId& organization, const std::string& key, std::int32_t status, std::string body,
                          const Usage& usage, Money cost, bool keep_body) {
-  ledger::IdempotencyRow row;
+  std::vector<ledger::IdempotencyRow> changed;
   {
     std::lock_guard lock(mutex_);
-    const auto found = rows_.find({organization.value, key});
+    const Place place{organization.value, key};
+    const auto found = rows_.find(place);
     if (found == rows_.end()) return;
     found->second.finished = true;
     found->second.status = status;
     found->second.usage = usage;
     found->second.cost = cost;
     if (keep_body && body.size() <= kBodyBytesMax) found->second.body = std::move(body);
-    row = found->second;
+    kept_->keep(place, static_cast<std::int64_t>(found->second.body.size()));
+    changed = drop_bodies();
+    const auto same = [&](const ledger::IdempotencyRow& row) { return row.organization == organization && row.key == key; };
+    if (std::ranges::none_of(changed, same)) changed.push_back(found->second);
   }
-  (void)ledger_.queue_idempotency(std::move(row), {});   // a full queue: the row in memory still answers
+  // A full queue: the row in memory still answers.
+  for (ledger::IdempotencyRow& row : changed) (void)ledger_.queue_idempotency(std::move(row), {});
+}
+
+std::int64_t Idempotency::bytes_kept() const {
+  std::lock_guard lock(mutex_);
+  return kept_->bytes();
+}
+
+// Takes the content of the oldest answers until all are within the bounds; returns their rows, to be stored without it. Under
+// the lock.
+std::vector<ledger::IdempotencyRow> Idempotency::drop_bodies() {
+  std::vector<ledger::IdempotencyRow> dropped;
+  while (const auto place = kept_->too_many()) {
+    kept_->drop(*place);
+    ledger::IdempotencyRow& row = rows_.at(*place);
+    std::string().swap(row.body);
+    dropped.push_back(row);
+  }
+  return dropped;
 }
 
 void Idempotency::forget(const OrganizationId& organization, const std::string& key) {
@@ -90,6 +121,7 @@ void Idempotency::forget(const OrganizationId& organization, const std::string& 
     const auto found = rows_.find(place);
     if (found == rows_.end()) return;
     row = std::move(found->second);
+    kept_->drop(place);
     rows_.erase(found);
     const auto [first, last] = by_age_.equal_range(row.created_unix_ns);
     const auto at = std::find_if(first, last, [&](const auto& aged) { return aged.second == place; });
@@ -103,7 +135,10 @@ void Idempotency::drop_old() {
   const std::int64_t oldest = clock_.unix_ns() - kKeptNs;
   while (!by_age_.empty() && by_age_.begin()->first < oldest) {
     const auto found = rows_.find(by_age_.begin()->second);
-    if (found != rows_.end() && found->second.created_unix_ns < oldest) rows_.erase(found);
+    if (found != rows_.end() && found->second.created_unix_ns < oldest) {
+      kept_->drop(found->first);
+      rows_.erase(found);
+    }
     by_age_.erase(by_age_.begin());
   }
 }

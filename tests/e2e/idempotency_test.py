@@ -4,7 +4,7 @@ import http.client, json, threading, time, urllib.error, urllib.parse, urllib.re
 
 import pytest
 
-from plant import NAME, Plant
+from plant import NAME, PLANT, Plant
 
 TENANTS = """plans:
   open: {models: ["*"]}
@@ -125,6 +125,27 @@ def test_what_was_cut_off_by_kill_nine_is_not_charged_again(plant):
     assert status == 200 and "x-idempotent-replayed" not in headers
     assert send(plant, refused, "refused")[2]["x-idempotent-replayed"] == "true"
     assert plant.verify()["ok"]
+
+
+def test_beyond_the_bound_of_bytes_a_repeat_gets_its_usage_alone_and_is_not_charged():
+    small = PLANT.replace("limits: {{drain: {drain}}}", "limits: {{drain: {drain}, idempotency_per_tenant: 2KiB}}")
+    with Plant(tenants=TENANTS, plant=small) as plant:
+        key, first = plant.key(), {}
+        for name in ("one", "two", "three", "four"):
+            status, first[name], _ = send(plant, key, name)
+            assert status == 200
+        for _ in range(2):
+            replays = {name: send(plant, key, name) for name in first}
+            assert all(s == 200 and h["x-idempotent-replayed"] == "true" for s, _, h in replays.values())
+            whole = [name for name, (_, body, _) in replays.items() if body == first[name]]
+            assert whole == list(first)[-len(whole):] and 0 < len(whole) < 4, "the youngest are whole"
+            for name in set(first) - set(whole):
+                body = replays[name][1]
+                assert body["usage"]["tokenworks"]["replay"] == "usage_only"
+                assert body["usage"]["completion_tokens"] == first[name]["usage"]["completion_tokens"] and body["usage"]["cost"] == first[name]["usage"]["cost"]
+            assert charged(plant) == 4
+            plant.stop()
+            plant.start()
 
 
 def test_retries_of_sdks_are_recorded_and_nonsense_is_not(plant):

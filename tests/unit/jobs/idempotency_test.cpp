@@ -12,7 +12,7 @@ constexpr std::int64_t kNoon = 1'780'000'000'000'000'000;
 class IdempotencyTest : public ::testing::Test {
  protected:
   void SetUp() override { open(); }
-  void open() {
+  void open(IdempotencyBounds bounds = {}) {
     book_.reset();
     ledger_.reset();
     ledger::LedgerOptions options;
@@ -20,7 +20,7 @@ class IdempotencyTest : public ::testing::Test {
     auto ledger = ledger::Ledger::open(options, clock_);
     ASSERT_TRUE(ledger) << ledger.error().message;
     ledger_ = std::move(*ledger);
-    auto book = Idempotency::open(*ledger_, clock_);
+    auto book = Idempotency::open(*ledger_, clock_, bounds);
     ASSERT_TRUE(book) << book.error().message;
     book_ = std::move(*book);
   }
@@ -29,6 +29,21 @@ class IdempotencyTest : public ::testing::Test {
   }
   void finish(const std::string& key, std::string answer, bool keep = true) {
     book_->finish(OrganizationId{"acme"}, key, 200, std::move(answer), Usage{10, 0, 5, 0}, Money{7}, keep);
+  }
+
+  // A request of `organization` that is answered with `bytes` bytes.
+  void answered(const std::string& organization, const std::string& key, std::size_t bytes, std::int32_t status = 200) {
+    ASSERT_FALSE(begin(key, "body", organization)->has_value());
+    book_->finish(OrganizationId{organization}, key, status, std::string(bytes, 'x'), Usage{10, 0, 5, 0}, Money{7}, true);
+  }
+  // What a repeat gets: the length of the content; its usage is always there, and it never runs again.
+  std::size_t repeated(const std::string& organization, const std::string& key) {
+    const auto row = begin(key, "body", organization);
+    EXPECT_TRUE(row && row->has_value()) << organization << "/" << key << " would be charged again";
+    if (!row || !row->has_value()) return SIZE_MAX;
+    EXPECT_EQ((*row)->usage.output, 5);
+    EXPECT_EQ((*row)->cost, Money{7});
+    return (*row)->body.size();
   }
 
   void book(ledger::EntryType type, const RequestId& request) {
@@ -132,6 +147,47 @@ TEST_F(IdempotencyTest, LargeAnswersAndUnretainedOnesAreKeptAsUsageOnly) {
   ASSERT_TRUE(begin("private", "body"));
   finish("private", "the answer", false);
   EXPECT_EQ((*begin("private", "body"))->body, "");
+}
+
+TEST_F(IdempotencyTest, BeyondAnOrganizationsBoundTheOldestAnswerIsRepeatedAsItsUsageAlone) {
+  open({.bytes = 10'000, .bytes_per_organization = 250});
+  for (const char* key : {"a", "b", "c"}) answered("acme", key, 100);
+  answered("beta", "a", 250);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(repeated("acme", "a"), 0u);
+    EXPECT_EQ(repeated("acme", "b"), 100u);
+    EXPECT_EQ(repeated("acme", "c"), 100u);
+    EXPECT_EQ(repeated("beta", "a"), 250u) << "what another organization keeps is its own";
+    EXPECT_EQ(book_->bytes_kept(), 450);
+    open({.bytes = 10'000, .bytes_per_organization = 100'000});   // what went is gone from the file as well
+  }
+  open({.bytes = 10'000, .bytes_per_organization = 100});   // a smaller bound holds from the start
+  EXPECT_EQ(repeated("acme", "b"), 0u);
+  EXPECT_EQ(repeated("acme", "c"), 100u);
+  EXPECT_EQ(repeated("beta", "a"), 0u);
+  answered("acme", "too large by itself", 101);
+  EXPECT_EQ(repeated("acme", "too large by itself"), 0u);
+}
+
+TEST_F(IdempotencyTest, BeyondTheBoundOfAllWhoeverKeepsTheMostGivesWay) {
+  open({.bytes = 1000, .bytes_per_organization = 1000});
+  answered("small", "only", 100);
+  for (int i = 0; i < 20; ++i) answered("large", std::to_string(i), 100);
+  EXPECT_EQ(book_->bytes_kept(), 1000);
+  EXPECT_EQ(repeated("small", "only"), 100u) << "the oldest of all, and nobody else may push it out";
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(repeated("large", std::to_string(i)), i < 11 ? 0u : 100u) << i;
+  answered("large", "an error that was charged", 100, 504);
+  book_->forget(OrganizationId{"large"}, "19");
+  EXPECT_EQ(book_->bytes_kept(), 900);
+  clock_.advance_ns(Idempotency::kKeptNs + 1);
+  EXPECT_FALSE(begin("only", "body", "small")->has_value());
+  EXPECT_EQ(book_->bytes_kept(), 0) << "a day ends everything";
+}
+
+TEST_F(IdempotencyTest, WithoutRoomEveryAnswerIsRepeatedAsItsUsageAlone) {
+  open({.bytes = 0, .bytes_per_organization = 0});
+  answered("acme", "k", 10);
+  EXPECT_EQ(repeated("acme", "k"), 0u);
 }
 
 TEST_F(IdempotencyTest, AForgottenKeyIsFreeAndADayEndsEveryKey) {
