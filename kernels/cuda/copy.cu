@@ -1,4 +1,4 @@
-// Moving rows: embedding gather, gather of residual rows, zeroing of freed cache blocks.
+// Moving rows: embedding gather, gather of residual rows, changed words of the step, zeroing of freed cache blocks.
 #include "kernels/cuda/numbers.cuh"
 
 namespace tokenworks::kernels::cuda::TW_TARGET {
@@ -30,6 +30,12 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
   a.to[to * columns + static_cast<std::size_t>(c)] = a.from[from * columns + static_cast<std::size_t>(c)];
 }
 
+__global__ void __launch_bounds__(kThreads) scatter_kernel(ScatterArgs a) {
+  const std::int32_t i = static_cast<std::int32_t>(blockIdx.x * kThreads + threadIdx.x);
+  if (TW_PLANT(23) ? i > a.count : i >= a.count) return;
+  a.words[a.pairs[2 * i]] = a.pairs[2 * i + 1];
+}
+
 __global__ void __launch_bounds__(kThreads) zero_blocks_kernel(ZeroBlocksArgs a) {
   std::byte* block = a.cache + static_cast<std::size_t>(a.blocks[blockIdx.y]) * a.block_bytes;
   for (std::size_t at = (static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x) * 16; at < (TW_PLANT(21) ? a.block_bytes + 16 : a.block_bytes);
@@ -53,6 +59,11 @@ void embed(Stream stream, const EmbedArgs& a) {
 void gather(Stream stream, const GatherArgs& a) {
   if (a.count == 0) return;
   launch(Launch(stream, {divide_up(a.columns, kThreads), static_cast<unsigned>(a.count)}, kThreads), gather_kernel, a);
+}
+
+void scatter(Stream stream, const ScatterArgs& a) {
+  if (a.count == 0) return;
+  launch(Launch(stream, {divide_up(a.count, kThreads)}, kThreads), scatter_kernel, a);
 }
 
 void zero_blocks(Stream stream, const ZeroBlocksArgs& a) {

@@ -60,6 +60,12 @@ struct GatherArgs {                                  // to[i] = from[rows[i]]
   float* to = nullptr;
 };
 
+struct ScatterArgs {                                 // words[pairs[2 i]] = pairs[2 i + 1]; no place twice
+  const std::int32_t* pairs = nullptr;               // [count, 2]
+  std::int32_t count = 0;
+  std::int32_t* words = nullptr;
+};
+
 struct ZeroBlocksArgs {
   std::byte* cache = nullptr;
   std::size_t block_bytes = 0;                       // a multiple of 16
@@ -236,6 +242,7 @@ struct CudaOps {
   void (*quantize)(Stream, const QuantizeArgs&);
   void (*embed)(Stream, const EmbedArgs&);
   void (*gather)(Stream, const GatherArgs&);
+  void (*scatter)(Stream, const ScatterArgs&);
   void (*zero_blocks)(Stream, const ZeroBlocksArgs&);
   void (*rope_and_store)(Stream, const RopeArgs&);
   void (*linear)(Stream, const LinearArgs&);         // tiled tensor-core GEMM, any number of rows; Quant::none

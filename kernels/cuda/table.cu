@@ -9,6 +9,7 @@ void gate(Stream, const GateArgs&);
 void quantize(Stream, const QuantizeArgs&);
 void embed(Stream, const EmbedArgs&);
 void gather(Stream, const GatherArgs&);
+void scatter(Stream, const ScatterArgs&);
 void zero_blocks(Stream, const ZeroBlocksArgs&);
 void rope_and_store(Stream, const RopeArgs&);
 void linear(Stream, const LinearArgs&);
@@ -36,6 +37,7 @@ const CudaOps* device_ops() {
                            TW_TARGET::quantize,
                            TW_TARGET::embed,
                            TW_TARGET::gather,
+                           TW_TARGET::scatter,
                            TW_TARGET::zero_blocks,
                            TW_TARGET::rope_and_store,
                            TW_TARGET::linear,

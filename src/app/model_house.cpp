@@ -29,7 +29,7 @@ std::string text_of(const std::vector<ModelSet::Entry>& entries) {
   for (const ModelSet::Entry& e : entries) {
     const config::ModelSpec& s = e.model->spec;
     text += s.id + '\n' + e.model->model_digest + '\n' + s.path + '\n' + s.backend + '\n' + s.compute + '\n' + s.speculation + '\n' + s.embeddings + '\n';
-    for (const std::int64_t n : {s.context_tokens, s.kv_cache_bytes, s.max_sequences, s.step_target_ns, s.threads}) text += std::to_string(n) + '\n';
+    for (const std::int64_t n : {s.context_tokens, s.kv_cache_bytes, s.swap_bytes, s.max_sequences, s.step_target_ns, s.threads}) text += std::to_string(n) + '\n';
     for (const std::string& alias : e.aliases) text += "alias " + alias + '\n';
     for (const std::string& c : e.data_classes) text += "class " + c + '\n';
   }
@@ -280,6 +280,7 @@ std::vector<std::pair<std::string, engine::EngineStatus>> ModelHouse::statuses()
       if (const auto gone = gone_.find(m.card.id); gone != gone_.end()) {
         rows.back().second.preemptions += gone->second.preemptions;
         rows.back().second.prefix_hit_tokens += gone->second.prefix_hit_tokens;
+        rows.back().second.swapped_out += gone->second.swapped_out, rows.back().second.swapped_in += gone->second.swapped_in;
       }
       return;
     }
@@ -287,6 +288,8 @@ std::vector<std::pair<std::string, engine::EngineStatus>> ModelHouse::statuses()
     sum.running += now.running, sum.waiting += now.waiting;
     sum.kv_blocks_used += now.kv_blocks_used, sum.kv_blocks_cached += now.kv_blocks_cached, sum.kv_blocks_free += now.kv_blocks_free;
     sum.preemptions += now.preemptions, sum.prefix_hit_tokens += now.prefix_hit_tokens;
+    sum.swap_blocks_used += now.swap_blocks_used, sum.swap_blocks_free += now.swap_blocks_free;
+    sum.swapped_out += now.swapped_out, sum.swapped_in += now.swapped_in;
   };
   for (const ModelSet::Entry& e : set_.get()->entries) add(*e.model);
   for (const Served& m : retired_) add(*m);
@@ -324,6 +327,7 @@ void ModelHouse::reap() {
       }
       Counts& counts = gone_[retired_[i]->card.id];
       counts.preemptions += last.preemptions, counts.prefix_hit_tokens += last.prefix_hit_tokens;
+      counts.swapped_out += last.swapped_out, counts.swapped_in += last.swapped_in;
       ended.push_back(std::move(retired_[i]));
       retired_.erase(retired_.begin() + static_cast<std::ptrdiff_t>(i));
     }

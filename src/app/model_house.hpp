@@ -53,7 +53,7 @@ class ModelHouse final : public gateway::ModelDesk {
   class Change;
   using Entries = std::vector<gateway::ModelSet::Entry>;
   struct Counts {                                    // of engines that are gone
-    std::int64_t preemptions = 0, prefix_hit_tokens = 0;
+    std::int64_t preemptions = 0, prefix_hit_tokens = 0, swapped_out = 0, swapped_in = 0;
   };
 
   const config::ModelSpec* spec_of(const std::string& id) const;     // under mutex_

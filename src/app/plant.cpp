@@ -326,6 +326,8 @@ telemetry::Scrape Plant::scrape() const {
     row.kv_used = e.kv_blocks_used;
     row.kv_cached = e.kv_blocks_cached;
     row.kv_free = e.kv_blocks_free;
+    row.swap_used = e.swap_blocks_used, row.swap_free = e.swap_blocks_free;
+    row.swapped_out = e.swapped_out, row.swapped_in = e.swapped_in;
     row.prefix_hit_tokens = e.prefix_hit_tokens;
     row.preemptions = e.preemptions;
     {

@@ -82,6 +82,7 @@ std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::
   OpenedModel model;
   model.options.context_tokens = static_cast<std::int32_t>(spec.context_tokens);
   model.options.kv_cache_bytes = static_cast<std::size_t>(spec.kv_cache_bytes);
+  model.options.swap_bytes = static_cast<std::size_t>(spec.swap_bytes);
   model.options.sequences_max = static_cast<std::int32_t>(spec.max_sequences);
   std::error_code ignored;
   if (spec.path.empty() || !fs::exists(spec.path, ignored)) return std::nullopt;   // the parser has said so

@@ -11,7 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 
 auto engine_keys(const ModelSpec& m) {
-  return std::tie(m.path, m.backend, m.compute, m.speculation, m.embeddings, m.context_tokens, m.kv_cache_bytes, m.max_sequences,
+  return std::tie(m.path, m.backend, m.compute, m.speculation, m.embeddings, m.context_tokens, m.kv_cache_bytes, m.swap_bytes, m.max_sequences,
                   m.step_target_ns, m.threads);
 }
 

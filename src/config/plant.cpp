@@ -45,6 +45,7 @@ void read_model(Fields& f, ModelSpec& m) {
   f.word("embeddings", m.embeddings, {"auto", "last", "mean", "first", "off"});
   f.integer("context_tokens", m.context_tokens, 16, 1 << 24);
   f.size("kv_cache", m.kv_cache_bytes, 1 << 20);
+  f.size("swap", m.swap_bytes, 0);
   f.integer("max_sequences", m.max_sequences, 1, 4096);
   f.duration("step_target", m.step_target_ns, 1'000'000);
   f.integer("threads", m.threads, 0, 1024);

@@ -30,6 +30,7 @@ const std::vector<KeyDoc>& reference() {
         {kPlant, "models[].embeddings", "auto, last, mean, first, off", "auto", "how /v1/embeddings pools this model; auto: as its files say, a decoder's last token; off: it is refused"},
         {kPlant, "models[].context_tokens", "16 to 16777216", "8192", "longest prompt and output together"},
         {kPlant, "models[].kv_cache", "size", "512MiB", "memory for keys and values, on each card"},
+        {kPlant, "models[].swap", "size", "512MiB", "host memory for keys and values of preempted sequences, for each card; 0B: none, they are computed anew; no matter on the CPU"},
         {kPlant, "models[].max_sequences", "1 to 4096", "64", "sequences that run at once"},
         {kPlant, "models[].step_target", "duration", "25ms", "how long one step may take; sizes prefill chunks"},
         {kPlant, "models[].threads", "0 to 1024", "0", "compute threads; 0: one per core"},

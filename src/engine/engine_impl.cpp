@@ -25,6 +25,8 @@ scheduler::Options scheduler_options(const model::RunnerInfo& info, const Engine
   o.step_target_ns = options.step_target_ns;
   o.prefix_cache = options.prefix_cache;
   o.cache_secret = options.cache_secret;
+  o.swap_slots = info.swap_slots;
+  o.swap_move_ns = info.swap_move_ns;
   return o;
 }
 
@@ -379,6 +381,9 @@ void EngineImpl::start_anew() {
   std::vector<std::int32_t> blocks(static_cast<std::size_t>(info().kv_blocks));
   std::iota(blocks.begin(), blocks.end(), 0);
   runner_->zero_blocks(blocks);
+  std::vector<std::int32_t> slots(static_cast<std::size_t>(info().swap_slots));
+  std::iota(slots.begin(), slots.end(), 0);
+  runner_->swap_in({}, {}, slots);
   {
     std::lock_guard lock(status_mutex_);
     progress_ns_ = clock_.steady_ns();
@@ -434,6 +439,10 @@ void EngineImpl::publish() {
   status_.steps = stats.steps;
   status_.tokens_generated = tokens_generated_;
   status_.preemptions = stats.preemptions;
+  status_.swap_blocks_used = stats.swap_used;
+  status_.swap_blocks_free = stats.swap_free;
+  status_.swapped_out = stats.swapped_out;
+  status_.swapped_in = stats.swapped_in;
   status_.prefix_hit_tokens = stats.prefix_hit_tokens;
   status_.prefill_tokens = stats.prefill_tokens;
   status_.decode_tokens = stats.decode_tokens;

@@ -18,7 +18,10 @@ bool EngineImpl::step() {
   propose();
   const scheduler::StepPlan& plan = scheduler_->plan(clock_.steady_ns());
   expire(plan.expired);
+  if (!plan.swap_out.blocks.empty()) runner_->swap_out(plan.swap_out.blocks, plan.swap_out.slots);
   if (!plan.zero.empty()) runner_->zero_blocks(plan.zero);
+  if (!plan.swap_in.blocks.empty() || !plan.swap_freed.empty())
+    runner_->swap_in(plan.swap_in.blocks, plan.swap_in.slots, plan.swap_freed);
   if (plan.items.empty()) return false;
   build(plan);
   model::Step step;

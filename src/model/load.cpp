@@ -1,6 +1,8 @@
 // load: from a ModelFile and a Backend to a Runner. Everything that can be refused is refused before a byte is copied.
 #include "model/load.hpp"
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "model/architecture.hpp"
@@ -47,6 +49,10 @@ Result<Checked> check(const formats::ModelFile& file, const backend::Backend& ba
   return Checked{std::move(config), *gate, std::move(*rope), std::move(*tensors), *options, block_bytes, *blocks};
 }
 
+std::int32_t slots_of(std::size_t bytes, std::size_t block_bytes) {
+  return static_cast<std::int32_t>(std::min<std::size_t>(bytes / block_bytes, std::numeric_limits<std::int32_t>::max() / backend::kBlockTokens));
+}
+
 }  // namespace
 
 Result<> can_load(const formats::ModelFile& file, backend::Backend& backend, const LoadOptions& options, std::int32_t ranks) {
@@ -90,6 +96,7 @@ Result<std::unique_ptr<Runner>> load_rank(const formats::ModelFile& file, std::u
                   .fingerprint = fingerprint_of(file, checked->tensors, checked->rope, backend->info())};
   Transformer::Parts parts{.backend = std::move(backend), .config = config, .attention = attention_spec(config),
                            .gate = checked->gate, .weights = std::move(*weights), .info = std::move(info),
+                           .swap_slots = slots_of(options.swap_bytes, checked->block_bytes),
                            .workspace = workspace, .communicator = communicator,
                            .head_rows = head_rows(config.vocab, rank), .final_norm = std::move(final_norm)};
   return Transformer::make(std::move(parts));

@@ -27,6 +27,11 @@ class Ranks final : public Runner {
       info_.kv_blocks = std::min(info_.kv_blocks, runners_[r]->info().kv_blocks);
       threads_.emplace_back([this, r] { serve(r); });
     }
+    for (std::size_t r = 1; r < runners_.size(); ++r) {
+      info_.swap_bytes += runners_[r]->info().swap_bytes;
+      info_.swap_slots = std::min(info_.swap_slots, runners_[r]->info().swap_slots);
+      info_.swap_move_ns = std::max(info_.swap_move_ns, runners_[r]->info().swap_move_ns);
+    }
     info_.fingerprint += fmt::format("/tp{}", runners_.size());        // sums in another order are other numbers
   }
   ~Ranks() override {
@@ -53,6 +58,18 @@ class Ranks final : public Runner {
   void zero_blocks(std::span<const std::int32_t> blocks) override {
     (void)all([&](std::size_t r) -> Result<> {
       runners_[r]->zero_blocks(blocks);
+      return {};
+    });
+  }
+  void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) override {
+    (void)all([&](std::size_t r) -> Result<> {
+      runners_[r]->swap_out(blocks, slots);
+      return {};
+    });
+  }
+  void swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) override {
+    (void)all([&](std::size_t r) -> Result<> {
+      runners_[r]->swap_in(blocks, slots, freed);
       return {};
     });
   }

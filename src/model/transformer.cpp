@@ -40,6 +40,17 @@ Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
   auto cache = backend.make_kv_cache(kv_shape(t->p_.config), t->p_.info.kv_blocks);
   if (!cache) return cache.error();
   t->cache_ = std::move(*cache);
+  if (t->p_.swap_slots > 0) {
+    auto swap = backend.make_swap_space(*t->cache_, t->p_.swap_slots);
+    if (!swap) return swap.error();
+    t->swap_ = std::move(*swap);
+  }
+  if (t->swap_) {
+    RunnerInfo& info = t->p_.info;
+    info.swap_slots = t->swap_->slots();
+    info.swap_bytes = static_cast<std::size_t>(info.swap_slots) * backend.kv_block_bytes(kv_shape(t->p_.config));
+    info.swap_move_ns = t->swap_->move_ns();
+  }
   return std::unique_ptr<Runner>(std::move(t));
 }
 
@@ -199,5 +210,15 @@ Result<> Transformer::logits(const backend::StepRows& rows, std::span<const std:
 }
 
 void Transformer::zero_blocks(std::span<const std::int32_t> blocks) { p_.backend->zero_blocks(*cache_, blocks); }
+
+void Transformer::swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) {
+  if (swap_) swap_->out(blocks, slots);
+}
+
+void Transformer::swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) {
+  if (!swap_) return;
+  swap_->in(blocks, slots);
+  swap_->zero(freed);
+}
 
 }  // namespace tokenworks::model

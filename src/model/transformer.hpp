@@ -23,6 +23,7 @@ class Transformer final : public Runner {
     backend::GateKind gate;
     Weights weights;
     RunnerInfo info;                                 // weight_bytes, kv_bytes and workspace_bytes filled in
+    std::int32_t swap_slots = 0;                     // as far as the backend has them
     Workspace workspace;
     backend::Communicator* communicator = nullptr;   // of several ranks: this is one's part; outlives the transformer
     std::int32_t head_rows = 0;                      // of this rank, with a communicator
@@ -34,6 +35,8 @@ class Transformer final : public Runner {
   Result<> run(const Step& step, std::span<backend::Sampled> sampled) override;
   Result<> logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::span<float> out) override;
   void zero_blocks(std::span<const std::int32_t> blocks) override;
+  void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) override;
+  void swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) override;
 
  private:
   explicit Transformer(Parts parts) : p_(std::move(parts)) {}
@@ -63,6 +66,7 @@ class Transformer final : public Runner {
   std::unique_ptr<backend::Buffer> logits_;          // [sequences_max, vocab]
   std::unique_ptr<backend::Activations> input_;      // [rows_max, widest]
   std::unique_ptr<backend::KvCache> cache_;
+  std::unique_ptr<backend::SwapSpace> swap_;         // null: none
   std::unique_ptr<backend::Buffer> own_logits_;      // [sequences_max, head_rows], of several ranks
   std::vector<std::int32_t> head_widths_;            // rows of the head by rank
   std::optional<Error> failure_;

@@ -123,7 +123,7 @@ std::int32_t Scheduler::State::cached_tokens(Seq& s) {
     parent = pool.find(tenant, chain, parent, tokens);
     if (parent == BlockPool::kNone) break;
   }
-  return s.probed = found * kBlockTokens;
+  return s.probed = std::max(found * kBlockTokens, s.swapped);
 }
 
 // First come, first served; but of the next few, one whose prompt is cached further goes first, as long as the head is not
@@ -163,7 +163,7 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
   bool fits = false;
   if (s.blocked_at < 0 || room > s.blocked_at || step % kRetrySteps == 0) {
     acquire_hits(s);
-    if (misses_deadline(s, s.computed)) {
+    if (misses_deadline(s, std::max(s.computed, s.swapped))) {
       release_hits(s);
       plan.expired.push_back(h);
       end(h, false);
@@ -190,6 +190,7 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
   if (h != head) seq(head).overtaken += s.known() - s.computed;
   dequeue(h);
   start_running(h);
+  swap_in(h);
   return plan_chunk(h) ? Admitted::yes : Admitted::no_budget;
 }
 

@@ -22,7 +22,9 @@ constexpr std::int32_t kDraftingMax = 4;             // sequences that decode: b
 void Scheduler::State::make_plan() {
   ++step;
   plan.items.clear(), plan.expired.clear(), plan.preempted.clear();
+  plan.swap_out.clear(), plan.swap_in.clear();
   plan.prefill_tokens = plan.decode_tokens = plan.draft_tokens = 0;
+  swap.begin_plan();
   load = {};
   popped.clear(), out_of_line.clear();
   claims_known = false;
@@ -241,7 +243,7 @@ std::int32_t Scheduler::State::next_piece(FlowId id) const {
       if (unplanned(seqs[h])) return std::max(seqs[h].known() - seqs[h].computed, seqs[h].known() / 4);
     }
   }
-  return flow.head == kNoHandle ? 0 : seqs[flow.head].known();
+  return flow.head == kNoHandle ? 0 : seqs[flow.head].known() - seqs[flow.head].swapped;
 }
 
 bool Scheduler::State::prefill_flow(FlowId id) {
@@ -416,6 +418,7 @@ void Scheduler::State::write_tables() {
   }
   plan.zero.clear();
   plan.zero.swap(pool.zero());
+  write_swaps();
 }
 
 }  // namespace tokenworks::scheduler

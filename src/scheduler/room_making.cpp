@@ -9,12 +9,14 @@
 
 namespace tokenworks::scheduler {
 
-// Back to its old place in the queue, without its blocks: what is cached of them is found again at the next admission.
+// Back to its old place in the queue, without its blocks: what is cached of them, or was swapped, is found again at the next
+// admission.
 void Scheduler::State::preempt(Handle h) {
   Seq& s = seq(h);
   assert(s.where == Where::running);
   if (s.planned >= 0) unplan(s);
   promised -= std::max(0, blocks_for(s.known()) - static_cast<std::int32_t>(s.blocks.size()));
+  swap_out(s);
   stop_running(h, keep_cached);
   s.computed = 0;
   s.spared = true;

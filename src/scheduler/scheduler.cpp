@@ -50,6 +50,7 @@ Scheduler::State::State(const Options& o)
     : options(o),
       slots(std::max(1, std::min(o.sequences_max, o.rows_max))),
       pool(o.kv_blocks, o.hash_bits),
+      swap(o.swap_slots),
       cost(o.cost),
       keep_cached(o.prefix_cache),
       tiers{TierState(&flows), TierState(&flows), TierState(&flows)} {
@@ -187,6 +188,7 @@ void Scheduler::State::end(Handle h, bool poisoned) {
     case Where::nowhere: assert(false); break;
   }
   remove_live(s.flow);
+  forget_swapped(s);
   s.prompt.reset();
   wipe(s.output);
   wipe(s.drafts);
@@ -325,6 +327,8 @@ Stats Scheduler::stats() const {
   stats.blocks_used = st.pool.used();
   stats.blocks_cached = st.pool.cached();
   stats.blocks_free = st.pool.free();
+  stats.swap_used = st.swap.used();
+  stats.swap_free = st.swap.size() - stats.swap_used;
   stats.step_budget = st.budget_tokens;
   stats.fairness_gap_units = st.gap_units;
   stats.fairness_bound_units = st.bound_units;
@@ -388,6 +392,8 @@ std::string Scheduler::audit() const {
   const State& st = *state_;
   if (std::string broken = st.pool.audit(); !broken.empty()) return broken;
   std::vector<std::int32_t> references(static_cast<std::size_t>(st.pool.size()), 0);
+  std::vector<bool> slot_held(static_cast<std::size_t>(st.swap.size()));
+  std::int64_t slots_held = 0;
   std::int64_t live = 0, waiting = 0;
   for (Handle h = 0; h < st.seqs.size(); ++h) {
     const Seq& s = st.seqs[h];
@@ -396,6 +402,13 @@ std::string Scheduler::audit() const {
     waiting += s.where == Where::waiting;
     const std::string who = "sequence " + std::to_string(h) + ": ";
     if (s.where == Where::nowhere) return who + "is nowhere";
+    if (s.where == Where::running && !s.slots.empty() && !s.restoring) return who + "runs and holds host memory";
+    if (static_cast<std::int32_t>(s.slots.size()) != blocks_for(s.swapped)) return who + "holds more or less host memory than it says";
+    for (const std::int32_t slot : s.slots) {
+      if (slot_held[static_cast<std::size_t>(slot)]) return who + "shares a slot of host memory";
+      slot_held[static_cast<std::size_t>(slot)] = true;
+      ++slots_held;
+    }
     if (s.where != Where::running && !s.blocks.empty()) return who + "does not run and holds blocks";
     if (s.computed > static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens) return who + "computed beyond its blocks";
     if (s.computed > s.known()) return who + "computed more than it knows";
@@ -411,6 +424,7 @@ std::string Scheduler::audit() const {
              std::to_string(references[static_cast<std::size_t>(b)]);
     }
   }
+  if (slots_held != st.swap.used()) return "slots of host memory are held by nobody";
   if (live != st.live || waiting != st.waiting_total) return "live or waiting sequences are miscounted";
   for (std::size_t f = 0; f < st.flows.size(); ++f) {
     const Flow& flow = st.flows[f];

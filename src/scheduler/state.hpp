@@ -1,7 +1,7 @@
 #pragma once
 // What the scheduler remembers: sequences, flows (a tenant in a tier), tiers. Private to the room; scheduler.cpp holds the
 // life of a sequence, planner.cpp the making of a plan, admission.cpp the step from waiting to running,
-// fairness.cpp the counters, slots.cpp who gets a free slot, room_making.cpp preemption.
+// fairness.cpp the counters, slots.cpp who gets a free slot, room_making.cpp preemption, swapping.cpp what becomes of its victims.
 #include <array>
 #include <string>
 #include <unordered_map>
@@ -10,6 +10,7 @@
 #include "scheduler/block_pool.hpp"
 #include "scheduler/cost_model.hpp"
 #include "scheduler/indexed_heap.hpp"
+#include "scheduler/swap_pool.hpp"
 #include "tokenworks/scheduler/scheduler.hpp"
 
 namespace tokenworks::scheduler {
@@ -39,6 +40,10 @@ struct Seq {
   std::int32_t published = 0;                        // leading blocks that are in the index
   bool publishing = true;                            // false once a block could not be indexed
   std::int32_t computed = 0;                         // tokens whose KV stands in the blocks
+  std::vector<std::int32_t> slots;                   // of host memory, with its first blocks as they were when it was preempted:
+  std::int32_t swapped = 0;                          // so many computed tokens
+  std::int32_t restore_from = 0;                     // block from which on they are copied back
+  bool restoring = false;                            // in this plan
   std::int32_t reached = 0;                          // largest `computed` ever: below it work is recomputation
   std::int64_t deadline_ns = 0, admitted_ns = 0;
   std::int64_t overtaken = 0;                        // rows computed for those that went before this head
@@ -191,6 +196,13 @@ struct Scheduler::State {
   std::int64_t entitled_slots(const Flow& flow) const;
   std::int64_t bought_slots(const Flow& flow) const;
 
+  // swapping.cpp
+  bool worth_swapping(const Seq& s) const;
+  void swap_out(Seq& s);
+  void swap_in(Handle h);
+  void forget_swapped(Seq& s);
+  void write_swaps();
+
   // planner.cpp
   void make_plan();
   void expire();
@@ -229,11 +241,13 @@ struct Scheduler::State {
   Options options;
   std::int32_t slots;                                // sequences that may run at once
   BlockPool pool;
+  SwapPool swap;
   CostModel cost;
   bool keep_cached;
   std::vector<Seq> seqs;
   std::vector<Handle> free_handles;
   std::vector<Handle> running;                       // by admission
+  std::vector<Handle> restoring;                     // admitted in this plan with what host memory has of them
   std::vector<Flow> flows;
   std::unordered_map<std::uint64_t, FlowId> flow_index;        // tenant * 4 + tier
   std::unordered_map<std::uint32_t, std::uint32_t> tenant_index;

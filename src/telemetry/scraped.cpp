@@ -55,6 +55,7 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   for (const Scrape::Model& m : scrape.models) {
     sum.running += m.running, sum.waiting += m.waiting;
     sum.kv_used += m.kv_used, sum.kv_cached += m.kv_cached, sum.kv_free += m.kv_free;
+    sum.swap_used += m.swap_used, sum.swap_free += m.swap_free, sum.swapped_out += m.swapped_out, sum.swapped_in += m.swapped_in;
     sum.prefix_hit_tokens += m.prefix_hit_tokens, sum.preemptions += m.preemptions;
     sum.tokens_discarded += m.tokens_discarded;
     sum.predicted_wait_seconds = std::max(sum.predicted_wait_seconds, m.predicted_wait_seconds);
@@ -82,12 +83,18 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   counter(families, series::kLedgerRefused, static_cast<double>(scrape.ledger_refused));
 
   append_webhooks(scrape, families);
-  MetricFamily blocks{series::kKvBlocks.name, series::kKvBlocks.help, MetricType::Gauge, {}};
-  for (const auto& [state, count] : {std::pair{"used", sum.kv_used}, {"cached", sum.kv_cached}, {"free", sum.kv_free}}) {
-    blocks.metric.push_back(sample(MetricType::Gauge, static_cast<double>(count)));
-    blocks.metric.back().label = {{"state", state}};
-  }
-  families.push_back(std::move(blocks));
+  using Counts = std::initializer_list<std::pair<const char*, std::int64_t>>;
+  const auto by = [&](const series::Series& s, MetricType type, const char* label, const Counts& counts) {
+    MetricFamily family{s.name, s.help, type, {}};
+    for (const auto& [name, count] : counts) {
+      family.metric.push_back(sample(type, static_cast<double>(count)));
+      family.metric.back().label = {{label, name}};
+    }
+    families.push_back(std::move(family));
+  };
+  by(series::kKvBlocks, MetricType::Gauge, "state", {{"used", sum.kv_used}, {"cached", sum.kv_cached}, {"free", sum.kv_free}});
+  by(series::kSwapBlocks, MetricType::Gauge, "state", {{"used", sum.swap_used}, {"free", sum.swap_free}});
+  by(series::kSwapped, MetricType::Counter, "direction", {{"out", sum.swapped_out}, {"in", sum.swapped_in}});
 }
 
 void append_cards(const Scrape& scrape, const std::map<std::string, std::uint64_t>& energy, std::vector<MetricFamily>& families) {

@@ -24,6 +24,8 @@ inline constexpr Series kHoldAmount{"tokenworks_hold_amount", "Money set aside b
 inline constexpr Series kKvBlocks{"tokenworks_kv_blocks", "KV cache blocks by state: used, cached (reusable prefix), free."};
 inline constexpr Series kPrefixHits{"tokenworks_prefix_hit_tokens_total", "Prompt tokens taken from the prefix cache."};
 inline constexpr Series kPreemptions{"tokenworks_preemptions_total", "Sequences that had to give up their KV blocks for a while."};
+inline constexpr Series kSwapBlocks{"tokenworks_swap_blocks", "Host memory for preempted sequences, in KV blocks by state: used, free."};
+inline constexpr Series kSwapped{"tokenworks_swapped_blocks_total", "KV blocks copied to host memory and back, by direction: out, in."};
 inline constexpr Series kFirstToken{"tokenworks_time_to_first_token_seconds", "From the request's head to its first token written."};
 inline constexpr Series kInterToken{"tokenworks_inter_token_seconds", "Time between tokens of a running answer."};
 inline constexpr Series kRequestTime{"tokenworks_request_seconds", "From a request's head to the end of its answer, admitted requests only."};

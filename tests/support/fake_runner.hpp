@@ -3,6 +3,7 @@
 // table names; the next token is a hash over the whole context *read back through the table*, so a wrong table, a block
 // that was not zeroed, a wrong chunk or another tenant's block changes the output. `expected_output` says what a prompt must
 // give, from its tokens alone. For tests; the hooks may be used from the test's thread.
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <limits>
@@ -50,7 +51,7 @@ inline std::vector<TokenId> expected_output(std::vector<TokenId> context, std::i
 class FakeRunner final : public model::Runner {
  public:
   struct Shape {
-    std::int32_t kv_blocks = 256, context_tokens = 1024, rows_max = 64, sequences_max = 64;
+    std::int32_t kv_blocks = 256, context_tokens = 1024, rows_max = 64, sequences_max = 64, swap_slots = 0;
   };
   // What a test may look at and turn, shared so that it outlives the engine's runner.
   struct Controls {
@@ -81,12 +82,14 @@ class FakeRunner final : public model::Runner {
   };
 
   FakeRunner(const Shape& shape, std::shared_ptr<Controls> controls)
-      : controls_(std::move(controls)), cells_(static_cast<std::size_t>(shape.kv_blocks) * backend::kBlockTokens) {
+      : controls_(std::move(controls)), cells_(static_cast<std::size_t>(shape.kv_blocks) * backend::kBlockTokens),
+        host_(static_cast<std::size_t>(shape.swap_slots) * backend::kBlockTokens) {
     info_.vocab = kVocab;
     info_.context_tokens = shape.context_tokens;
     info_.kv_blocks = shape.kv_blocks;
     info_.rows_max = shape.rows_max;
     info_.sequences_max = shape.sequences_max;
+    info_.swap_slots = shape.swap_slots;
     info_.stop_tokens = {kStopToken};
     info_.embedding_columns = 4;
     info_.pooling = model::Pooling::mean;
@@ -138,6 +141,18 @@ class FakeRunner final : public model::Runner {
     }
   }
 
+  void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) override {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (host_[static_cast<std::size_t>(slots[i] * backend::kBlockTokens)].position >= 0) ++controls_->violations;   // not zeroed
+      std::copy_n(cells_.begin() + blocks[i] * backend::kBlockTokens, backend::kBlockTokens, host_.begin() + slots[i] * backend::kBlockTokens);
+    }
+  }
+  void swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) override {
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      std::copy_n(host_.begin() + slots[i] * backend::kBlockTokens, backend::kBlockTokens, cells_.begin() + blocks[i] * backend::kBlockTokens);
+    for (const std::int32_t s : freed) std::fill_n(host_.begin() + s * backend::kBlockTokens, backend::kBlockTokens, Cell{});
+  }
+
   // Rows, sum of the tokens, sum of token * position, and, when complete, a hash of the text read back through the table.
   void pool(const backend::StepRows& rows, const model::PooledRows& p) {
     const backend::SequenceRows& s = rows.sequences[static_cast<std::size_t>(p.sequence)];
@@ -186,7 +201,7 @@ class FakeRunner final : public model::Runner {
   }
 
   std::shared_ptr<Controls> controls_;
-  std::vector<Cell> cells_;
+  std::vector<Cell> cells_, host_;                   // of blocks, and of swapped ones
   model::RunnerInfo info_;
 };
 

@@ -2,6 +2,7 @@
 // SchedulerDriver: runs a Scheduler against a pretend device and checks every step from the outside: what the block tables
 // lead to must be exactly the sequence's own tokens, a block must never show another tenant's data, a step must keep to its
 // budget, a sequence must end once. Throws std::runtime_error with the first thing that is wrong. For tests.
+#include <algorithm>
 #include <concepts>
 #include <functional>
 #include <map>
@@ -36,7 +37,8 @@ class SchedulerDriver {
 
   // Without `read_back` the cache is not simulated: for long contexts.
   explicit SchedulerDriver(const scheduler::Options& options, bool read_back = true)
-      : options_(options), scheduler_(options), read_back_(read_back), cells_(static_cast<std::size_t>(options.kv_blocks) * 16) {}
+      : options_(options), scheduler_(options), read_back_(read_back), cells_(static_cast<std::size_t>(options.kv_blocks) * 16),
+        host_(static_cast<std::size_t>(options.swap_slots) * 16) {}
 
   scheduler::Scheduler& scheduler() { return scheduler_; }
   std::map<scheduler::Handle, Live>& live() { return live_; }
@@ -108,9 +110,7 @@ class SchedulerDriver {
       require(live_.erase(h) == 1, "an unknown sequence expired");
       ++finished_;
     }
-    for (const std::int32_t b : p.zero) {
-      for (int i = 0; i < 16; ++i) cells_[static_cast<std::size_t>(b) * 16 + static_cast<std::size_t>(i)] = {};
-    }
+    run_copies(p);
     for (const auto h : p.preempted) {
       require(live_.count(h) == 1, "an unknown sequence was preempted");
       live_.at(h).running = false;
@@ -197,6 +197,10 @@ class SchedulerDriver {
       scheduler_.resume(h);
     }
   }
+  // Nothing of anybody stands in host memory.
+  bool host_is_clean() const {
+    return std::all_of(host_.begin(), host_.end(), [](const Cell& c) { return c.position == -1; });
+  }
   static void require(bool ok, const std::string& what) {
     if (!ok) throw std::runtime_error(what);
   }
@@ -208,6 +212,21 @@ class SchedulerDriver {
     std::uint32_t tenant = ~0u;
   };
 
+  void run_copies(const scheduler::StepPlan& p) {
+    const auto copy = [](std::vector<Cell>& to, std::int32_t t, const std::vector<Cell>& from, std::int32_t f) {
+      std::copy_n(from.begin() + 16 * f, 16, to.begin() + 16 * t);
+    };
+    for (std::size_t i = 0; i < p.swap_out.blocks.size(); ++i) {
+      require(host_[static_cast<std::size_t>(p.swap_out.slots[i]) * 16].position == -1, "a slot of host memory was not zeroed");
+      copy(host_, p.swap_out.slots[i], cells_, p.swap_out.blocks[i]);
+    }
+    for (const std::int32_t b : p.zero) std::fill_n(cells_.begin() + 16 * b, 16, Cell{});
+    for (std::size_t i = 0; i < p.swap_in.blocks.size(); ++i) {
+      require(host_[static_cast<std::size_t>(p.swap_in.slots[i]) * 16].position >= 0, "an empty slot of host memory was swapped in");
+      copy(cells_, p.swap_in.blocks[i], host_, p.swap_in.slots[i]);
+    }
+    for (const std::int32_t s : p.swap_freed) std::fill_n(host_.begin() + 16 * s, 16, Cell{});
+  }
   void check_budget(const scheduler::StepPlan& p) {
     require(static_cast<std::int32_t>(p.tokens.size()) <= options_.rows_max, "a step has more rows than allowed");
     require(p.items.size() <= static_cast<std::size_t>(options_.sequences_max), "a step has more sequences than allowed");
@@ -269,7 +288,7 @@ class SchedulerDriver {
   scheduler::Options options_;
   scheduler::Scheduler scheduler_;
   const bool read_back_;
-  std::vector<Cell> cells_;
+  std::vector<Cell> cells_, host_;                   // of blocks, and of slots
   std::map<scheduler::Handle, Live> live_;
   std::map<std::uint32_t, double> work_, reserved_work_;
   std::vector<std::vector<TokenId>> further_;

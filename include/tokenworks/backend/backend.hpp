@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "tokenworks/backend/sampling.hpp"
+#include "tokenworks/backend/swap.hpp"
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/formats/tensor.hpp"
 
@@ -106,6 +107,8 @@ class Backend {
   virtual std::size_t kv_block_bytes(const KvShape& shape) const { return shape.block_bytes(); }
   virtual Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::int32_t blocks) = 0;
   virtual void zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) = 0;
+  // Host memory for that many blocks of the cache; bad_config with what was asked for. Null: this backend has none to give.
+  virtual Result<std::unique_ptr<SwapSpace>> make_swap_space(KvCache&, std::int32_t) { return std::unique_ptr<SwapSpace>(); }
 
   // Weights. `parts` are stacked by rows ([out_i, in] each, the same `in`): Q, K and V become one matrix. `bias` is empty
   // or one fp32 vector per part. Interleave: rows of two equal parts alternate (gate and up), as `gate` expects.

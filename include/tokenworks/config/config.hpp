@@ -29,6 +29,7 @@ struct ModelSpec {
   std::string embeddings = "auto";                   // auto, last, mean, first: how /v1/embeddings pools; off: it is refused
   std::int64_t context_tokens = 8192;
   std::int64_t kv_cache_bytes = std::int64_t{512} << 20;
+  std::int64_t swap_bytes = std::int64_t{512} << 20;
   std::int64_t max_sequences = 64;
   std::int64_t step_target_ns = 25'000'000;
   std::vector<std::string> data_classes{"public", "internal"};   // the first is what a request gets when it names none

@@ -122,6 +122,7 @@ struct EngineStatus {                                // one consistent picture, 
   std::int64_t draft_tokens = 0, draft_tokens_kept = 0;
   std::int64_t steps_overlapped = 0;                 // begun before the step before had told its tokens
   std::int64_t rows_discarded = 0;                   // decoded in such a step for what had ended: nobody's tokens
+  std::int64_t swap_blocks_used = 0, swap_blocks_free = 0, swapped_out = 0, swapped_in = 0;   // host memory, in KV blocks
   std::int64_t last_step_age_ns = 0;                 // since the last finished step while work is pending, else 0
   std::int64_t predicted_wait_ns = 0;                // what the last in all the queues would wait for its first step
   double fairness_gap_units = 0, fairness_bound_units = 0;

@@ -23,6 +23,9 @@ struct RunnerInfo {
   std::int32_t rows_max = 0;                         // rows of one step
   std::int32_t sequences_max = 0;
   std::size_t weight_bytes = 0, kv_bytes = 0, workspace_bytes = 0;
+  std::int32_t swap_slots = 0;                       // blocks that host memory keeps of preempted sequences; 0: none
+  std::size_t swap_bytes = 0;
+  double swap_move_ns = 0;                           // what a block takes one way
   std::vector<TokenId> stop_tokens;
   std::int32_t embedding_columns = 0;                // of a pooled vector; 0: this runner pools nothing
   Pooling pooling = Pooling::last;                   // what the model was made for
@@ -66,6 +69,12 @@ class Runner {
     return error(Errc::internal, "this runner does not overlap steps");
   }
   virtual void zero_blocks(std::span<const std::int32_t> blocks) = 0;
+  // blocks[i] of the cache to slots[i] of host memory, and back, in order with the steps; `freed` slots are zeroed after it.
+  // Slots are below info().swap_slots.
+  virtual void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) { (void)blocks, (void)slots; }
+  virtual void swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) {
+    (void)blocks, (void)slots, (void)freed;
+  }
   // Raw logits [wanted.size(), vocab] of rows `wanted` (ascending, any number of them) into host memory, in place of
   // sampling: for tests and `tokenworks eval`. A runner that serves only may leave it out.
   virtual Result<> logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::span<float> out) {
@@ -77,6 +86,7 @@ class Runner {
 struct LoadOptions {
   std::int32_t context_tokens = 8192;                // lowered to the model's own context with a warning
   std::size_t kv_cache_bytes = std::size_t{512} << 20;
+  std::size_t swap_bytes = 0;                        // host memory for preempted sequences, where the backend has it
   std::int32_t sequences_max = 64;
   std::int32_t rows_max = 512;                       // step budget upper bound
 };

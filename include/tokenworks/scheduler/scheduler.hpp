@@ -64,6 +64,8 @@ struct Options {
   std::int64_t gap_units = 0;                        // G; 0: twice the live step budget
   CostUnits units{};
   StepCost cost{};
+  std::int32_t swap_slots = 0;                       // blocks that host memory keeps of preempted sequences; 0: none
+  double swap_move_ns = 0;                           // what copying a block takes one way: dearer than computing it anew, it stays
   std::int32_t hash_bits = 128;                      // lowered by tests only, to force collisions
 };
 
@@ -93,14 +95,23 @@ struct PlannedRows {
   std::int32_t cached;
 };
 
+struct BlockCopies {                                 // blocks[i] of the cache and slots[i] of host memory
+  std::vector<std::int32_t> blocks, slots;
+  void clear() { blocks.clear(), slots.clear(); }
+};
+
+// Before the step runs, also when nothing is planned, in this order: swap_out, zero, swap_in, swap_freed.
 struct StepPlan {
   std::vector<PlannedRows> items;
   std::vector<TokenId> tokens;                       // [rows]
   std::vector<std::int32_t> positions;               // [rows]
   std::vector<std::int32_t> block_tables;
-  std::vector<std::int32_t> zero;                    // blocks to zero before the step runs (also when nothing is planned)
+  BlockCopies swap_out;                              // to host memory: of preempted sequences
+  std::vector<std::int32_t> zero;                    // blocks to zero
+  BlockCopies swap_in;                               // from host memory: of sequences that run again
+  std::vector<std::int32_t> swap_freed;              // slots to zero
   std::vector<Handle> expired;                       // ended by their deadline, already gone
-  std::vector<Handle> preempted;                     // lost their blocks, wait again at their old place
+  std::vector<Handle> preempted;                     // lost their blocks, swapped or not; wait again at their old place
   std::int32_t prefill_tokens = 0, decode_tokens = 0, draft_tokens = 0;
 };
 
@@ -125,6 +136,8 @@ struct Stats {
   std::int64_t prefill_tokens = 0, decode_tokens = 0;
   std::int64_t reserved_tokens = 0;                  // of both: out of reservations
   std::int64_t draft_tokens = 0, draft_tokens_kept = 0;
+  std::int64_t swap_used = 0, swap_free = 0;         // slots of host memory
+  std::int64_t swapped_out = 0, swapped_in = 0;      // blocks, ever
   std::int64_t step_budget = 0;                      // live prompt tokens a step may take beside nothing else
   double fairness_gap_units = 0;                     // largest gap of the virtual counters of backlogged tenants of a tier
   double fairness_bound_units = 0;                   // what the rule promises: 2 (G + the most one step can charge)

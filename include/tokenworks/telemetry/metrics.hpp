@@ -29,6 +29,7 @@ struct Scrape {
   struct Model {
     std::string id;
     std::int64_t running = 0, waiting = 0, kv_used = 0, kv_cached = 0, kv_free = 0;
+    std::int64_t swap_used = 0, swap_free = 0, swapped_out = 0, swapped_in = 0;
     std::int64_t prefix_hit_tokens = 0, preemptions = 0, tokens_discarded = 0;
     double fairness_gap = 0, fairness_bound = 0, predicted_wait_seconds = 0;
   };

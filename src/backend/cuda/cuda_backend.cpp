@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "backend/cuda/card_communicator.hpp"
+#include "backend/cuda/swap_space.hpp"
 
 namespace tokenworks::backend::cuda {
 
@@ -87,7 +88,7 @@ void CudaBackend::begin_step(const StepRows& rows) {
   bool moved = false;
   keep(state_.stage(rows, bucket, &moved));
   if (moved) graphs_.clear();
-  graphs_.begin(failure_ ? 0 : bucket, [this] { state_.copy(); });
+  graphs_.begin(failure_ ? 0 : bucket, [this] { keep(state_.send_changes()); });
 }
 
 void CudaBackend::embed(const Weight& table, Buffer& hidden) {
@@ -245,6 +246,11 @@ void CudaBackend::zero_blocks(KvCache& cache, std::span<const std::int32_t> bloc
   const auto list = state_.send(blocks);
   if (!list) return keep(list.error());
   ops().zero_blocks(stream(), {c.data(), c.block_bytes(), *list, static_cast<std::int32_t>(blocks.size())});
+}
+
+Result<std::unique_ptr<SwapSpace>> CudaBackend::make_swap_space(KvCache& cache, std::int32_t slots) {
+  return CudaSwapSpace::make(*device_, graphs_, static_cast<const CudaKvCache&>(cache), slots,
+                             options_.now_ns ? options_.now_ns : steady_ns);
 }
 
 void CudaBackend::download(const Buffer& from, std::size_t offset, std::span<std::byte> to) {

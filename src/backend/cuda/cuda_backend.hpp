@@ -45,6 +45,7 @@ class CudaBackend final : public Backend {
   }
   Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::int32_t blocks) override;
   void zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) override;
+  Result<std::unique_ptr<SwapSpace>> make_swap_space(KvCache& cache, std::int32_t slots) override;
 
   Result<std::unique_ptr<Weight>> make_linear(const LinearParts& parts) override;
   Result<std::unique_ptr<Weight>> make_vector(const formats::TensorView& vector) override;

@@ -26,7 +26,7 @@ struct DeviceInfo {
 // What tests hold against "a steady step allocates nothing and copies only ids".
 struct DeviceCounts {
   std::uint64_t allocations = 0, frees = 0, synchronisations = 0, copies_to_device = 0, copies_to_host = 0, launches = 0,
-                graph_launches = 0, captures = 0, bytes_to_host = 0;
+                graph_launches = 0, captures = 0, bytes_to_host = 0, bytes_to_device = 0;
 };
 
 class Graph {                                        // recorded work of a stream; freed before its Device
@@ -51,7 +51,7 @@ class Device {
   virtual void copy_to_device(void* to, const void* pinned, std::size_t bytes, Stream stream) = 0;
   virtual void copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) = 0;
   virtual void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
-  virtual void fill(void* to, unsigned char value, std::size_t bytes, Stream stream) = 0;
+  virtual void fill(void* to, unsigned char value, std::size_t bytes, Stream stream) = 0;   // the device's, or pinned memory
   virtual Result<> synchronise(Stream stream) = 0;   // waits; engine_failed with the device's words once it is lost
 
   virtual void begin_capture(Stream stream) = 0;     // until end_capture work on the stream is recorded, not run

@@ -1,11 +1,16 @@
 #pragma once
-// StepState: the rows of one step where the kernels read them. Host arrays are laid out in pinned memory and go over in one
-// copy; device addresses stay what they are until a step outgrows the capacity, so a captured graph finds the next step's
-// rows in the same place. Decode steps are padded to a bucket: padding rows have token -1, no slot and no sequence. Beside
-// it a ring for the small lists that come between steps (blocks to zero, rows to gather). The engine thread.
+// StepState: the rows of one step where the kernels read them. It lives on the device and is changed by differences: the host
+// keeps an image of what is there, a step sends the words that changed (a few for each row, and blocks that sequences got) as
+// one copy out of a ring of pinned memory, and a small kernel puts them in their places. Device addresses stay what they are
+// until a step outgrows the capacity, so a captured graph finds the next step's rows in the same place. Decode steps are padded
+// to a bucket: padding rows have token -1, no slot and no sequence. Beside it a ring for the small lists that come between
+// steps (blocks to zero, rows to gather). The engine thread.
+#include <array>
 #include <span>
+#include <vector>
 
 #include "backend/cuda/objects.hpp"
+#include "backend/cuda/table_places.hpp"
 
 namespace tokenworks::backend::cuda {
 
@@ -13,11 +18,11 @@ class StepState {
  public:
   explicit StepState(Device& device) : device_(device) {}
 
-  // Writes the rows, padded to `bucket` rows of one sequence each when bucket > 0, into pinned memory; nothing is copied yet.
+  // Writes the rows, padded to `bucket` rows of one sequence each when bucket > 0, into the image; nothing is copied yet.
   // True in `moved`: device addresses changed, graphs that know them are void. resource_exhausted as from the device.
   Result<> stage(const StepRows& rows, std::int32_t bucket, bool* moved);
   void stage_gather(std::span<const std::int32_t> rows, std::int32_t padded);
-  void copy();                                       // what was staged, as one copy
+  Result<> send_changes();                           // of what was staged against what the device has: one copy, one kernel
 
   const std::int32_t* tokens() const { return at(0); }
   const std::int32_t* positions() const { return at(rows_max_); }
@@ -33,17 +38,29 @@ class StepState {
 
   // A list for one kernel now: copied on the stream, valid until the next synchronisation has passed `release`.
   Result<const std::int32_t*> send(std::span<const std::int32_t> list);
-  void release() { ring_used_ = 0; }                 // after the stream was waited for
+  void release() { ring_used_ = 0, stages_used_ = 0; }   // after the stream was waited for
 
  private:
   const std::int32_t* at(std::size_t offset) const { return reinterpret_cast<const std::int32_t*>(memory_.data()) + offset; }
-  std::int32_t* host(std::size_t offset) const { return reinterpret_cast<std::int32_t*>(pinned_.data()) + offset; }
-  Result<> reserve(std::size_t rows, std::size_t tables, bool* moved);
+  std::int32_t* image(std::size_t offset) { return image_.data() + offset; }
+  Result<> reserve(std::size_t rows, std::size_t sequences, std::size_t blocks, bool* moved);
+  void stage_rows(const StepRows& step, std::size_t padded);
+  void stage_tables(const StepRows& step);
+  // Pairs (place, word) of [begin, begin + n) that differ, or all of them; false when `most` words are not enough.
+  bool collect(std::size_t begin, std::size_t n, bool all, std::size_t most);
+  bool collect_changes(std::size_t most);
+
+  static constexpr std::size_t kStages = 4;          // steps that may be under way before the host waits for them
 
   Device& device_;
-  Memory memory_, ring_;
-  Pinned pinned_, ring_pinned_;
-  std::size_t rows_max_ = 0, tables_max_ = 0, used_ = 0, ring_used_ = 0;
+  Memory memory_, changes_, ring_;
+  std::array<Pinned, kStages> stages_;
+  Pinned ring_pinned_;
+  std::vector<std::int32_t> image_, sent_;           // what the device should have; what it has, empty: nothing
+  std::vector<std::pair<std::size_t, std::size_t>> used_tables_;   // of this step: where, how many blocks
+  TablePlaces places_;
+  std::size_t rows_max_ = 0, tables_max_ = 0, stride_ = 0, ring_used_ = 0, stages_used_ = 0, stage_next_ = 0, pairs_ = 0;
+  std::int32_t* pairs_at_ = nullptr;
   std::int32_t rows_ = 0, sequences_ = 0;
 };
 

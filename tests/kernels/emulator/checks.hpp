@@ -12,6 +12,7 @@ std::string check_gate(kernels::cuda::Element e, bool gelu, std::int32_t rows, s
 std::string check_quantize(kernels::cuda::Element from, std::int32_t rows, std::int32_t columns);
 std::string check_embed(kernels::cuda::Element e, std::int32_t rows, std::int32_t columns);
 std::string check_gather(std::int32_t count, std::int32_t columns);
+std::string check_scatter(std::int32_t count);
 std::string check_zero_blocks(std::size_t block_bytes, std::int32_t blocks);
 
 struct RopeCase {

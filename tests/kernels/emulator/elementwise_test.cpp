@@ -104,6 +104,23 @@ std::string check_gather(std::int32_t count, std::int32_t columns) {
   return {};
 }
 
+std::string check_scatter(std::int32_t count) {
+  EmulatedDevice device;
+  std::vector<std::int32_t> words(1000), list;
+  for (std::int32_t i = 0; i < 1000; ++i) words[static_cast<std::size_t>(i)] = i;
+  std::vector<std::int32_t> expected = words;
+  for (std::int32_t i = 0; i < count; ++i) {
+    list.push_back(i * 7 % 1000);
+    list.push_back(-5 - i);
+    expected[static_cast<std::size_t>(i * 7 % 1000)] = -5 - i;
+  }
+  const DeviceArray<std::int32_t> pairs(device, list, "pairs");
+  DeviceArray<std::int32_t> to(device, words, "words");
+  device.ops().scatter(device.stream(), {.pairs = pairs, .count = count, .words = to});
+  if (auto fault = run_all(device); !fault.empty()) return fault;
+  return to.values() == expected ? "" : "words differ";
+}
+
 std::string check_zero_blocks(std::size_t block_bytes, std::int32_t blocks) {
   EmulatedDevice device;
   const std::int32_t all = 7;
@@ -157,6 +174,10 @@ TEST(EmulatorEmbed, RowsOfTheTableAndZerosForPaddingAndUnknownTokens) {
 TEST(EmulatorGather, CopiesTheRowsAsked) {
   for (const std::int32_t columns : {1, 96, 256, 257})
     for (const std::int32_t rows : {0, 1, 12}) EXPECT_EQ(check_gather(rows, columns), "") << rows << " x " << columns;
+}
+
+TEST(EmulatorScatter, PutsTheWordsListedInTheirPlacesAndNoOthers) {
+  for (const std::int32_t count : {0, 1, 255, 256, 257, 1000}) EXPECT_EQ(check_scatter(count), "") << count;
 }
 
 TEST(EmulatorZeroBlocks, ZeroesTheBlocksListedAndNoOthers) {

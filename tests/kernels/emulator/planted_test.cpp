@@ -37,6 +37,7 @@ const Plant kPlants[] = {
     {19, "copies into the stage that is being read", [] { return check_linear({.rows = 8, .n = 8, .k = 640}); }, ""},
     {20, "accumulation forgotten", [] { return check_linear({.rows = 8, .n = 8, .k = 64, .accumulate = true}); }, ""},
     {21, "zeroing goes on past the block", [] { return check_zero_blocks(3072, 2); }, ""},
+    {23, "one changed word too many", [] { return check_scatter(8); }, "out of bounds"},
     {22, "a window one position too wide", [] { return check_attend_plain({.window = 4, .sequences = {{1, 20}}}); }, ""},
 };
 

@@ -56,7 +56,7 @@ EmulatedDevice::EmulatedDevice(std::size_t memory_bytes) {
 }
 
 EmulatedDevice::~EmulatedDevice() {
-  for (void* at : pinned_) std::free(at);
+  for (const auto& [at, bytes] : pinned_) std::free(reinterpret_cast<void*>(at));
 }
 
 const kernels::cuda::CudaOps& EmulatedDevice::ops() const { return *kernels::cuda::emulated_ops(); }
@@ -85,15 +85,16 @@ void EmulatedDevice::free(void* at) {
 
 Result<void*> EmulatedDevice::allocate_pinned(std::size_t bytes) {
   ++counts_.allocations;
+  if (bytes > pinned_max_) return error(Errc::internal, fmt::format("{} bytes of pinned host memory of {}", bytes, pinned_max_));
   void* at = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   std::memset(at, kPoison, bytes);
-  pinned_.insert(at);
+  pinned_[reinterpret_cast<std::uintptr_t>(at)] = bytes;
   return at;
 }
 
 void EmulatedDevice::free_pinned(void* at) {
   (void)synchronise(stream());
-  if (pinned_.erase(at) != 0) std::free(at);
+  if (pinned_.erase(reinterpret_cast<std::uintptr_t>(at)) != 0) std::free(at);
 }
 
 std::string EmulatedDevice::check_range(const void* at, std::size_t bytes, const char* what) const {
@@ -102,6 +103,16 @@ std::string EmulatedDevice::check_range(const void* at, std::size_t bytes, const
   const Allocation* a = memory().find(address);
   if (a != nullptr && address + bytes <= a->end) return {};
   return fmt::format("{}: out of bounds: {}", what, memory().describe(address, bytes));
+}
+
+std::string EmulatedDevice::check_pinned(const void* at, std::size_t bytes, const char* what) const {
+  const auto address = reinterpret_cast<std::uintptr_t>(at);
+  const auto after = pinned_.upper_bound(address);
+  if (after != pinned_.begin()) {
+    const auto& [begin, size] = *std::prev(after);
+    if (address + bytes <= begin + size) return {};
+  }
+  return fmt::format("{}: {} bytes at {} are not in pinned memory", what, bytes, at);
 }
 
 void EmulatedDevice::enqueue(Queue& queue, Work work) {
@@ -114,8 +125,10 @@ void EmulatedDevice::enqueue(Queue& queue, Work work) {
 
 void EmulatedDevice::copy_to_device(void* to, const void* pinned, std::size_t bytes, Stream stream) {
   ++counts_.copies_to_device;
+  counts_.bytes_to_device += bytes;
   enqueue(queue_of(stream), [=, this]() -> std::string {
     if (auto wrong = check_range(to, bytes, "copy to device"); !wrong.empty()) return wrong;
+    if (auto wrong = check_pinned(pinned, bytes, "copy to device"); !wrong.empty()) return wrong;
     std::memcpy(to, pinned, bytes);
     return {};
   });
@@ -126,6 +139,7 @@ void EmulatedDevice::copy_to_host(void* pinned, const void* from, std::size_t by
   counts_.bytes_to_host += bytes;
   enqueue(queue_of(stream), [=, this]() -> std::string {
     if (auto wrong = check_range(from, bytes, "copy to host"); !wrong.empty()) return wrong;
+    if (auto wrong = check_pinned(pinned, bytes, "copy to host"); !wrong.empty()) return wrong;
     std::memcpy(pinned, from, bytes);
     return {};
   });
@@ -142,7 +156,7 @@ void EmulatedDevice::copy_on_device(void* to, const void* from, std::size_t byte
 
 void EmulatedDevice::fill(void* to, unsigned char value, std::size_t bytes, Stream stream) {
   enqueue(queue_of(stream), [=, this]() -> std::string {
-    if (auto wrong = check_range(to, bytes, "fill"); !wrong.empty()) return wrong;
+    if (auto wrong = check_range(to, bytes, "fill"); !wrong.empty() && !check_pinned(to, bytes, "fill").empty()) return wrong;
     std::memset(to, value, bytes);
     return {};
   });

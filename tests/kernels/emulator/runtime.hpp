@@ -4,7 +4,7 @@
 // capture records the queue, replay queues it again. A kernel's fault is sticky. Counts what tests want counted.
 #include <deque>
 #include <functional>
-#include <set>
+#include <map>
 
 #include "backend/cuda/device.hpp"
 
@@ -38,6 +38,8 @@ class EmulatedDevice final : public backend::cuda::Device {
   void set_products(std::unique_ptr<backend::cuda::MatrixLibrary> library) { library_ = std::move(library); }
   backend::cuda::DeviceCounts counts() const override { return counts_; }
 
+  // How much pinned memory there is at all.
+  void set_pinned_max(std::size_t bytes) { pinned_max_ = bytes; }
   // What a card that falls off the bus does: everything from now on fails with this.
   void lose(const std::string& why) { failure_ = why; }
   const std::string& failure() const { return failure_; }
@@ -54,13 +56,14 @@ class EmulatedDevice final : public backend::cuda::Device {
 
  private:
   std::string check_range(const void* at, std::size_t bytes, const char* what) const;
+  std::string check_pinned(const void* at, std::size_t bytes, const char* what) const;
 
   std::unique_ptr<backend::cuda::MatrixLibrary> library_;
   backend::cuda::DeviceInfo info_;
   Queue main_;
-  std::size_t used_ = 0;
+  std::size_t used_ = 0, pinned_max_ = std::size_t{1} << 30;
   bool reaches_ = true;
-  std::set<void*> pinned_;
+  std::map<std::uintptr_t, std::size_t> pinned_;     // bytes by address
   std::string failure_;
   backend::cuda::DeviceCounts counts_;
 };

@@ -37,7 +37,7 @@ void check(Job& job) {
 }
 
 struct Trouble {                                     // what the run went through: a test of calm seas proves little
-  std::int64_t preemptions = 0, hits = 0, cancelled = 0, drafts = 0, drafts_kept = 0;
+  std::int64_t preemptions = 0, hits = 0, cancelled = 0, drafts = 0, drafts_kept = 0, swapped_in = 0;
 };
 
 void interleave(std::uint64_t seed, int requests, Trouble& met) {
@@ -52,6 +52,7 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
   shape.context_tokens = 200;
   shape.rows_max = 16 + static_cast<std::int32_t>(random() % 64);
   shape.sequences_max = 2 + static_cast<std::int32_t>(random() % 16);
+  shape.swap_slots = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 6 : 60;
   Rig rig(shape, options);
   std::vector<std::vector<TokenId>> openings;
   for (int i = 0; i < 4; ++i) {
@@ -102,7 +103,10 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
   EXPECT_EQ(rig.controls->violations, 0);
   EXPECT_EQ(status.kv_blocks_used, 0);
   EXPECT_EQ(status.kv_blocks_free + status.kv_blocks_cached, shape.kv_blocks);
+  EXPECT_EQ(status.swap_blocks_used, 0);
+  EXPECT_EQ(status.swap_blocks_free, shape.swap_slots);
   met.preemptions += status.preemptions;
+  met.swapped_in += status.swapped_in;
   met.hits += status.prefix_hit_tokens;
   met.drafts += status.draft_tokens;
   met.drafts_kept += status.draft_tokens_kept;
@@ -118,6 +122,7 @@ TEST(EngineInterleaving, AThousandRequestsGiveWhatTheyGiveAlone) {
     if (HasFailure()) return;
   }
   EXPECT_GT(met.preemptions, 20);
+  EXPECT_GT(met.swapped_in, 20);
   EXPECT_GT(met.hits, 1000);
   EXPECT_GT(met.drafts_kept, 1000);
   EXPECT_GT(met.drafts - met.drafts_kept, 200);      // and wrong ones, that left no trace

@@ -33,8 +33,14 @@ Options random_options(std::mt19937_64& random) {
   options.prefix_cache = random() % 4 != 0;
   options.cache_secret = "secret";
   options.hash_bits = random() % 3 == 0 ? 2 : 128;
+  if (random() % 2 == 0) {
+    options.swap_slots = static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(2 * options.kv_blocks));
+    options.swap_move_ns = static_cast<double>(random() % 3) * 1e6;   // quicker than computing, about as quick, or not
+  }
   return options;
 }
+
+std::int64_t g_swapped_in = 0;                       // blocks, over all lives
 
 void random_life(std::uint64_t seed) {
   std::mt19937_64 random(seed);
@@ -89,6 +95,10 @@ void random_life(std::uint64_t seed) {
   const Stats stats = driver.scheduler().stats();
   SchedulerDriver::require(stats.blocks_used == 0, "blocks stay in use after the last sequence");
   SchedulerDriver::require(stats.blocks_cached + stats.blocks_free == options.kv_blocks, "blocks were lost");
+  SchedulerDriver::require(stats.swap_used == 0 && stats.swap_free == options.swap_slots, "host memory stays in use");
+  (void)driver.step(random);
+  SchedulerDriver::require(driver.host_is_clean(), "content stays in host memory");
+  g_swapped_in += stats.swapped_in;
   if (!options.prefix_cache) SchedulerDriver::require(stats.blocks_cached == 0, "cached without a prefix cache");
 }
 
@@ -106,6 +116,7 @@ TEST(SchedulerInvariants, HoldThroughRandomLives) {
       FAIL() << "seed " << seed << ": " << broken.what();
     }
   }
+  EXPECT_GT(g_swapped_in, static_cast<std::int64_t>(seeds));   // it did happen
 }
 
 }  // namespace

@@ -84,6 +84,7 @@ class NativeDevice final : public Device {
   void copy_to_device(void* to, const void* pinned, std::size_t bytes, Stream stream) override {
     use();
     ++counts_.copies_to_device;
+    counts_.bytes_to_device += bytes;
     done(cudaMemcpyAsync(to, pinned, bytes, cudaMemcpyHostToDevice, native(stream)), "a copy to the device");
   }
   void copy_to_host(void* pinned, const void* from, std::size_t bytes, Stream stream) override {
