@@ -38,6 +38,12 @@ class EmulatedDevice final : public backend::cuda::Device {
   void set_products(std::unique_ptr<backend::cuda::MatrixLibrary> library) { library_ = std::move(library); }
   backend::cuda::DeviceCounts counts() const override { return counts_; }
 
+  // The pinned memory that was asked for with so many bytes; null: none.
+  const std::byte* pinned_of(std::size_t bytes) const {
+    for (const auto& [at, size] : pinned_)
+      if (size == bytes) return reinterpret_cast<const std::byte*>(at);
+    return nullptr;
+  }
   // How much pinned memory there is at all.
   void set_pinned_max(std::size_t bytes) { pinned_max_ = bytes; }
   // What a card that falls off the bus does: everything from now on fails with this.
