@@ -201,6 +201,7 @@ void EngineImpl::loop() {
     publish();                                       // first: who is woken finds a status that knows it
     flush();
   }
+  finish_flight();
   receive(false);                                    // what was submitted before the door closed
   end_all(Finish::cancelled);
   publish();
@@ -338,6 +339,7 @@ void EngineImpl::end_choice(Choice& choice, Finish finish) {
 void EngineImpl::end_told(Choice& choice) {
   Request& r = *choice.request;
   touch(r);
+  forget(choice);
   by_handle_[choice.handle] = nullptr;
   choice.handle = scheduler::kNoHandle;
   if (--r.alive == 0) {
@@ -371,11 +373,24 @@ void EngineImpl::drop_all() {
       end_told(c);
     }
   }
+  flight_.open = false;
   scheduler_ = std::make_unique<scheduler::Scheduler>(scheduler_options_);
+}
+
+// What is under way comes to its end: nothing is planned behind it.
+void EngineImpl::finish_flight() {
+  if (!flight_.open) return;
+  try {
+    (void)land();
+  } catch (const std::exception& e) {
+    fail(std::string("the step threw: ") + e.what());
+  }
 }
 
 // The step came back after all, too late for everybody in it. What stands in the cache belongs to nobody now.
 void EngineImpl::start_anew() {
+  finish_flight();
+  if (failed_) return;
   log::warn("step_returned", {{"requests", static_cast<std::int64_t>(requests_.size())}});
   drop_all();
   std::vector<std::int32_t> blocks(static_cast<std::size_t>(info().kv_blocks));
@@ -449,6 +464,8 @@ void EngineImpl::publish() {
   status_.reserved_tokens = stats.reserved_tokens;
   status_.draft_tokens = stats.draft_tokens;
   status_.draft_tokens_kept = stats.draft_tokens_kept;
+  status_.steps_overlapped = steps_overlapped_;
+  status_.rows_discarded = stats.rows_discarded;
   status_.predicted_wait_ns = predicted;
   status_.fairness_gap_units = stats.fairness_gap_units;
   status_.fairness_bound_units = stats.fairness_bound_units;

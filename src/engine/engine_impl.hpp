@@ -45,10 +45,19 @@ class EngineImpl final : public Engine {
   using Message = std::variant<std::unique_ptr<Request>, Cancel, Extend>;
 
   struct Drawn {                                     // the sampled rows of a choice: [first, first + 1 + drafts)
-    Choice* choice;
+    Choice* choice;                                  // null: it ended meanwhile
     std::size_t first;
-    std::int32_t drafts, draft_row;                  // where the drafts stand in the plan's rows
+    std::int32_t drafts;
+    std::size_t first_draft;                         // in Flight::drafts
     bool pooled = false;                             // nothing was sampled: its text is complete
+  };
+  struct Flight {                                    // a step from its launch until its tokens are handed out
+    bool open = false;
+    std::vector<Drawn> drawn;
+    std::vector<TokenId> drafts;
+    std::vector<backend::Sampled> sampled;
+    StepReport report;
+    std::int64_t began_ns = 0;
   };
 
   Result<> check(const Ticket& ticket, const Sequence& sequence) const;
@@ -64,6 +73,7 @@ class EngineImpl final : public Engine {
   void end_told(Choice& choice);                     // the scheduler and the stream know already
   void end_all(Finish finish);
   void fail(const std::string& why);
+  void finish_flight();
   void start_anew();                                 // after the watchdog ended every stream
   void drop_all();                                   // every request ends as failed, the scheduler starts empty
   void touch(Request& request);
@@ -72,12 +82,16 @@ class EngineImpl final : public Engine {
   void publish();
 
   // Engine thread: one step (step.cpp).
-  bool step();                                       // false: nothing to run
+  bool step();                                       // false: nothing to run, or the device is lost
+  bool land();                                       // flight_: take its tokens, hand them out, commit; false: the device is lost
+  bool waits_for_host(const Drawn& drawn) const;     // what follows it needs the host to know its token
+  void assume();                                     // ... of flight_: the next step may be planned before it has landed
+  void forget(const Choice& choice);                 // by what is under way
   void expire(const std::vector<scheduler::Handle>& handles);
   void build(const scheduler::StepPlan& plan);
   void propose();                                    // drafts for what decodes
   std::span<const TokenId> still_forced(const Choice& choice) const;   // of a prompt that is scored: what it must say yet
-  scheduler::Outcome take(const Drawn& drawn, std::span<const TokenId> drafts);
+  scheduler::Outcome take(Flight& flight, const Drawn& drawn);
   scheduler::Outcome take_one(Choice& choice, backend::Sampled& sampled);
   scheduler::Outcome take_pooled(Choice& choice);
   Finish finish_after(const Choice& choice, TokenId token) const;
@@ -113,13 +127,13 @@ class EngineImpl final : public Engine {
   std::vector<backend::SequenceRows> sequence_rows_;
   std::vector<std::int32_t> sample_rows_;
   std::vector<backend::SampleRow> sampling_;
-  std::vector<Drawn> drawn_;
+  Flight flight_, next_;                             // under way, and the one that is built behind it
+  std::vector<std::uint8_t> goes_on_;
   ForcedMasks forced_;
   std::vector<model::PooledRows> pooled_;
   std::vector<TokenId> further_;                     // tokens beyond the first of each drawn choice, in order
-  std::vector<backend::Sampled> sampled_;
   std::vector<scheduler::Outcome> outcomes_;
-  std::int64_t tokens_generated_ = 0, left_waiting_ = 0;
+  std::int64_t tokens_generated_ = 0, left_waiting_ = 0, steps_overlapped_ = 0, landed_ns_ = 0;
 
   std::thread thread_;                               // last: starts when everything else stands
 };

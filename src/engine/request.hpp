@@ -69,6 +69,7 @@ struct Choice {
   std::int64_t produced = 0;
   std::size_t scored = 0;                            // prompt tokens handed over (score_prompt), the first included
   bool paused = false;                               // at the ticket's limit
+  bool flying = false;                               // a token of it is being computed, beyond `produced`
   SeenTokens seen;
   Drafter drafter;                                   // on() only where speculation is wanted and exact
   Constraint* constraint = nullptr;

@@ -1,7 +1,8 @@
-// One step: plan, run, take the samples, commit.
+// One step: plan, run, take the samples, commit; or, where steps overlap, launch the next before the samples are taken.
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <utility>
 
 #include "engine/engine_impl.hpp"
 
@@ -14,6 +15,8 @@ constexpr std::size_t kDraftingMax = 4;              // requests
 constexpr std::size_t kForcedDrafts = 8;             // prompt tokens that are scored in one step beside the next one
 }
 
+// A runner that overlaps is given the next step while it computes this one: the tokens that step starts from are this one's,
+// on the device. What ends is learned when the next step is under way already; its row there is discarded.
 bool EngineImpl::step() {
   propose();
   const scheduler::StepPlan& plan = scheduler_->plan(clock_.steady_ns());
@@ -22,7 +25,7 @@ bool EngineImpl::step() {
   if (!plan.zero.empty()) runner_->zero_blocks(plan.zero);
   if (!plan.swap_in.blocks.empty() || !plan.swap_freed.empty())
     runner_->swap_in(plan.swap_in.blocks, plan.swap_in.slots, plan.swap_freed);
-  if (plan.items.empty()) return false;
+  if (plan.items.empty()) return flight_.open && land();
   build(plan);
   model::Step step;
   step.rows.tokens = plan.tokens;
@@ -32,33 +35,80 @@ bool EngineImpl::step() {
   step.sample_rows = sample_rows_;
   step.sampling = sampling_;
   step.pooled = pooled_;
-  const std::int64_t began = clock_.steady_ns();
-  const auto ran = runner_->run(step, sampled_);
-  const std::int64_t ended = clock_.steady_ns();
+  const bool overlaps = info().overlaps;
+  next_.began_ns = clock_.steady_ns();
+  next_.report = {0, plan.prefill_tokens, plan.decode_tokens, static_cast<std::int32_t>(plan.items.size())};
+  const auto ran = overlaps ? runner_->launch(step) : runner_->run(step, next_.sampled);
   if (!ran) {
     fail(ran.error().message);
     return false;
   }
+  if (flight_.open) {
+    ++steps_overlapped_;
+    if (!land()) return false;
+  }
+  std::swap(flight_, next_);
+  flight_.open = true;
+  const auto& drawn = flight_.drawn;
+  if (!overlaps || std::any_of(drawn.begin(), drawn.end(), [&](const Drawn& d) { return waits_for_host(d); })) return land();
+  assume();
+  return true;
+}
+
+bool EngineImpl::land() {
+  Flight& f = flight_;
+  if (info().overlaps) {
+    if (const auto took = runner_->take(f.sampled); !took) {
+      fail(took.error().message);
+      return false;
+    }
+  }
+  const std::int64_t ended = clock_.steady_ns();
   outcomes_.clear();
   further_.clear();
-  further_.reserve(sampled_.size());                 // the outcomes point into it
-  for (const Drawn& drawn : drawn_) {
-    if (drawn.pooled) {
-      outcomes_.push_back(take_pooled(*drawn.choice));
-      continue;
-    }
-    const auto drafts = std::span(plan.tokens).subspan(static_cast<std::size_t>(drawn.draft_row), static_cast<std::size_t>(drawn.drafts));
-    outcomes_.push_back(take(drawn, drafts));
-  }
-  const StepReport report{ended - began, plan.prefill_tokens, plan.decode_tokens,
-                          static_cast<std::int32_t>(plan.items.size())};
-  scheduler_->commit(outcomes_, ended, ended - began);
+  further_.reserve(f.sampled.size());                // the outcomes point into it
+  for (const Drawn& drawn : f.drawn) outcomes_.push_back(drawn.choice == nullptr ? Outcome{} : take(f, drawn));
+  f.open = false;
+  f.report.duration_ns = ended - std::max(f.began_ns, std::exchange(landed_ns_, ended));
+  scheduler_->commit(outcomes_, ended, f.report.duration_ns);
   {
     std::lock_guard lock(status_mutex_);
     progress_ns_ = ended;
   }
-  if (on_step_) on_step_(report);
+  if (on_step_) on_step_(f.report);
   return true;
+}
+
+// Masks and penalties depend on the token before, drafts begin with it, and a prompt that is scored is made of both.
+bool EngineImpl::waits_for_host(const Drawn& drawn) const {
+  if (drawn.choice == nullptr) return false;
+  const Choice& c = *drawn.choice;
+  const Request& r = *c.request;
+  return drawn.pooled || drawn.drafts > 0 || c.constraint != nullptr || r.penalties || r.scored != nullptr ||
+         (c.drafter.on() && requests_.size() <= kDraftingMax);
+}
+
+// What is known to end, or to pause, with the token that is being computed gets no row behind it.
+void EngineImpl::assume() {
+  goes_on_.clear();
+  for (const Drawn& drawn : flight_.drawn) {
+    goes_on_.push_back(0);
+    if (drawn.choice == nullptr) continue;
+    Choice& c = *drawn.choice;
+    const Request& r = *c.request;
+    c.flying = true;
+    const std::int64_t then = c.produced + 1;
+    goes_on_.back() = then < std::min(r.limit, r.sequence.max_tokens) && r.prompt_tokens + then < info().context_tokens;
+  }
+  scheduler_->assume(goes_on_);
+}
+
+void EngineImpl::forget(const Choice& choice) {
+  for (Flight* flight : {&flight_, &next_}) {
+    for (Drawn& drawn : flight->drawn) {
+      if (drawn.choice == &choice) drawn.choice = nullptr;
+    }
+  }
 }
 
 void EngineImpl::expire(const std::vector<scheduler::Handle>& handles) {
@@ -75,7 +125,8 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
   sequence_rows_.clear();
   sample_rows_.clear();
   sampling_.clear();
-  drawn_.clear();
+  next_.drawn.clear();
+  next_.drafts.clear();
   forced_.reset();
   pooled_.clear();
   for (const scheduler::PlannedRows& item : plan.items) {
@@ -91,11 +142,13 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     if (r.sequence.pooling != model::Pooling::none) {
       if (item.first == 0) c.sum.assign(static_cast<std::size_t>(info().embedding_columns), 0.0);   // also after a preemption
       pooled_.push_back({static_cast<std::int32_t>(sequence_rows_.size()) - 1, r.sequence.pooling, item.samples, c.sum});
-      if (item.samples) drawn_.push_back({&c, 0, 0, 0, true});
+      if (item.samples) next_.drawn.push_back({&c, 0, 0, 0, true});
       continue;
     }
     if (!item.samples) continue;
-    drawn_.push_back({&c, sample_rows_.size(), item.drafts, item.row + item.count - item.drafts});
+    next_.drawn.push_back({&c, sample_rows_.size(), item.drafts, next_.drafts.size()});
+    const auto first_draft = plan.tokens.begin() + item.row + item.count - item.drafts;
+    next_.drafts.insert(next_.drafts.end(), first_draft, first_draft + item.drafts);
     backend::SampleRow row;
     row.params = &r.sequence.sampling;
     row.choice = c.number;
@@ -105,13 +158,13 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     if (forced.empty()) row.mask = c.constraint != nullptr ? c.constraint->mask() : nullptr;
     for (std::int32_t i = 0; i <= item.drafts; ++i) {
       if (!forced.empty()) row.mask = forced_.only(forced[static_cast<std::size_t>(i)], info().vocab);
-      row.position = c.produced + i;                 // the draw is a function of it: a kept token is the one drawn without drafts
+      row.position = c.produced + c.flying + i;      // the draw is a function of it: a kept token is the one drawn without drafts
       sample_rows_.push_back(item.row + item.count - 1 - item.drafts + i);
       sampling_.push_back(row);
     }
   }
-  sampled_.clear();
-  sampled_.resize(sample_rows_.size());
+  next_.sampled.clear();
+  next_.sampled.resize(sample_rows_.size());
 }
 
 std::span<const TokenId> EngineImpl::still_forced(const Choice& choice) const {
@@ -133,7 +186,7 @@ void EngineImpl::propose() {
   if (!options_.speculation || requests_.size() > kDraftingMax) return;
   for (auto& [id, request] : requests_) {
     for (Choice& c : request->choices) {
-      if (c.handle == scheduler::kNoHandle || !c.drafter.on() || c.produced == 0 || c.paused) continue;
+      if (c.handle == scheduler::kNoHandle || !c.drafter.on() || c.produced == 0 || c.paused || c.flying) continue;
       const std::int64_t left = std::min(request->limit, request->sequence.max_tokens) - c.produced;
       scheduler_->propose(c.handle, c.drafter.propose(left - 1));
     }
@@ -142,13 +195,16 @@ void EngineImpl::propose() {
 
 // Sample and match: the token drawn at each row is what the sequence says; it goes on to the next row as long as the draft
 // standing there is what was drawn.
-Outcome EngineImpl::take(const Drawn& drawn, std::span<const TokenId> drafts) {
+Outcome EngineImpl::take(Flight& flight, const Drawn& drawn) {
   Choice& choice = *drawn.choice;
-  Outcome outcome = take_one(choice, sampled_[drawn.first]);
+  if (drawn.pooled) return take_pooled(choice);
+  choice.flying = false;
+  const auto drafts = std::span(flight.drafts).subspan(drawn.first_draft, static_cast<std::size_t>(drawn.drafts));
+  Outcome outcome = take_one(choice, flight.sampled[drawn.first]);
   const std::size_t begin = further_.size();
   TokenId last = outcome.token;
   for (std::size_t i = 0; i < drafts.size() && outcome.then == Outcome::Then::goes_on && drafts[i] == last; ++i) {
-    const Outcome next = take_one(choice, sampled_[drawn.first + i + 1]);
+    const Outcome next = take_one(choice, flight.sampled[drawn.first + i + 1]);
     outcome.then = next.then;
     if (next.then == Outcome::Then::ends_poisoned) break;
     last = next.token;

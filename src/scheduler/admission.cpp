@@ -150,7 +150,7 @@ Scheduler::State::Admitted Scheduler::State::admit_head(FlowId id) {
   const Handle h = next_in_line(flow), head = flow.head;
   Seq& s = seq(h);
   if (s.preempted_step == step || starving_other(h)) return Admitted::blocked;
-  if (s.leader != kNoHandle && seq(s.leader).serial == s.leader_serial && seq(s.leader).output.empty()) {
+  if (s.leader != kNoHandle && seq(s.leader).serial == s.leader_serial && !seq(s.leader).spoke()) {
     return Admitted::blocked;                        // the prompt is being computed: its blocks can be shared in a moment
   }
   const bool slot_free = static_cast<std::int32_t>(running.size()) < slots;

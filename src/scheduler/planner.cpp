@@ -140,7 +140,7 @@ void Scheduler::State::collect() {
     Flow& flow = flows[s.flow];
     see(s.flow);
     promised += std::max(0, blocks_for(s.known()) - static_cast<std::int32_t>(s.blocks.size()));
-    if (s.paused) continue;
+    if (s.paused || s.held) continue;
     (s.decodes() ? flow.decodes : flow.prefills).push_back(h);
   }
 }
@@ -375,6 +375,7 @@ void Scheduler::State::add_drafts() {
   for (PlannedRows& item : plan.items) {
     if (item.handle == kNoHandle || !item.decode) continue;
     Seq& s = seq(item.handle);
+    if (s.unknown) continue;
     const std::int64_t most = std::min({static_cast<std::int64_t>(s.drafts.size()), results, std::int64_t{rows_left},
                                         budget_tokens - plan.draft_tokens, std::int64_t{options.context_tokens - s.known()}});
     if (most <= 0) continue;
@@ -403,9 +404,10 @@ void Scheduler::State::unplan(Seq& s) {
 
 void Scheduler::State::write_tables() {
   std::erase_if(plan.items, [](const PlannedRows& item) { return item.handle == kNoHandle; });
-  plan.tokens.clear(), plan.positions.clear(), plan.block_tables.clear();
+  plan.tokens.clear(), plan.positions.clear(), plan.block_tables.clear(), planned.clear();
   for (PlannedRows& item : plan.items) {
     Seq& s = seq(item.handle);
+    planned.emplace_back(s.serial, s.flow);
     s.started = true;
     item.row = static_cast<std::int32_t>(plan.tokens.size());
     item.table = static_cast<std::int32_t>(plan.block_tables.size());

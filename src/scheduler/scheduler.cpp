@@ -61,6 +61,7 @@ Scheduler::State::State(const Options& o)
   for (auto* scratch : {&running_flows, &candidates, &popped, &reserved_now, &in_front, &out_of_line}) scratch->reserve(256);
   plan.block_tables.reserve(static_cast<std::size_t>(slots) * static_cast<std::size_t>(blocks_for(o.context_tokens)));
   plan.items.reserve(2 * static_cast<std::size_t>(slots));
+  planned.reserve(2 * static_cast<std::size_t>(slots)), assumed.items.reserve(2 * static_cast<std::size_t>(slots));
   plan.zero.reserve(static_cast<std::size_t>(o.kv_blocks));
   step_ns = static_cast<double>(o.step_target_ns);
   size_budget();
@@ -223,7 +224,7 @@ Result<Handle> Scheduler::add(const SequenceSpec& spec, std::int64_t now_ns) {
   s.computes_all = spec.computes_all;
   s.output_max = static_cast<std::int32_t>(std::min<std::int64_t>(spec.max_tokens, st.options.context_tokens));
   s.computed = s.reached = s.published = s.hit = s.probed = 0;
-  s.paused = s.started = s.spared = s.open = false;
+  s.paused = s.started = s.spared = s.open = s.unknown = s.held = false;
   s.preempted_step = s.probed_step = 0;
   s.overtaken = 0;
   s.planned = -1;
@@ -260,58 +261,11 @@ void Scheduler::propose(Handle handle, std::span<const TokenId> drafts) {
 const StepPlan& Scheduler::plan(std::int64_t now_ns) {
   State& st = *state_;
   assert(st.committed && "the plan before was not committed");
+  assert(st.assumed.draft_tokens == 0 || !st.assumed.open);
   st.now = std::max(st.now, now_ns);
   st.make_plan();
   st.committed = st.plan.items.empty();
   return st.plan;
-}
-
-void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, std::int64_t step_ns) {
-  State& st = *state_;
-  st.now = std::max(st.now, now_ns);
-  std::size_t sampled = 0;
-  for (const PlannedRows& item : st.plan.items) {
-    Seq& s = st.seq(item.handle);
-    const CostUnits& units = st.options.units;
-    const std::int64_t each = item.decode ? units.output_micro : units.uncached_micro;
-    const std::int64_t rows = (item.count - item.drafts - item.reserved) * each + item.drafts * units.uncached_micro;
-    st.charge(s.flow, rows + s.hit * units.cached_micro);
-    st.counters.reserved_tokens += item.reserved;
-    s.hit = 0;
-    assert(!item.samples || sampled < outcomes.size());
-    const Outcome outcome = item.samples ? outcomes[sampled++] : Outcome{};
-    const auto kept = static_cast<std::int32_t>(outcome.further.size());
-    assert(kept <= item.drafts);
-    st.counters.draft_tokens_kept += kept;
-    s.computed += item.count - item.drafts + kept;   // what stands behind is written over
-    st.counters.recomputed_tokens += std::max(0, std::min(s.reached, s.computed) - item.first);
-    s.reached = std::max(s.reached, s.computed);
-    const bool poisoned = item.samples && outcome.then == Outcome::Then::ends_poisoned;
-    if (item.samples && !poisoned) {
-      s.drafts.clear();
-      s.output.push_back(outcome.token);
-      s.output.insert(s.output.end(), outcome.further.begin(), outcome.further.end());
-    }
-    if (!poisoned) st.publish_full_blocks(s);
-    if (!item.samples) continue;
-    if (outcome.then == Outcome::Then::pauses) s.paused = true;
-    if (outcome.then == Outcome::Then::ends && !s.computes_all) {
-      st.learn_answer(static_cast<double>(s.output.size()));
-      const auto outputs = static_cast<std::int64_t>(s.output.size());
-      st.sequence_micro += (s.prompt_size() * units.uncached_micro + outputs * units.output_micro - st.sequence_micro) / 16;
-    }
-    if (poisoned || outcome.then == Outcome::Then::ends) st.end(item.handle, poisoned);
-  }
-  assert(sampled == outcomes.size());
-  st.settle_virtual_time();
-  st.cost.observe(st.load, step_ns);
-  if (step_ns > 0) st.step_ns += 0.1 * (std::min(static_cast<double>(step_ns), 8 * st.step_ns) - st.step_ns);
-  ++st.counters.steps;
-  st.counters.prefill_tokens += st.plan.prefill_tokens;
-  st.counters.decode_tokens += st.plan.decode_tokens;
-  st.counters.draft_tokens += st.plan.draft_tokens;
-  OPENSSL_cleanse(st.plan.tokens.data(), st.plan.tokens.size() * sizeof(TokenId));
-  st.committed = true;
 }
 
 bool Scheduler::empty() const { return state_->live == 0; }
@@ -409,6 +363,7 @@ std::string Scheduler::audit() const {
       slot_held[static_cast<std::size_t>(slot)] = true;
       ++slots_held;
     }
+    if ((s.unknown || s.held) && !st.assumed.open) return who + "waits for a step that is not under way";
     if (s.where != Where::running && !s.blocks.empty()) return who + "does not run and holds blocks";
     if (s.computed > static_cast<std::int32_t>(s.blocks.size()) * kBlockTokens) return who + "computed beyond its blocks";
     if (s.computed > s.known()) return who + "computed more than it knows";

@@ -1,6 +1,6 @@
 #pragma once
 // What the scheduler remembers: sequences, flows (a tenant in a tier), tiers. Private to the room; scheduler.cpp holds the
-// life of a sequence, planner.cpp the making of a plan, admission.cpp the step from waiting to running,
+// life of a sequence, planner.cpp the making of a plan, commit.cpp what comes of it, admission.cpp the step from waiting to running,
 // fairness.cpp the counters, slots.cpp who gets a free slot, room_making.cpp preemption, swapping.cpp what becomes of its victims.
 #include <array>
 #include <string>
@@ -61,6 +61,8 @@ struct Seq {
   std::uint64_t preempted_step = 0;
   std::int32_t hit = 0;                              // prompt tokens taken from the cache at the last admission
   bool paused = false, started = false;
+  bool unknown = false;                              // the last of `output` is drawn_by a row of the step that was assumed
+  bool held = false;                                 // no rows before that step is committed
   bool computes_all = false;                         // takes nothing from the cache, and is no answer to learn from
   bool spared = false;                               // was preempted once: others' claims no longer touch it
   Where where = Where::nowhere;
@@ -72,6 +74,7 @@ struct Seq {
     if (i < known()) return output[static_cast<std::size_t>(i - prompt_size())];
     return drafts[static_cast<std::size_t>(i - known())];
   }
+  bool spoke() const { return output.size() > (unknown ? 1u : 0u); }
   bool prefilled() const { return computed >= prompt_size(); }
   bool decodes() const { return !output.empty() && computed == known() - 1; }
 };
@@ -144,6 +147,20 @@ struct TierState {
   Micro misfit_before = kNobody;                     // the counter of the plan before, if its head still waits
 };
 
+// The step that was assumed and is not committed. Its sequences may have ended since: a serial tells.
+struct Assumed {
+  struct Item {
+    Handle handle;
+    std::uint64_t serial;
+    std::int32_t drafts;
+    bool samples, decode;
+  };
+  bool open = false;
+  std::vector<Item> items;
+  StepLoad load;
+  std::int32_t prefill_tokens = 0, decode_tokens = 0, draft_tokens = 0;
+};
+
 struct Scheduler::State {
   explicit State(const Options& options);
 
@@ -183,6 +200,11 @@ struct Scheduler::State {
   void stop_running(Handle h, bool keep_blocks_cached);
   void end(Handle h, bool poisoned);
   void learn_answer(double tokens);
+
+  // commit.cpp
+  void assume(std::span<const std::uint8_t> goes_on);
+  void return_credit(const PlannedRows& item, FlowId flow);
+  void resolve(const Assumed::Item& item, const Outcome& outcome);
   void publish_full_blocks(Seq& s);
 
   // room_making.cpp
@@ -275,6 +297,8 @@ struct Scheduler::State {
   double answer_tokens = 64, answer_spread = 32;       // smoothed output of ended sequences, and its distance from that
 
   StepPlan plan;
+  std::vector<std::pair<std::uint64_t, FlowId>> planned;       // serial and flow of the plan's items
+  Assumed assumed;
   StepLoad load;                                     // of the plan
   std::int64_t budget_tokens = 0;                    // live C: prompt tokens of a step without decodes
   double ns_left = 0;

@@ -2,12 +2,17 @@
 // FakeRunner: a model of a few lines with a real paged cache. Rows write their token and position into the cell the block
 // table names; the next token is a hash over the whole context *read back through the table*, so a wrong table, a block
 // that was not zeroed, a wrong chunk or another tenant's block changes the output. `expected_output` says what a prompt must
-// give, from its tokens alone. For tests; the hooks may be used from the test's thread.
+// give, from its tokens alone. With `overlaps` it is a device: launched steps, zeroed and swapped blocks lie in a queue and
+// nothing happens before somebody waits for it. For tests; the hooks may be used from the test's thread.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "tokenworks/model/runner.hpp"
@@ -18,6 +23,8 @@ inline constexpr TokenId kVocab = 1000;
 inline constexpr TokenId kStopToken = 7;
 inline constexpr TokenId kCopyPrompt = 998;          // a prompt that starts with it mostly repeats what stood 17 tokens before
 inline constexpr TokenId kNanPrompt = 999;           // a prompt that starts with it samples nothing finite
+
+inline bool overlap_by_default = false;              // the engine's whole suite once more: test_engine_overlapped
 
 inline std::uint64_t mix(std::uint64_t h, std::uint64_t value) {
   h ^= value + 0x9e3779b97f4a7c15 + (h << 6) + (h >> 2);
@@ -52,12 +59,14 @@ class FakeRunner final : public model::Runner {
  public:
   struct Shape {
     std::int32_t kv_blocks = 256, context_tokens = 1024, rows_max = 64, sequences_max = 64, swap_slots = 0;
+    bool overlaps = overlap_by_default;
   };
   // What a test may look at and turn, shared so that it outlives the engine's runner.
   struct Controls {
     std::atomic<bool> fail{false};                   // the next step loses the device
     std::atomic<bool> throws{false};
-    std::atomic<int> steps{0}, violations{0}, largest_batch{0};
+    std::atomic<int> steps{0}, violations{0}, largest_batch{0}, launches{0};
+    std::atomic<int> launched_before_taken{0};       // steps that were launched while one was open
     std::atomic<std::int64_t> blocks_zeroed{0};
     std::mutex mutex;
     std::condition_variable changed;
@@ -93,11 +102,45 @@ class FakeRunner final : public model::Runner {
     info_.stop_tokens = {kStopToken};
     info_.embedding_columns = 4;
     info_.pooling = model::Pooling::mean;
+    info_.overlaps = shape.overlaps;
   }
 
   const model::RunnerInfo& info() const override { return info_; }
 
   Result<> run(const model::Step& step, std::span<backend::Sampled> sampled) override {
+    if (info_.overlaps) ++controls_->violations;     // the engine has launch() and take()
+    return compute(step, sampled);
+  }
+
+  Result<> launch(const model::Step& step) override {
+    if (open_ > 0) ++controls_->launched_before_taken;
+    if (++open_ > 2 || !info_.overlaps) ++controls_->violations;
+    ++controls_->launches;
+    queue_.emplace_back().step = std::make_unique<Kept>(step);
+    if (step.pooled.empty()) return {};
+    // What is pooled is there when launch returns: everything up to it is computed now.
+    for (Queued& q : queue_) {
+      if (auto done = happen(q); !done) return done;
+    }
+    return {};
+  }
+  Result<> take(std::span<backend::Sampled> sampled) override {
+    if (open_-- < 1) ++controls_->violations;
+    while (!queue_.empty()) {
+      Queued q = std::move(queue_.front());
+      queue_.pop_front();
+      if (auto done = happen(q); !done) return done;
+      if (q.step == nullptr) continue;
+      if (q.step->drawn.size() != sampled.size()) ++controls_->violations;
+      std::move(q.step->drawn.begin(), q.step->drawn.end(), sampled.begin());
+      return {};
+    }
+    ++controls_->violations;
+    return {};
+  }
+
+ private:
+  Result<> compute(const model::Step& step, std::span<backend::Sampled> sampled) {
     {
       std::unique_lock lock(controls_->mutex);
       if (controls_->steps == controls_->hold_before) controls_->held = true;
@@ -134,20 +177,95 @@ class FakeRunner final : public model::Runner {
     return {};
   }
 
+  // A step as launch() left it: nothing of the engine's is looked at later.
+  struct Kept {
+    explicit Kept(const model::Step& s) : step(s) {
+      tokens.assign(s.rows.tokens.begin(), s.rows.tokens.end());
+      positions.assign(s.rows.positions.begin(), s.rows.positions.end());
+      sequences.assign(s.rows.sequences.begin(), s.rows.sequences.end());
+      tables.assign(s.rows.block_tables.begin(), s.rows.block_tables.end());
+      rows.assign(s.sample_rows.begin(), s.sample_rows.end());
+      pooled.assign(s.pooled.begin(), s.pooled.end());
+      sampling.assign(s.sampling.begin(), s.sampling.end());
+      for (backend::SampleRow& row : sampling) {
+        row.params = &params.emplace_back(*row.params);
+        row.bias = biases.emplace_back(row.bias.begin(), row.bias.end());
+        row.seen = seen.emplace_back(row.seen.begin(), row.seen.end());
+        if (row.mask != nullptr) row.mask = masks.emplace_back(row.mask, row.mask + (kVocab + 31) / 32).data();
+      }
+      step = {{tokens, positions, sequences, tables}, rows, sampling, pooled};
+      drawn.resize(rows.size());
+    }
+    std::vector<TokenId> tokens;
+    std::vector<std::int32_t> positions, tables, rows;
+    std::vector<backend::SequenceRows> sequences;
+    std::vector<model::PooledRows> pooled;
+    std::vector<backend::SampleRow> sampling;
+    std::deque<backend::SamplingParams> params;
+    std::deque<std::vector<backend::TokenBias>> biases;
+    std::deque<std::vector<backend::TokenCount>> seen;
+    std::deque<std::vector<std::uint32_t>> masks;
+    std::vector<backend::Sampled> drawn;
+    model::Step step;
+  };
+  struct Queued {
+    std::function<void()> moves;                     // of memory
+    std::unique_ptr<Kept> step;
+    bool done = false;
+  };
+
+  Result<> happen(Queued& q) {
+    if (std::exchange(q.done, true)) return {};
+    if (q.moves) q.moves();
+    if (q.step == nullptr) return {};
+    for (TokenId& token : q.step->tokens) {
+      if (token >= 0) continue;
+      const auto row = static_cast<std::size_t>(-2 - token);
+      if (row >= last_drawn_.size()) {
+        ++controls_->violations;                     // of no step before this one
+        token = 0;
+      } else {
+        token = last_drawn_[row];
+      }
+    }
+    auto done = compute(q.step->step, q.step->drawn);
+    last_drawn_.clear();
+    for (const backend::Sampled& s : q.step->drawn) last_drawn_.push_back(s.token);
+    return done;
+  }
+
+ public:
   void zero_blocks(std::span<const std::int32_t> blocks) override {
+    in_order([this, b = copy(blocks)] { zero(b); });
+  }
+  void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) override {
+    in_order([this, b = copy(blocks), s = copy(slots)] { out(b, s); });
+  }
+  void swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) override {
+    in_order([this, b = copy(blocks), s = copy(slots), f = copy(freed)] { in(b, s, f); });
+  }
+
+ private:
+  static std::vector<std::int32_t> copy(std::span<const std::int32_t> list) { return {list.begin(), list.end()}; }
+  template <class Moves>
+  void in_order(Moves moves) {
+    if (!info_.overlaps) return moves();
+    queue_.emplace_back().moves = std::move(moves);
+  }
+  void zero(std::span<const std::int32_t> blocks) {
     for (const std::int32_t b : blocks) {
       for (std::int32_t i = 0; i < backend::kBlockTokens; ++i) cells_[static_cast<std::size_t>(b * backend::kBlockTokens + i)] = {};
       ++controls_->blocks_zeroed;
     }
   }
 
-  void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) override {
+  void out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) {
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       if (host_[static_cast<std::size_t>(slots[i] * backend::kBlockTokens)].position >= 0) ++controls_->violations;   // not zeroed
       std::copy_n(cells_.begin() + blocks[i] * backend::kBlockTokens, backend::kBlockTokens, host_.begin() + slots[i] * backend::kBlockTokens);
     }
   }
-  void swap_in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) override {
+  void in(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots, std::span<const std::int32_t> freed) {
     for (std::size_t i = 0; i < blocks.size(); ++i)
       std::copy_n(host_.begin() + slots[i] * backend::kBlockTokens, backend::kBlockTokens, cells_.begin() + blocks[i] * backend::kBlockTokens);
     for (const std::int32_t s : freed) std::fill_n(host_.begin() + s * backend::kBlockTokens, backend::kBlockTokens, Cell{});
@@ -169,7 +287,6 @@ class FakeRunner final : public model::Runner {
     if (rows.tokens[static_cast<std::size_t>(s.row)] == kNanPrompt) p.sum[3] = std::numeric_limits<double>::quiet_NaN();
   }
 
- private:
   struct Cell {
     TokenId token = 0;
     std::int32_t position = -1;
@@ -202,6 +319,9 @@ class FakeRunner final : public model::Runner {
 
   std::shared_ptr<Controls> controls_;
   std::vector<Cell> cells_, host_;                   // of blocks, and of swapped ones
+  std::deque<Queued> queue_;
+  std::vector<TokenId> last_drawn_;
+  int open_ = 0;
   model::RunnerInfo info_;
 };
 

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <functional>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -63,6 +64,7 @@ class SchedulerDriver {
     return true;
   }
   std::int64_t steps() const { return steps_; }
+  std::int64_t discarded() const { return discarded_; }      // sampled rows of steps that overlapped, for what had ended
 
   scheduler::Handle add(std::uint32_t tenant, std::uint32_t weight, Tier tier, std::vector<TokenId> prompt,
                         std::int64_t max_tokens, scheduler::Handle leader = scheduler::kNoHandle,
@@ -170,6 +172,83 @@ class SchedulerDriver {
     return true;
   }
 
+  // As step(), but what this step said is told to the scheduler when the next one has been planned; see Scheduler::assume. In
+  // 1/1000 per sampled row: `stop` ends it unforeseen, `hold` gives it no row in the next plan. `settle` tells it at once.
+  bool overlapped_step(std::mt19937_64& random, int stop, int hold, int pause, int poison, bool settle) {
+    ++steps_;
+    plan_ = &scheduler_.plan(now_);
+    const scheduler::StepPlan& p = *plan_;
+    for (const auto h : p.expired) {
+      require(live_.erase(h) == 1, "an unknown sequence expired");
+      ++finished_;
+    }
+    run_copies(p);
+    for (const auto h : p.preempted) {
+      require(live_.count(h) == 1, "an unknown sequence was preempted");
+      live_.at(h).running = false;
+      live_.at(h).computed = 0;
+    }
+    if (p.items.empty()) return land();
+    Flight next;
+    for (const auto& item : p.items) {
+      Live& live = live_.at(item.handle);
+      for (std::int32_t i = 0; i < item.count; ++i) {  // as a device would, from what it drew in the step before
+        TokenId& token = const_cast<scheduler::StepPlan&>(p).tokens[static_cast<std::size_t>(item.row + i)];
+        if (token >= 0) continue;
+        require(flight_.has_value(), "a plan names a step that is not under way");
+        const auto from = static_cast<std::size_t>(-2 - token);
+        require(from < flight_->ids.size() && flight_->ids[from] == live.id, "a plan names another sequence's token");
+        require(!flight_->paused[from], "what paused was planned");
+        token = flight_->outcomes[from].token;
+      }
+      run(p, item);
+      if (!item.samples) continue;
+      scheduler::Outcome outcome;
+      outcome.token = next_token(live);
+      live.tokens.push_back(outcome.token);
+      --live.output_left;
+      const bool known = live.output_left <= 0;
+      if (known || static_cast<int>(random() % 1000) < stop) {
+        outcome.then = scheduler::Outcome::Then::ends;
+      } else if (static_cast<int>(random() % 1000) < poison) {
+        outcome.then = scheduler::Outcome::Then::ends_poisoned;
+      } else if (static_cast<int>(random() % 1000) < pause) {
+        outcome.then = scheduler::Outcome::Then::pauses;
+      }
+      next.handles.push_back(item.handle);
+      next.ids.push_back(live.id);
+      next.paused.push_back(outcome.then == scheduler::Outcome::Then::pauses);
+      next.goes_on.push_back(!known && !next.paused.back() && static_cast<int>(random() % 1000) >= hold);
+      next.outcomes.push_back(outcome);
+    }
+    land();
+    flight_ = std::move(next);
+    scheduler_.assume(flight_->goes_on);
+    if (settle) land();
+    return true;
+  }
+  // What the step under way said; false when there is none.
+  bool land() {
+    if (!flight_) return false;
+    const Flight done = std::move(*flight_);
+    flight_.reset();
+    now_ += 1'000'000;
+    for (std::size_t i = 0; i < done.handles.size(); ++i) {
+      const auto found = live_.find(done.handles[i]);
+      if (found == live_.end() || found->second.id != done.ids[i]) {
+        ++discarded_;
+        continue;
+      }
+      const auto then = done.outcomes[i].then;
+      found->second.paused = then == scheduler::Outcome::Then::pauses;
+      if (then != scheduler::Outcome::Then::ends && then != scheduler::Outcome::Then::ends_poisoned) continue;
+      live_.erase(found);
+      ++finished_;
+    }
+    scheduler_.commit(done.outcomes, now_, 0);
+    return true;
+  }
+
   // What the pretend model says next.
   static TokenId next_token(const Live& live) {
     return static_cast<TokenId>((live.tokens.back() * 31 + static_cast<TokenId>(live.tokens.size())) & 1023) + 1;
@@ -206,6 +285,12 @@ class SchedulerDriver {
   }
 
  private:
+  struct Flight {                                    // a step that was assumed; [sampled row]
+    std::vector<scheduler::Handle> handles;
+    std::vector<std::uint64_t> ids;
+    std::vector<std::uint8_t> goes_on, paused;
+    std::vector<scheduler::Outcome> outcomes;
+  };
   struct Cell {
     TokenId token = 0;
     std::int32_t position = -1;
@@ -293,7 +378,8 @@ class SchedulerDriver {
   std::map<std::uint32_t, double> work_, reserved_work_;
   std::vector<std::vector<TokenId>> further_;
   const scheduler::StepPlan* plan_ = nullptr;
-  std::int64_t now_ = 1'000'000'000, steps_ = 0, finished_ = 0;
+  std::optional<Flight> flight_;
+  std::int64_t now_ = 1'000'000'000, steps_ = 0, finished_ = 0, discarded_ = 0;
   bool slots_free_ = false;
   double taught_ = 1;
   std::uint64_t ids_ = 0;

@@ -1,7 +1,10 @@
 #pragma once
 // Scheduler: decides what each step computes. A pure object: no I/O, no locks, no clock (`now` is an argument), so a trace
 // replays exactly. The engine thread owns it and calls plan, runs the plan on the model, and commits what came out; add,
-// cancel and resume are called between a commit and the next plan.
+// cancel and resume are called between a commit (or an assume) and the next plan.
+//
+// Where steps overlap: plan A, assume A, plan B, commit A, assume B, plan C, commit B. What a sequence said in A is not known
+// when B is planned; B's rows of one that A turns out to end were computed for nobody.
 //
 // One token budget per step, decodes first, then prefill chunks; paged KV in blocks of 16 tokens; a prefix cache that never
 // crosses tenants; fairness by weighted virtual counters charged for what was computed (docs/scheduling.md has the rule and
@@ -95,6 +98,9 @@ struct PlannedRows {
   std::int32_t cached;
 };
 
+// In a plan's tokens: what sampled row `row` of the plan before it, assumed and not committed, is going to say.
+constexpr TokenId drawn_by(std::int32_t row) { return -2 - row; }
+
 struct BlockCopies {                                 // blocks[i] of the cache and slots[i] of host memory
   std::vector<std::int32_t> blocks, slots;
   void clear() { blocks.clear(), slots.clear(); }
@@ -138,6 +144,7 @@ struct Stats {
   std::int64_t draft_tokens = 0, draft_tokens_kept = 0;
   std::int64_t swap_used = 0, swap_free = 0;         // slots of host memory
   std::int64_t swapped_out = 0, swapped_in = 0;      // blocks, ever
+  std::int64_t rows_discarded = 0;                   // sampled rows of sequences that had ended when their step was committed
   std::int64_t step_budget = 0;                      // live prompt tokens a step may take beside nothing else
   double fairness_gap_units = 0;                     // largest gap of the virtual counters of backlogged tenants of a tier
   double fairness_bound_units = 0;                   // what the rule promises: 2 (G + the most one step can charge)
@@ -159,6 +166,11 @@ class Scheduler {
   void propose(Handle handle, std::span<const TokenId> drafts);
   // Valid until the next call of a non-const function other than commit.
   const StepPlan& plan(std::int64_t now_ns);
+  // The plan runs, and the next may be made before its outcomes are known: its rows count as computed, and are charged, also
+  // those of a sequence that turns out to have ended before them. `goes_on[i]`: the i-th sampled item decodes in the next
+  // plan; else, and with drafts, it gets no rows before its outcome is there. No plan may be assumed already.
+  void assume(std::span<const std::uint8_t> goes_on);
+  // Of the plan that was assumed, else of the last one. Outcomes of sequences that are gone are passed over.
   // `step_ns` is what the step took (0: unknown) and teaches the cost model.
   void commit(std::span<const Outcome> outcomes, std::int64_t now_ns, std::int64_t step_ns);
 

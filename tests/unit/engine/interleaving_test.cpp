@@ -37,7 +37,7 @@ void check(Job& job) {
 }
 
 struct Trouble {                                     // what the run went through: a test of calm seas proves little
-  std::int64_t preemptions = 0, hits = 0, cancelled = 0, drafts = 0, drafts_kept = 0, swapped_in = 0;
+  std::int64_t preemptions = 0, hits = 0, cancelled = 0, drafts = 0, drafts_kept = 0, swapped_in = 0, overlapped = 0, discarded = 0;
 };
 
 void interleave(std::uint64_t seed, int requests, Trouble& met) {
@@ -110,6 +110,8 @@ void interleave(std::uint64_t seed, int requests, Trouble& met) {
   met.hits += status.prefix_hit_tokens;
   met.drafts += status.draft_tokens;
   met.drafts_kept += status.draft_tokens_kept;
+  met.overlapped += status.steps_overlapped;
+  met.discarded += status.rows_discarded;
   for (const Job& job : jobs) met.cancelled += job.collector->finish() == Finish::cancelled;
 }
 
@@ -127,6 +129,8 @@ TEST(EngineInterleaving, AThousandRequestsGiveWhatTheyGiveAlone) {
   EXPECT_GT(met.drafts_kept, 1000);
   EXPECT_GT(met.drafts - met.drafts_kept, 200);      // and wrong ones, that left no trace
   EXPECT_GT(met.cancelled, 10);
+  EXPECT_GE(met.overlapped, test::overlap_by_default ? 1000 : 0);
+  EXPECT_GE(met.discarded, test::overlap_by_default ? 100 : 0);
 }
 
 }  // namespace
