@@ -58,7 +58,8 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));
   log::info("model_ready", {{"model", spec.id}, {"backend", backend_info.name}, {"path", backend_info.path},
                             {"device", backend_info.device}, {"ranks", ranks}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},
-                            {"weight_bytes", info.weight_bytes}, {"digest", model->model_digest.substr(0, 16)},
+                            {"weight_bytes", info.weight_bytes}, {"kv_bytes", info.kv_bytes}, {"workspace_bytes", info.workspace_bytes},
+                            {"swap_blocks", info.swap_slots}, {"swap_bytes", info.swap_bytes}, {"digest", model->model_digest.substr(0, 16)},
                             {"ms", (clock.steady_ns() - began) / 1'000'000}});
   return model;
 }
