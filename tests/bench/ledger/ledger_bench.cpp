@@ -1,9 +1,11 @@
 // The ledger's speed on this disk, beside the disk's own: entries/s while the store grows, the latency of a settle at a
 // steady rate, usage queries, verification, recovery after kill -9, bytes per request. Prints one JSON object.
 //   bench_ledger [--rows 2000000] [--rate 10000] [--seconds 10] [--organizations 1000] [--folder .] [--no-verify]
-//                [--settings 32/16384/0,32/32768/1000] [--rounds 1]   settle latency with several settings, alternating, the
-// disk probed beside each: rows of rollups a commit writes / pages of log that start a checkpoint / gather_us; --warm 3: seconds
-// before the measurement, in which the log grows to its full length (later it is written over and over)
+//                [--settings 32/32768/1000/200,32/32768/1000/1000] [--rounds 1]   settle latency with several settings,
+// alternating, the disk probed beside each: rows of rollups a commit writes / pages of log that start a checkpoint / gather_us /
+// milliseconds between two writes of a part of the rollups; --warm 3: seconds before the measurement, in which the log grows to
+// its full length (later it is written over and over). Beside each: what every thread worked and how long it waited for a
+// processor, and what the hypervisor took (steal).
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -41,8 +45,6 @@ struct Settings {
 
 const SystemClock kClock;
 
-// Rows of rollups per commit, pages of the log, microseconds of gathering, milliseconds between writes of a part:
-// "32/16384/0/200,256/32768/1000/1000"
 std::vector<Tuning> settings_of(const std::string& text) {
   std::vector<Tuning> all;
   for (std::size_t at = 0; at < text.size(); at = std::min(text.size(), text.find(',', at)) + 1) {
@@ -193,10 +195,34 @@ void fill(const Settings& s, const std::string& path) {
               static_cast<long long>((cpu_us() - cpu_begun) * 1000 / (2 * pairs)));
 }
 
+// Nanoseconds a thread ran, and was ready but had no processor (schedstat), by its name.
+struct Processor {
+  std::int64_t ran = 0, waited = 0;
+};
+std::map<std::string, Processor> processors() {
+  std::map<std::string, Processor> all;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream comm(task.path() / "comm"), stat(task.path() / "schedstat");
+    std::string name;
+    Processor one;
+    if (std::getline(comm, name) && stat >> one.ran >> one.waited) all[name] = one;
+  }
+  return all;
+}
+std::int64_t stolen_ms() {
+  std::ifstream stat("/proc/stat");
+  std::string word;
+  std::int64_t ticks = 0;
+  for (int i = 0; i < 9 && stat >> word; ++i) ticks = std::atoll(word.c_str());
+  return ticks * 1000 / ::sysconf(_SC_CLK_TCK);
+}
+
 // `rate` settles a second (and as many holds), each timed from append to its callback.
 struct Latency {
   std::vector<std::int64_t> took, commits, growing, over;   // microseconds; the last two: the disk's own syncs
-  std::int64_t wall = 0;
+  std::vector<std::int64_t> rounds_p99;
+  std::map<std::string, Processor> threads;
+  std::int64_t wall = 0, stolen_ms = 0;
 };
 
 void settle_latency(const Settings& s, const std::string& path, const Tuning& tuning, Latency& into) {
@@ -219,16 +245,26 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
   std::vector<Record> templates;
   for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
   const std::int64_t total = s.rate * (s.warm + s.seconds), lag = s.rate / 10;
-  const std::int64_t begun = now_us();
-  std::int64_t measured_from = begun;
+  const std::int64_t begun = now_us(), begun_unix_ms = kClock.unix_ns() / 1'000'000;
+  // In the order of time, as the daemon's are: ids of one and the same millisecond would come in random order, and every entry
+  // would dirty a page of its own of the index by request.
+  const auto request_of = [&](std::int64_t i) { return id_of(i, begun_unix_ms + i * 1000 / s.rate); };
+  std::int64_t measured_from = begun, stolen = 0;
+  const std::size_t earlier = into.took.size();
+  std::map<std::string, Processor> before;
   for (std::int64_t i = 0; i < total + lag; ++i) {
     while (now_us() - begun < i * 1'000'000 / s.rate) std::this_thread::sleep_for(std::chrono::microseconds(200));
     const std::int64_t unix_ns = kClock.unix_ns();
-    if (i == s.rate * s.warm) measured = true, measured_from = now_us();
+    if (i == s.rate * s.warm) {
+      before = processors();
+      stolen = stolen_ms();
+      measured = true;
+      measured_from = now_us();
+    }
     if (i < total) {
       Record r = templates[static_cast<std::size_t>(i * 7919 % s.organizations)];
       r.unix_ns = unix_ns;
-      r.request = id_of(i, begun / 1000);
+      r.request = request_of(i);
       make_hold(r);
       (void)ledger.append(std::move(r), {});
     }
@@ -236,7 +272,7 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
       const std::int64_t k = i - lag;
       Record r = templates[static_cast<std::size_t>(k * 7919 % s.organizations)];
       r.unix_ns = unix_ns;
-      r.request = id_of(k, begun / 1000);
+      r.request = request_of(k);
       make_settle(r);
       const std::int64_t asked = now_us();
       (void)ledger.append(std::move(r), [&, asked](const Result<>& done) {
@@ -249,6 +285,15 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
   }
   while (ledger.health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   into.wall += now_us() - measured_from;
+  into.stolen_ms += stolen_ms() - stolen;
+  for (const auto& [name, now] : processors()) {
+    into.threads[name].ran += now.ran - before[name].ran;
+    into.threads[name].waited += now.waited - before[name].waited;
+  }
+  opened->reset();                                   // the last callback is over
+  std::vector<std::int64_t> round(into.took.begin() + static_cast<std::ptrdiff_t>(earlier), into.took.end());
+  std::sort(round.begin(), round.end());
+  into.rounds_p99.push_back(round[round.size() * 99 / 100]);
 }
 
 // Every setting in turn, `rounds` times, so that a disturbance of the machine meets all of them.
@@ -267,6 +312,14 @@ void settle_latencies(const Settings& s, const std::string& path) {
                 percentiles(one.commits).c_str(), percentiles(one.growing).c_str(), percentiles(one.over).c_str());
     const auto p99 = [](const std::vector<std::int64_t>& sorted) { return sorted[sorted.size() * 99 / 100]; };
     const std::int64_t limit = 2 * std::min(p99(one.growing), p99(one.over)) + 5000;   // by the faster of the two
+    std::string rounds, threads;
+    for (const std::int64_t us : one.rounds_p99) rounds += (rounds.empty() ? "" : ", ") + std::to_string(us);
+    for (const auto& [name, t] : one.threads) {
+      threads += (threads.empty() ? "\"" : ", \"") + name + "\": {\"ran_ms\": " + std::to_string(t.ran / 1'000'000) +
+                 ", \"waited_for_processor_ms\": " + std::to_string(t.waited / 1'000'000) + "}";
+    }
+    std::printf("    \"p99_us_by_round\": [%s], \"stolen_ms\": %lld,\n    \"threads\": {%s},\n", rounds.c_str(),
+                static_cast<long long>(one.stolen_ms), threads.c_str());
     std::printf("    \"p99_limit_us\": %lld, \"within\": %s},\n", static_cast<long long>(limit),
                 p99(one.took) <= limit ? "true" : "false");
   }
