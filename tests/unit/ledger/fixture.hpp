@@ -80,8 +80,8 @@ inline Result<> book(Ledger& ledger, Record record) {
   auto future = told->get_future();
   if (auto taken = ledger.append(std::move(record), [told](const Result<>& r) { told->set_value(r); }); !taken)
     return taken;
-  if (future.wait_for(std::chrono::seconds(20)) != std::future_status::ready)
-    return error(Errc::internal, "not told in 20 s");
+  if (future.wait_for(std::chrono::seconds(120)) != std::future_status::ready)
+    return error(Errc::internal, "not told in 120 s");
   return future.get();
 }
 
