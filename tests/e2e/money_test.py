@@ -28,6 +28,7 @@ organizations:
   team: {plan: open}
   orders: {plan: open}
   huge: {plan: open}
+  stopped: {plan: open}
 """
 MESSAGES = [{"role": "user", "content": "Say something."}]
 FULL = {"max_tokens": 8, "extra_body": {"ignore_eos": True}}
@@ -166,6 +167,29 @@ def test_an_answer_ends_where_its_hour_ends_and_costs_what_was_made(money):
     nano = (answer.usage.prompt_tokens * 100_000 + 40 * 400_000 + 500) // 1000
     cost = sum(decimal.Decimal(str(u["cost"])) for u in money.usage() if u["organization"] == "hourly")
     assert cost == decimal.Decimal(nano).scaleb(-9)
+
+
+def test_an_answer_that_its_balance_ends_says_so_and_costs_what_was_made(money):
+    key, tokens, rest = money.key("stopped"), 150, 399   # nano-units; a token of output costs 400
+    prompt = ask(money, money.key("measure")).usage.prompt_tokens
+    nano = (prompt * 100_000 + tokens * 400_000 + 500) // 1000
+    credit(money, "add", "--organization", "stopped", "--id", "whole", "--amount", exact(nano + rest))
+    raw = money.openai(key).chat.completions.with_raw_response.create(model=NAME, messages=MESSAGES, **{**FULL, "max_tokens": 400})
+    answer = raw.parse()
+    assert raw.headers["x-tokenworks-stop"] == "budget" and answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == tokens and decimal.Decimal(str(answer.usage.model_dump()["cost"])) == decimal.Decimal(nano).scaleb(-9)
+    assert credit(money, "list", "--organization", "stopped")["balance"] == exact(rest)
+    with pytest.raises(openai.RateLimitError) as e:
+        ask(money, key)
+    assert e.value.code == "insufficient_quota" and e.value.response.headers["x-should-retry"] == "false"
+
+    credit(money, "add", "--organization", "stopped", "--id", "streamed", "--amount", exact(nano))
+    chunks = list(ask(money, key, max_tokens=400, stream=True, stream_options={"include_usage": True}))
+    finish = [c for c in chunks if c.choices and c.choices[0].finish_reason]
+    assert [c.choices[0].finish_reason for c in finish] == ["length"] and finish[0].model_dump()["tokenworks"]["stop"] == "budget"
+    assert chunks[-1].usage.completion_tokens == tokens
+    left = credit(money, "list", "--organization", "stopped")
+    assert left["balance"] == left["free"] == exact(rest) and left["held"] == "0"
 
 
 def test_every_limit_is_told_as_a_named_policy(money):
