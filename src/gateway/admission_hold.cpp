@@ -12,6 +12,15 @@ namespace {
 constexpr std::int64_t kMoneyChunk = 64;
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 40;   // far above any context; keeps every product below 2^63
 
+ledger::Progress priced(const RequestId& request, const billing::Rates& rates, const Usage& usage) {
+  const auto charge = billing::rate(rates, usage);
+  assert(charge);                                    // below the worst case, which could be counted
+  ledger::Progress progress{request, usage, charge->total, {}};
+  progress.lines.reserve(charge->lines.size());
+  for (const billing::ChargeLine& line : charge->lines) progress.lines.emplace_back(line.token_class, line.amount);
+  return progress;
+}
+
 Error no_money(billing::Budgets::Shortage&& shortage) {
   std::string& m = shortage.message;
   if (!m.empty()) m[0] = static_cast<char>(m[0] >= 'a' && m[0] <= 'z' ? m[0] - 'a' + 'A' : m[0]);
@@ -19,6 +28,16 @@ Error no_money(billing::Budgets::Shortage&& shortage) {
 }
 
 }  // namespace
+
+std::optional<ledger::Progress> ProgressOfHold::newest() {
+  Usage usage;
+  {
+    std::lock_guard lock(mutex_);
+    if (!std::exchange(fresh_, false)) return std::nullopt;
+    usage = usage_;
+  }
+  return priced(request_, rates_, usage);
+}
 
 Hold::Inside::Inside(const std::shared_ptr<Place>& of, const tenancy::Principal& who, const Ask& ask)
     : state(of->state), organization(of->organization), path(of->path), tenant(who.tenant), prompt(ask.prompt_tokens),
@@ -266,6 +285,21 @@ Usage Hold::Inside::within(const Usage& usage) const {
   return u;
 }
 
+// Whether the ledger asks by itself. A token then costs a store here and, once per cadence, a wake there.
+bool Hold::Inside::follow(const Usage& usage) {
+  if (feed) {
+    feed->set(usage);
+    follower->stir();
+  } else if (!telling) {
+    feed = std::make_shared<ProgressOfHold>(record.request, rates);
+    feed->set(usage);
+    follower = dynamic_cast<ledger::ProgressFollower*>(&state->ledger());
+    telling = follower == nullptr || !follower->follow(feed);
+    if (telling) feed.reset();
+  }
+  return !telling;
+}
+
 bool Hold::Inside::progress(const Usage& reported, ledger::OnDurable durable) {
   const Usage usage = within(reported);
   {
@@ -274,12 +308,8 @@ bool Hold::Inside::progress(const Usage& reported, ledger::OnDurable durable) {
     last = usage;
     heard_ns = state->clock.steady_ns();
   }
-  const auto charge = billing::rate(rates, usage);
-  assert(charge);                                    // below the worst case, which could be counted
-  ledger::Progress progress{record.request, usage, charge->total, {}};
-  progress.lines.reserve(charge->lines.size());
-  for (const billing::ChargeLine& line : charge->lines) progress.lines.emplace_back(line.token_class, line.amount);
-  state->ledger().progress(std::move(progress), std::move(durable));
+  if (!durable && follow(usage)) return true;
+  state->ledger().progress(priced(record.request, rates, usage), std::move(durable));
   return true;
 }
 

@@ -3,12 +3,35 @@
 // request; the organization's mutex guards only what it shares with others.
 #include <algorithm>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "admission_state.hpp"
+#include "tokenworks/ledger/progress_feed.hpp"
 
 namespace tokenworks::gateway {
+
+// What a hold's request has used by now, for the ledger to ask for. Prices it only then, on the ledger thread.
+class ProgressOfHold final : public ledger::ProgressFeed {
+ public:
+  ProgressOfHold(const RequestId& request, const billing::Rates& rates) : request_(request), rates_(rates) {}
+  void set(const Usage& usage) {
+    std::lock_guard lock(mutex_);
+    usage_ = usage;
+    fresh_ = true;
+  }
+  const RequestId& request() const override { return request_; }
+  std::optional<ledger::Progress> newest() override;
+
+ private:
+  const RequestId request_;
+  const billing::Rates rates_;
+  std::mutex mutex_;
+  Usage usage_;
+  bool fresh_ = false;
+};
 
 struct Hold::Inside {
   Inside(const std::shared_ptr<Place>& place, const tenancy::Principal& who, const Ask& ask);
@@ -56,6 +79,9 @@ struct Hold::Inside {
 
   // Under the organization's mutex: the tick that looks for lost owners reads them too.
   Usage last;                                        // of progress()
+  std::shared_ptr<ProgressOfHold> feed;              // from the first progress() on, if the ledger follows it; the owner's alone
+  ledger::ProgressFollower* follower = nullptr;
+  bool telling = false;                              // the ledger follows none: it is told every time
   bool open = false;
   std::int64_t heard_ns = 0;                         // steady: of the last sign of life
   Inside* before = nullptr;                          // the list of open holds
@@ -72,6 +98,7 @@ struct Hold::Inside {
   Result<> extend_windows(std::int64_t now_ms);
   void return_windows(const Usage& used);
 
+  bool follow(const Usage& usage);
   Usage within(const Usage& usage) const;            // cut to what was granted
 };
 

@@ -12,6 +12,7 @@
 
 #include "ledger/sqlite.hpp"
 #include "tokenworks/ledger/ledger.hpp"
+#include "tokenworks/ledger/progress_feed.hpp"
 
 namespace tokenworks::ledger {
 
@@ -25,12 +26,15 @@ struct ProgressItem {
   Progress progress;
   OnDurable durable;
 };
+struct FollowItem {
+  std::shared_ptr<ProgressFeed> feed;
+};
 // Work inside the transaction: a mutation of the rows beside the books. An error of `run` undoes only this item.
 struct TaskItem {
   std::function<Result<>(const Connection&)> run;
   OnDurable durable;
 };
-using Item = std::variant<RecordItem, ProgressItem, TaskItem>;
+using Item = std::variant<RecordItem, ProgressItem, TaskItem, FollowItem>;
 
 // Forgets the first `next` items once they are as many as those that still wait: a queue that never runs empty must not keep
 // all that ever went through it, and no item is moved more than once on the average.
@@ -57,11 +61,21 @@ class Inbox {
     return true;
   }
 
+  // Ends a wait without an item. Any thread.
+  void nudge() {
+    {
+      std::lock_guard lock(mutex_);
+      nudged_ = true;
+    }
+    ready_.notify_one();
+  }
+
   // Moves everything to the end of `into`, after waiting for something, for close or for `patience`. Ledger thread.
   // Returns the steady time at which the oldest SETTLE among them was queued, 0 when there is none.
   std::int64_t wait_drain(std::vector<Item>& into, std::chrono::nanoseconds patience) {
     std::unique_lock lock(mutex_);
-    if (patience.count() > 0) ready_.wait_for(lock, patience, [&] { return closed_ || !items_.empty(); });
+    if (patience.count() > 0) ready_.wait_for(lock, patience, [&] { return closed_ || nudged_ || !items_.empty(); });
+    nudged_ = false;
     if (into.empty()) {
       into.swap(items_);
     } else {
@@ -96,7 +110,7 @@ class Inbox {
   std::condition_variable ready_;
   std::vector<Item> items_;
   std::int64_t oldest_settle_ns_ = 0;
-  bool closed_ = false;
+  bool closed_ = false, nudged_ = false;
 };
 
 }  // namespace tokenworks::ledger

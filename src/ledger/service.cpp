@@ -123,6 +123,16 @@ void Service::progress(Progress progress, OnDurable durable) {
   if (durable) durable(sound);
 }
 
+bool Service::follow(std::shared_ptr<ProgressFeed> feed) {
+  return options_.progress == ProgressMode::cadence && bool(push(FollowItem{std::move(feed)}));
+}
+
+// Once stirred, it stays so until the journal asks: of all the tokens of a cadence the first one wakes the thread.
+void Service::stir() {
+  if (stirred_.load(std::memory_order_relaxed) || stirred_.exchange(true)) return;
+  inbox_.nudge();
+}
+
 // Runs `work` in the ledger thread's next transaction and waits for its commit, but not for ever. What the caller gave up is
 // not run any more; when it had been run in a transaction whose fate is open, that transaction decides.
 Result<> Service::wait(std::function<Result<>(const Connection&)> work) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -30,7 +31,7 @@ struct Tuning {
   std::int64_t admin_patience_ns = 10'000'000'000;   // how long an administrative call waits
 };
 
-class Service final : public Ledger {
+class Service final : public Ledger, public ProgressFollower {
  public:
   static Result<std::unique_ptr<Service>> open(const LedgerOptions& options, const Tuning& tuning, const Clock& clock);
   ~Service() override;
@@ -43,6 +44,8 @@ class Service final : public Ledger {
   Result<> book(const Record& record, const AuditEvent& audit) override;
   Result<> annotate(Annotation annotation) override;
   void progress(Progress progress, OnDurable durable) override;
+  bool follow(std::shared_ptr<ProgressFeed> feed) override;
+  void stir() override;
 
   bool late_changes() override { return late_->exchange(false); }
   Result<> put_key(const KeyRow& row, const AuditEvent& audit) override;
@@ -79,6 +82,9 @@ class Service final : public Ledger {
  private:
   struct Running {
     Progress newest;
+    bool told = false;                               // `newest` says something
+    std::shared_ptr<ProgressFeed> feed;              // null: its owner tells
+    std::optional<Progress> ahead;                   // what the feed said, above the hold as it is booked by now
     std::vector<OnDurable> waiters;
     std::size_t covered = 0;                         // of waiters: by the journal of the last built transaction
   };
@@ -95,6 +101,8 @@ class Service final : public Ledger {
   void gather() const;
   void absorb(std::size_t from);
   bool work_due() const;
+  bool changed() const { return dirty_ || stirred_.load(); }
+  void ask_feeds();
   void attempt();
   Result<> build(std::size_t count);
   Result<> run_task(const TaskItem& task, Result<>& outcome);
@@ -113,6 +121,7 @@ class Service final : public Ledger {
   Inbox inbox_;
   std::atomic<std::int64_t> queued_{0};              // records neither acknowledged nor refused
   std::atomic<std::int64_t> pending_settle_ns_{0};   // when the oldest SETTLE outside the inbox was queued
+  std::atomic<bool> stirred_{false};                 // a feed has news that no journal has asked for
   std::atomic<bool> lost_{false};                    // another writer has the books: nothing is taken any more
   std::shared_ptr<std::atomic<bool>> late_ = std::make_shared<std::atomic<bool>>(false);   // see late_changes(); outlived by tasks
   mutable std::mutex health_mutex_;
@@ -139,7 +148,7 @@ class Service final : public Ledger {
   std::unordered_set<RequestId> ended_;              // of running_, by this transaction
   std::vector<RequestId> journaled_;
   std::vector<std::pair<RequestId, Result<>>> dropped_;
-  bool journal_after_ = false;
+  bool journal_after_ = false, ahead_left_ = false, asked_ = false;   // asked: it holds a journal of everything that is news
 
   std::thread thread_;                               // last: it uses everything above
 };

@@ -4,6 +4,7 @@
 
 #include "ledger/admin.hpp"
 #include "ledger/journal.hpp"
+#include "ledger/rules.hpp"
 #include "ledger/service.hpp"
 #include "tokenworks/base/log.hpp"
 
@@ -62,9 +63,9 @@ std::chrono::nanoseconds Service::patience() const {
   if (lost_.load()) return std::chrono::seconds(1);
   if (failing_ || inbox_.closed()) return work_due() ? kFailingPoll : std::chrono::milliseconds(0);
   if (work_due()) return std::chrono::nanoseconds(0);
-  if (!dirty_ && !(books_ && books_->rollups_pending())) return std::chrono::seconds(1);
+  if (!changed() && !(books_ && books_->rollups_pending())) return std::chrono::seconds(1);
   std::int64_t due = last_flush_ns_ + kIdleFlushNs;
-  if (dirty_) due = std::min(due, next_journal_ns_);
+  if (changed()) due = std::min(due, next_journal_ns_);
   const std::chrono::nanoseconds left(std::max<std::int64_t>(due - clock_.steady_ns(), 0));
   return std::clamp<std::chrono::nanoseconds>(left, std::chrono::microseconds(50), kPoll);
 }
@@ -73,17 +74,23 @@ bool Service::work_due() const {
   if (next_ < pending_.size()) return true;
   if (failing_ || !books_) return true;              // reopen, so that health is true again without traffic
   const std::int64_t now = clock_.steady_ns();
-  if (dirty_ && (options_.progress == ProgressMode::step || now >= next_journal_ns_)) return true;
+  if (changed() && (options_.progress == ProgressMode::step || now >= next_journal_ns_)) return true;
   return books_->rollups_pending() && (inbox_.closed() || now - last_flush_ns_ >= kIdleFlushNs);
 }
 
 // Progress is only the newest state of its request: it never queues behind a store that fails.
 void Service::absorb(std::size_t from) {
   for (std::size_t i = from; i < pending_.size(); ++i) {
+    if (auto* follow = std::get_if<FollowItem>(&pending_[i])) {
+      running_[follow->feed->request()].feed = std::move(follow->feed);
+      dirty_ = true;
+      continue;
+    }
     auto* item = std::get_if<ProgressItem>(&pending_[i]);
     if (item == nullptr) continue;
     Running& running = running_[item->progress.request];
     running.newest = std::move(item->progress);
+    running.told = true;
     dirty_ = true;
     if (item->durable) running.waiters.push_back(std::move(item->durable));
   }
@@ -91,7 +98,7 @@ void Service::absorb(std::size_t from) {
   const auto first = pending_.begin() + static_cast<std::ptrdiff_t>(std::max(from, next_ + outcomes_.size()));
   if (first >= pending_.end()) return;
   const auto end = std::remove_if(first, pending_.end(),
-                                  [](const Item& item) { return std::holds_alternative<ProgressItem>(item); });
+                                  [](const Item& item) { return std::holds_alternative<ProgressItem>(item) || std::holds_alternative<FollowItem>(item); });
   pending_.erase(end, pending_.end());
 }
 
@@ -161,23 +168,59 @@ Result<> Service::run_task(const TaskItem& task, Result<>& outcome) {
   return books_->store().run("RELEASE task");
 }
 
+// News that come while they are asked stir again, and wait for the next journal. A feed may know of an EXTEND that is still in
+// the inbox: what is above the hold as booked waits one cadence for it.
+void Service::ask_feeds() {
+  dirty_ = stirred_.exchange(false) || dirty_;       // until a commit has it
+  ahead_left_ = false;
+  for (auto& [request, running] : running_) {
+    if (running.feed == nullptr) continue;
+    const bool waited = running.ahead.has_value();
+    if (auto newest = running.feed->newest()) running.ahead = std::move(newest);
+    if (!running.ahead) continue;
+    Progress& news = *running.ahead;
+    Result<> sound = check_usage(news.usage);
+    if (sound) sound = check_lines(news.lines, news.charge);
+    const std::int64_t held = books_->held(request);
+    if (sound && held >= 0 && news.charge.nano > held) {
+      if (!waited) {
+        ahead_left_ = true;
+        continue;
+      }
+      sound = error(Errc::internal, "progress of " + request.to_string() + " above its hold");
+    }
+    if (sound) {
+      running.newest = std::move(news);
+      running.told = true;
+    } else {
+      refused(sound.error());
+    }
+    running.ahead.reset();
+  }
+}
+
 // The newest state of every running request in one row. Requests without an open hold have ended (their end covered
 // them) unless records still wait that may open it.
 Result<> Service::build_journal(bool all_consumed) {
   journal_after_ = journal_stored_;
-  const bool due = dirty_ && all_consumed &&
+  asked_ = false;
+  const bool due = changed() && all_consumed &&
                    (options_.progress == ProgressMode::step || clock_.steady_ns() >= next_journal_ns_);
   if (!due) {
     if (!journal_stored_ || running_.size() != ended_.size()) return {};
     journal_after_ = false;
     return books_->write_journal({});
   }
+  asked_ = true;
+  ask_feeds();
   JournalWriter journal;
   for (auto& [request, running] : running_) {
     const std::int64_t held = books_->held(request);
     if (held < 0) {
       const bool ended = ended_.contains(request);
       if (!ended) dropped_.emplace_back(request, error(Errc::not_found, "progress of a request without an open hold"));
+    } else if (!running.told) {
+      continue;
     } else if (running.newest.charge.nano > held) {
       dropped_.emplace_back(request, error(Errc::internal, "progress of " + request.to_string() + " above its hold"));
     } else {
@@ -215,7 +258,7 @@ void Service::committed(std::int64_t nanoseconds) {
       running_.erase(found);
     }
   }
-  bool newer = false;                                // progress that came while a commit was in doubt
+  bool newer = ahead_left_;                          // progress that came while a commit was in doubt
   for (const RequestId& request : journaled_) {
     const auto found = running_.find(request);
     if (found == running_.end()) continue;
@@ -233,7 +276,7 @@ void Service::committed(std::int64_t nanoseconds) {
     waiting.emplace_back(std::move(running_[request].waiters), why);
     running_.erase(request);
   }
-  if (!journaled_.empty() || !dropped_.empty()) {
+  if (asked_) {
     next_journal_ns_ = now + options_.progress_every_ns;
     dirty_ = newer;
   }
@@ -261,6 +304,7 @@ void Service::committed(std::int64_t nanoseconds) {
   for (auto& [waiters, result] : waiting) {
     for (OnDurable& waiter : waiters) tell(waiter, result);
   }
+  asked_ = false;
   outcomes_.clear();
   ended_.clear();
   journaled_.clear();

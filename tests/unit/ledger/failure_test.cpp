@@ -1,6 +1,9 @@
 // What callers see while the store fails, and when it works again; progress; closing; a second writer.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "fixture.hpp"
@@ -170,6 +173,112 @@ TEST(Progress, InCadenceModeWaitsForTheCadenceAndKeepsTheNewest) {
   EXPECT_EQ(plant.ledger->recovery().released, 1);
   EXPECT_EQ(plant.ledger->entries_of(request(1))->back().amount, Money{30});
   EXPECT_EQ(plant.ledger->entries_of(request(2))->back().type, EntryType::release);
+}
+
+// What a running request would say if it were asked.
+class Spoken final : public ProgressFeed {
+ public:
+  explicit Spoken(const RequestId& id) : id_(id) {}
+  void say(std::int64_t output) {
+    std::lock_guard lock(mutex_);
+    newest_ = Progress{id_, {100, 0, output, 0}, {10 * output}, {{"output", {10 * output}}}};
+  }
+  const RequestId& request() const override { return id_; }
+  std::optional<Progress> newest() override {
+    ++asked;
+    std::lock_guard lock(mutex_);
+    return std::exchange(newest_, std::nullopt);
+  }
+  std::atomic<int> asked{0};
+
+ private:
+  const RequestId id_;
+  std::mutex mutex_;
+  std::optional<Progress> newest_;
+};
+
+// Until the ledger thread has asked so often, and what it built then is committed.
+bool asked(Plant& plant, const Spoken& feed, int times) {
+  static int entry = 1000;
+  for (int i = 0; feed.asked < times; ++i) {
+    if (i == 60'000) return false;                   // a minute
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return bool(book(*plant.ledger, money(request(++entry), EntryType::topup, 1)));
+}
+
+std::int64_t journal_rows(const Plant& plant) {
+  const auto reader = Reader::open(plant.options.path, plant.options.vfs);
+  return *(*reader)->store().value("SELECT count(*) FROM progress");
+}
+
+TEST(ProgressFeed, IsAskedOncePerCadenceAndItsNewestIsWhatACrashSettles) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  ASSERT_TRUE(book(*plant.ledger, hold(request(1), 1000)));
+  const auto feed = std::make_shared<Spoken>(request(1));
+  feed->say(1);
+  ASSERT_TRUE(plant.ledger->follow(feed));
+  ASSERT_TRUE(asked(plant, *feed, 1));               // the first cadence begins at the opening
+  for (std::int64_t output = 2; output <= 50; ++output) {
+    feed->say(output);
+    plant.ledger->stir();
+    ASSERT_TRUE(book(*plant.ledger, money(request(100 + static_cast<int>(output)), EntryType::topup, 1)));
+  }
+  EXPECT_EQ(feed->asked, 1) << "forty-nine commits within the cadence, and none asks";
+  plant.clock.advance_ns(100'000'000);
+  ASSERT_TRUE(asked(plant, *feed, 2));
+  plant.kill_and_restart_disk();
+  ASSERT_EQ(plant.open(), "");
+  EXPECT_EQ(plant.ledger->recovery().settled, 1);
+  EXPECT_EQ(plant.ledger->entries_of(request(1))->back().amount, Money{500});
+  EXPECT_EQ(plant.ledger->entries_of(request(1))->back().usage.output, 50);
+}
+
+TEST(ProgressFeed, IsForgottenWithItsRequestAndAsksNothingWhenNothingIsNew) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  const Record open = hold(request(1), 1000);
+  ASSERT_TRUE(book(*plant.ledger, open));
+  auto feed = std::make_shared<Spoken>(request(1));
+  const std::weak_ptr<Spoken> gone = feed;
+  feed->say(1);
+  ASSERT_TRUE(plant.ledger->follow(feed));
+  ASSERT_TRUE(asked(plant, *feed, 1));
+  EXPECT_EQ(journal_rows(plant), 1);
+  plant.clock.advance_ns(500'000'000);
+  ASSERT_TRUE(book(*plant.ledger, money(request(2), EntryType::topup, 1)));
+  EXPECT_EQ(feed->asked, 1) << "nobody stirred";
+  feed.reset();
+  ASSERT_TRUE(book(*plant.ledger, settle(open, 5, 6)));
+  ASSERT_TRUE(book(*plant.ledger, money(request(3), EntryType::topup, 1)));   // the ledger forgets before it goes on
+  EXPECT_TRUE(gone.expired());
+  EXPECT_EQ(journal_rows(plant), 0);
+}
+
+// Its owner extended the hold and generated further before the ledger thread had seen either.
+TEST(ProgressFeed, AheadOfTheHoldAsBookedWaitsForTheExtension) {
+  Plant plant;
+  ASSERT_EQ(plant.open(), "");
+  const Record open = hold(request(1), 100);
+  ASSERT_TRUE(book(*plant.ledger, open));
+  const auto feed = std::make_shared<Spoken>(request(1));
+  feed->say(5);
+  ASSERT_TRUE(plant.ledger->follow(feed));
+  ASSERT_TRUE(asked(plant, *feed, 1));
+  feed->say(20);                                     // 200 of 100
+  plant.ledger->stir();
+  plant.clock.advance_ns(100'000'000);
+  ASSERT_TRUE(asked(plant, *feed, 2));
+  Record more = open;
+  more.type = EntryType::extend;
+  ASSERT_TRUE(book(*plant.ledger, more));
+  plant.clock.advance_ns(100'000'000);
+  ASSERT_TRUE(asked(plant, *feed, 3));
+  EXPECT_EQ(plant.ledger->health().refused, 0);
+  plant.kill_and_restart_disk();
+  ASSERT_EQ(plant.open(), "");
+  EXPECT_EQ(plant.ledger->entries_of(request(1))->back().amount, Money{200});
 }
 
 TEST(Progress, OfUnknownRequestsAboveTheHoldOrThatDoesNotAddUpIsRefused) {
