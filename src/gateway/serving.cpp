@@ -37,7 +37,7 @@ Serving::Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> m
                  Departure& departure, Outcome& outcome)
     : parts_(parts), model_(std::move(model)), request_(std::move(request)), id_(id), bell_(std::move(bell)),
       signals_(std::move(signals)), prepared_(std::move(prepared)), hold_(std::move(hold)), start_(std::move(start)),
-      sink_(sink), departure_(departure), outcome_(outcome), began_ns_(parts.clock.steady_ns()) {
+      sink_(sink), quick_(dynamic_cast<QuickSink*>(&sink)), departure_(departure), outcome_(outcome), began_ns_(parts.clock.steady_ns()) {
   if (request_->timeout_ns > 0) deadline_ns_ = began_ns_ + request_->timeout_ns;
   for (const auto& prompt : prepared_.prompts) usage_.input += static_cast<std::int64_t>(prompt.size());
   // A plain pointer: the departure outlives this object, and the destructor takes the call back.
@@ -147,6 +147,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
     }
     if (gone_) ready.clear();
     if (ready.empty() || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
+    if (deliver_now(ready)) continue;
     std::vector<AnswerChunk> now;
     now.swap(ready);
     auto delivering = deliver(std::move(now));
@@ -203,7 +204,9 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   if (const std::int64_t began = stream_->began_ns(); outcome_.queue_seconds < 0 && began != 0) {   // of the first prompt
     outcome_.queue_seconds = static_cast<double>(std::max<std::int64_t>(0, began - submitted_ns_)) * 1e-9;
   }
-  if (!events_.empty()) count_progress();
+  // Of an answer that nobody has seen and that ends now the end itself tells the ledger. (In step mode deliver() waits for it.)
+  const bool at_end = !parts_.progress_step && !running_ && prompt + 1 == prepared_.prompts.size() && quick_ != nullptr && !quick_->streams();
+  if (!events_.empty() && !at_end) count_progress();
   if (running_ && !final_extension_ && !gone_) extend_when_near();
 }
 
@@ -250,6 +253,33 @@ void Serving::extend_when_near() {
   model_->engine->extend(id_, extended ? *extended : granted, final_extension_);
 }
 
+// The usual way of a token that is not the first: to the socket, without waiting. False: deliver() must be awaited.
+bool Serving::deliver_now(std::vector<AnswerChunk>& ready) {
+  if (!started_ || parts_.progress_step || quick_ == nullptr) return false;
+  const int tokens = prepare_delivery(ready);
+  if (!quick_->write_now(ready)) return false;
+  ready.clear();
+  note_delivery(tokens);
+  return true;
+}
+
+int Serving::prepare_delivery(std::vector<AnswerChunk>& ready) const {
+  int tokens = 0;
+  for (AnswerChunk& chunk : ready) {
+    tokens += chunk.text.empty() && chunk.reasoning.empty() && chunk.calls.empty() ? 0 : 1;
+    if (request_->continuous_usage) chunk.committed = committed();
+  }
+  return tokens;
+}
+
+void Serving::note_delivery(int tokens) {
+  const std::int64_t now = parts_.clock.steady_ns();
+  if (last_delivery_ns_ != 0 && tokens > 0 && parts_.on_inter_token) {
+    parts_.on_inter_token(model_->card.id, static_cast<double>(now - last_delivery_ns_) * 1e-9, tokens);
+  }
+  last_delivery_ns_ = now;
+}
+
 asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready) {
   const std::int64_t counted = usage_.output;
   // progress: step: a token is written only after the commit that covers it.
@@ -267,18 +297,14 @@ asio::awaitable<Result<>> Serving::deliver(std::vector<AnswerChunk> ready) {
     if (!begun) co_return begun.error();
     outcome_.first_token_seconds = static_cast<double>(parts_.clock.steady_ns() - began_ns_) * 1e-9;
   }
-  int tokens = 0;
-  for (AnswerChunk& chunk : ready) {
-    tokens += chunk.text.empty() && chunk.reasoning.empty() && chunk.calls.empty() ? 0 : 1;
-    if (request_->continuous_usage) chunk.committed = committed();
+  const int tokens = prepare_delivery(ready);
+  if (quick_ != nullptr && quick_->write_now(ready)) {
+    note_delivery(tokens);
+    co_return Result<>{};
   }
   auto writing = sink_.write(std::move(ready));
   auto written = co_await std::move(writing);
-  const std::int64_t now = parts_.clock.steady_ns();
-  if (last_delivery_ns_ != 0 && tokens > 0 && parts_.on_inter_token) {
-    parts_.on_inter_token(model_->card.id, static_cast<double>(now - last_delivery_ns_) * 1e-9, tokens);
-  }
-  last_delivery_ns_ = now;
+  note_delivery(tokens);
   co_return written;
 }
 

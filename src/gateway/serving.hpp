@@ -11,6 +11,7 @@
 #include "bell.hpp"
 #include "prepare.hpp"
 #include "tokenworks/gateway/plant.hpp"
+#include "tokenworks/gateway/quick_sink.hpp"
 
 namespace tokenworks::gateway {
 
@@ -42,7 +43,10 @@ class Serving {
   void count_progress();
   Usage committed() const;                           // what the ledger has of it
   void extend_when_near();
+  bool deliver_now(std::vector<AnswerChunk>& ready);
   boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready);
+  int prepare_delivery(std::vector<AnswerChunk>& ready) const;
+  void note_delivery(int tokens);
   boost::asio::awaitable<Result<Receipt>> settle();
   Result<billing::Charge> end_hold(const Usage& usage, const char* finish, ledger::OnDurable durable);
   void leave();                                      // the client is gone: cancel what runs, go on counting
@@ -57,6 +61,7 @@ class Serving {
   Hold hold_;
   AnswerStart start_;
   AnswerSink& sink_;
+  QuickSink* const quick_;                           // the sink, if it is one
   Departure& departure_;
   Outcome& outcome_;                                 // learns counts, charge and times; outlives this object
 

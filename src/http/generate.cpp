@@ -7,7 +7,9 @@
 #include "handlers.hpp"
 #include "idempotent.hpp"
 #include "openai.hpp"
+#include "quick_outlet.hpp"
 #include "request_parts.hpp"
+#include "tokenworks/gateway/quick_sink.hpp"
 
 namespace tokenworks::http {
 namespace {
@@ -68,10 +70,10 @@ class Observed : public gateway::AnswerSink {
   std::optional<Error> failure_;
 };
 
-class StreamSink final : public Observed {
+class StreamSink final : public Observed, public gateway::QuickSink {
  public:
   StreamSink(Exchange& exchange, IdempotentRun& run, std::unique_ptr<StreamEncoder> encoder)
-      : Observed(exchange, run), encoder_(std::move(encoder)) {}
+      : Observed(exchange, run), encoder_(std::move(encoder)), quick_(dynamic_cast<QuickOutlet*>(&exchange.outlet)) {}
 
   awaitable<Result<>> begin(const gateway::AnswerStart& start) override {
     note_start(start);
@@ -88,14 +90,23 @@ class StreamSink final : public Observed {
   }
 
   awaitable<Result<>> write(std::vector<gateway::AnswerChunk> chunks) override {
-    note(chunks);
-    std::string bytes;
-    bytes.reserve(chunks.size() * 320);
-    for (const gateway::AnswerChunk& chunk : chunks) encoder_->chunk(chunk, bytes);
-    if (bytes.empty()) co_return Result<>{};
-    run_.keep(bytes);
-    co_return co_await exchange_.outlet.send(bytes);
+    if (!unsent_) {
+      encode(chunks);
+      if (bytes_.empty()) co_return Result<>{};
+      co_return co_await exchange_.outlet.send(bytes_);
+    }
+    unsent_ = false;
+    co_return co_await quick_->flush();
   }
+
+  bool write_now(std::vector<gateway::AnswerChunk>& chunks) override {
+    if (unsent_ || quick_ == nullptr) return false;
+    encode(chunks);
+    chunks.clear();
+    unsent_ = !bytes_.empty() && !quick_->send_now(bytes_);
+    return !unsent_;
+  }
+  bool streams() const override { return true; }
 
   awaitable<Result<>> end(const gateway::Receipt& receipt) {
     std::string bytes;
@@ -111,10 +122,20 @@ class StreamSink final : public Observed {
   }
 
  private:
+  void encode(std::vector<gateway::AnswerChunk>& chunks) {
+    note(chunks);
+    bytes_.clear();
+    for (const gateway::AnswerChunk& chunk : chunks) encoder_->chunk(chunk, bytes_);
+    run_.keep(bytes_);
+  }
+
   std::unique_ptr<StreamEncoder> encoder_;
+  QuickOutlet* const quick_;                         // the outlet, if it is one
+  std::string bytes_;                                // of the last write; its memory is used again
+  bool unsent_ = false;                              // the session has a part of them that the socket did not take yet
 };
 
-class WholeSink final : public Observed {
+class WholeSink final : public Observed, public gateway::QuickSink {
  public:
   WholeSink(Exchange& exchange, IdempotentRun& run, std::unique_ptr<WholeEncoder> encoder)
       : Observed(exchange, run), encoder_(std::move(encoder)) {}
@@ -126,10 +147,16 @@ class WholeSink final : public Observed {
     co_return Result<>{};
   }
   awaitable<Result<>> write(std::vector<gateway::AnswerChunk> chunks) override {
-    note(chunks);
-    for (gateway::AnswerChunk& chunk : chunks) encoder_->chunk(std::move(chunk));
+    write_now(chunks);
     co_return Result<>{};
   }
+  bool write_now(std::vector<gateway::AnswerChunk>& chunks) override {
+    note(chunks);
+    for (gateway::AnswerChunk& chunk : chunks) encoder_->chunk(std::move(chunk));
+    chunks.clear();
+    return true;
+  }
+  bool streams() const override { return false; }
 
   Reply reply(const gateway::Receipt& receipt) {
     Reply reply;

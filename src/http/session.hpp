@@ -13,6 +13,7 @@
 #include "dispatch.hpp"
 #include "exchange.hpp"
 #include "head.hpp"
+#include "quick_outlet.hpp"
 #include "reply_head.hpp"
 #include "transport.hpp"
 
@@ -28,7 +29,7 @@ class Sessions {
   virtual void remove(Session& session) = 0;
 };
 
-class Session final : public Outlet, public std::enable_shared_from_this<Session> {
+class Session final : public Outlet, public QuickOutlet, public std::enable_shared_from_this<Session> {
  public:
   // `in_flight` counts public requests; all references outlive the session.
   Session(std::shared_ptr<Transport> transport, Plane plane, const Plant& plant, Sessions& sessions, std::atomic<std::int64_t>& in_flight);
@@ -43,6 +44,8 @@ class Session final : public Outlet, public std::enable_shared_from_this<Session
 
   boost::asio::awaitable<Result<>> start(std::string_view content_type, const Headers& headers, std::string_view first) override;
   boost::asio::awaitable<Result<>> send(std::string_view bytes) override;
+  bool send_now(std::string_view bytes) override;
+  boost::asio::awaitable<Result<>> flush() override;
   boost::asio::awaitable<Result<>> finish(std::string_view bytes) override;
   void keep_alive_with(std::string ping) override;
 
@@ -96,7 +99,9 @@ class Session final : public Outlet, public std::enable_shared_from_this<Session
   bool closing_ = false;                             // after this answer
   bool broken_ = false;                              // nothing can be written any more
   bool writing_ = false, streaming_ = false, chunked_ = false;
+  bool others_wait_ = false;                         // for the end of a write: a ping was under way when an answer went on
   std::string ping_;
+  std::string unsent_;                               // of send_now(): framed, not yet taken by the socket
   Clock::time_point last_write_;
 };
 

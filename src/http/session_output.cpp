@@ -4,7 +4,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include <cstdio>
+#include <charconv>
 
 #include "errors.hpp"
 #include "session.hpp"
@@ -21,7 +21,8 @@ Error gone() { return error(Errc::cancelled, "the client is gone"); }
 void append_chunk(std::string& out, std::string_view bytes) {
   if (bytes.empty()) return;                         // an empty chunk would end the body
   char size[24];
-  out.append(size, static_cast<std::size_t>(std::snprintf(size, sizeof size, "%zx\r\n", bytes.size())));
+  out.append(size, static_cast<std::size_t>(std::to_chars(size, size + sizeof size, bytes.size(), 16).ptr - size));
+  out += "\r\n";
   out.append(bytes);
   out += "\r\n";
 }
@@ -40,6 +41,7 @@ HeadFacts Session::facts() const {
 asio::awaitable<bool> Session::write_bytes(std::string_view bytes) {
   while (writing_) {
     error_code ignored;
+    others_wait_ = true;
     output_event_.expires_at(Clock::time_point::max());
     co_await output_event_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
   }
@@ -47,7 +49,7 @@ asio::awaitable<bool> Session::write_bytes(std::string_view bytes) {
   writing_ = true;
   const bool ok = co_await transport_->write(bytes, std::chrono::nanoseconds(plant_.limits.write_timeout_ns));
   writing_ = false;
-  output_event_.cancel();
+  if (others_wait_) output_event_.cancel();
   last_write_ = Clock::now();
   if (!ok) closing_ = broken_ = true;
   co_return ok;
@@ -91,6 +93,28 @@ asio::awaitable<Result<>> Session::send(std::string_view bytes) {
   return write_chunk(bytes, false);
 }
 
+// While a ping is under way nothing may come between its parts: flush() waits for its end.
+bool Session::send_now(std::string_view bytes) {
+  unsent_.clear();
+  if (chunked_) {
+    append_chunk(unsent_, bytes);
+  } else {
+    unsent_ = bytes;
+  }
+  if (writing_ || broken_) return false;
+  const std::size_t sent = transport_->write_now(unsent_);
+  last_write_ = Clock::now();
+  if (sent == unsent_.size()) return true;
+  unsent_.erase(0, sent);
+  return false;
+}
+
+asio::awaitable<Result<>> Session::flush() {
+  const std::string rest = std::move(unsent_);
+  unsent_.clear();
+  co_return co_await write_stream(rest);
+}
+
 asio::awaitable<Result<>> Session::write_chunk(std::string_view bytes, bool last) {
   std::string chunk;
   chunk.reserve(bytes.size() + 24);
@@ -103,6 +127,7 @@ asio::awaitable<Result<>> Session::write_chunk(std::string_view bytes, bool last
 }
 
 asio::awaitable<Result<>> Session::finish(std::string_view bytes) {
+  std::string().swap(unsent_);                       // an idle connection holds no buffer
   ping_.clear();
   ping_timer_.cancel();
   if (!chunked_) return write_stream(bytes);

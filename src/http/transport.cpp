@@ -46,6 +46,11 @@ class PlainTransport final : public Transport {
     });
   }
 
+  std::size_t write_now(std::string_view bytes) override {
+    error_code code;
+    return socket_.write_some(asio::buffer(bytes.data(), bytes.size()), code);   // an error comes again from write()
+  }
+
   // The kernel nearly always has room: try first, wait only if it has not.
   asio::awaitable<bool> write(std::string_view bytes, std::chrono::nanoseconds patience) override {
     while (!bytes.empty()) {

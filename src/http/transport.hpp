@@ -28,6 +28,8 @@ class Transport : public std::enable_shared_from_this<Transport> {
   virtual void read(std::string& into, std::size_t most, std::function<void(bool)> done) = 0;
   // Sends all bytes; false when the peer is gone or took nothing for `patience`. One at a time, beside a read.
   virtual boost::asio::awaitable<bool> write(std::string_view bytes, std::chrono::nanoseconds patience) = 0;
+  // Sends as much as goes without waiting and returns how much that is; not while a write is under way.
+  virtual std::size_t write_now(std::string_view /*bytes*/) { return 0; }
   // Tells the peer that nothing more will come, so that it can read to the end.
   virtual boost::asio::awaitable<void> end_of_output() = 0;
   virtual void close() = 0;
