@@ -1,5 +1,7 @@
 #include "tokenworks/base/log.hpp"
 
+#include "tokenworks/base/log_level.hpp"
+
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -65,8 +67,10 @@ void configure(Level least, bool json) {
   g_json = json;
 }
 
+bool writes(Level level) { return level >= g_least.load(std::memory_order_relaxed); }
+
 void write(Level level, std::string_view event, std::initializer_list<Field> fields) {
-  if (level < g_least.load(std::memory_order_relaxed)) return;
+  if (!writes(level)) return;
   const bool json = g_json.load(std::memory_order_relaxed);
   const auto now = std::chrono::system_clock::now();
   const std::time_t seconds = std::chrono::system_clock::to_time_t(now);

@@ -1,5 +1,6 @@
 #include "json_out.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -54,6 +55,7 @@ void append_escape(std::string& out, unsigned char c) {
 }  // namespace
 
 void append_string(std::string& out, std::string_view text) {
+  if (out.capacity() - out.size() < text.size() + 2) out.reserve(std::max(2 * out.capacity(), out.size() + text.size() + 2));
   out += '"';
   while (!text.empty()) {
     std::size_t plain = 0;

@@ -92,6 +92,7 @@ void CompletionLogprobs::write(std::string& out) {
 }
 
 void append_answer_start(std::string& out, OpenAiForm form, const char* object, const gateway::AnswerStart& start) {
+  out.reserve(out.size() + 384);
   out += R"({"id":)";
   append_string(out, answer_id(form, start.request));
   out += R"(,"object":)";

@@ -37,6 +37,9 @@ class OpenAiWhole final : public WholeEncoder {
 
   std::string end(const gateway::Receipt& receipt) override {
     std::string out = std::move(head_);
+    std::size_t size = out.size() + 1024;            // grown once, not in steps
+    for (const Choice& choice : choices_) size += choice.text.size() + choice.reasoning.size() + choice.logprobs.size() + 160;
+    out.reserve(size);
     out += R"(,"choices":[)";
     for (std::size_t i = 0; i < choices_.size(); ++i) {
       if (i > 0) out += ',';

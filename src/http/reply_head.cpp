@@ -22,7 +22,11 @@ constexpr std::string_view kAllowedHeaders =
 void append_field(std::string& out, std::string_view name, std::string_view value) {
   out.append(name);
   out += ": ";
-  for (const char c : value) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  const std::size_t begin = out.size();
+  out.append(value);
+  for (std::size_t i = begin; i < out.size(); ++i) {
+    if (static_cast<unsigned char>(out[i]) < 0x20 || out[i] == 0x7f) out[i] = ' ';
+  }
   out += "\r\n";
 }
 
@@ -70,7 +74,7 @@ const char* reason_phrase(int status) {
 
 void append_head(std::string& out, int status, std::string_view content_type, std::int64_t length, const Headers& headers,
                  const HeadFacts& facts) {
-  out.reserve(out.size() + 512);
+  out.reserve(out.size() + 1024);
   out += "HTTP/1.1 ";
   append_integer(out, status);
   out += ' ';

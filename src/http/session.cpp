@@ -7,6 +7,7 @@
 
 #include "errors.hpp"
 #include "tokenworks/base/log.hpp"
+#include "tokenworks/base/log_level.hpp"
 
 namespace tokenworks::http {
 namespace {
@@ -292,11 +293,13 @@ void Session::account_for(const Exchange& exchange, int status) {
   const Account& account = exchange.account;
   const Route* route = admitted_.route;
   const bool quiet = route != nullptr && route->quiet && status < 500;
-  log::write(quiet ? log::Level::debug : log::Level::info, "request",
-             {{"request_id", id_.to_string()}, {"method", exchange.request.method.substr(0, 16)},
-              {"route", route == nullptr ? std::string_view("-") : route->pattern}, {"status", status}, {"ms", took * 1000},
-              {"organization", account.organization}, {"model", account.model}, {"input_tokens", account.usage.input},
-              {"output_tokens", account.usage.output}, {"cost", to_string(account.charge, account.currency)}, {"peer", peer_}});
+  if (const auto level = quiet ? log::Level::debug : log::Level::info; log::writes(level)) {
+    log::write(level, "request",
+               {{"request_id", id_.to_string()}, {"method", exchange.request.method.substr(0, 16)},
+                {"route", route == nullptr ? std::string_view("-") : route->pattern}, {"status", status}, {"ms", took * 1000},
+                {"organization", account.organization}, {"model", account.model}, {"input_tokens", account.usage.input},
+                {"output_tokens", account.usage.output}, {"cost", to_string(account.charge, account.currency)}, {"peer", peer_}});
+  }
   if (plane_ != Plane::api) return;
   telemetry::RequestDone done{.organization = account.organization, .model = account.model, .currency = account.currency,
                               .status = status, .usage = account.usage, .embedding = account.embedding, .charge = account.charge,

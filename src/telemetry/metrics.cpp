@@ -6,7 +6,9 @@
 #include <prometheus/registry.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -24,6 +26,9 @@ using prometheus::Family;
 using prometheus::Histogram;
 
 constexpr const char* kOther = "other";
+
+enum class TokenClass : std::uint8_t { input, cached_input, output, reasoning, embedding };
+constexpr const char* kTokenClasses[] = {"input", "cached_input", "output", "reasoning", "embedding"};
 
 // The label values that may appear: known names up to a bound, the rest is "other".
 class Labels {
@@ -85,14 +90,14 @@ class MetricsImpl final : public Metrics {
     const std::string organization = organizations_.of(done.organization);
     const std::string model = models_.of(done.model);
     // Statuses come from our own closed mapping, so their number is bounded.
-    requests_.Add({{"organization", organization}, {"model", model}, {"status", std::to_string(done.status)}}).Increment();
+    counts_of(organization, model, done.status).Increment();
     const Usage& usage = done.usage;
     energy_.work(organization, usage);
     if (usage.input != 0 || usage.output != 0) {
-      add_tokens(organization, model, done.embedding ? "embedding" : "input", usage.input - usage.cached_input);
-      add_tokens(organization, model, "cached_input", usage.cached_input);
-      add_tokens(organization, model, "output", usage.output - usage.reasoning);
-      add_tokens(organization, model, "reasoning", usage.reasoning);
+      add_tokens(organization, model, done.embedding ? TokenClass::embedding : TokenClass::input, usage.input - usage.cached_input);
+      add_tokens(organization, model, TokenClass::cached_input, usage.cached_input);
+      add_tokens(organization, model, TokenClass::output, usage.output - usage.reasoning);
+      add_tokens(organization, model, TokenClass::reasoning, usage.reasoning);
     }
     if (!done.currency.empty()) charges_.add(organization, std::string(done.currency), done.charge);
     if (done.seconds >= 0) request_time_.Observe(done.seconds);
@@ -139,16 +144,32 @@ class MetricsImpl final : public Metrics {
   Histogram& histogram(const series::Series& s, const std::vector<double>& buckets, const prometheus::Labels& labels = {}) {
     return prometheus::BuildHistogram().Name(s.name).Help(s.help).Register(registry_).Add(labels, buckets);
   }
-  void add_tokens(const std::string& organization, const std::string& model, const char* token_class, std::int64_t count) {
+  // The library finds a series by a map of its labels, built anew each time; these know theirs.
+  struct Known {
+    std::map<int, Counter*> requests;                // by status
+    std::array<Counter*, 5> tokens{};                // by class
+  };
+  Known& known(const std::string& organization, const std::string& model) { return known_[organization][model]; }   // under known_mutex_
+  Counter& counts_of(const std::string& organization, const std::string& model, int status) {
+    std::lock_guard lock(known_mutex_);
+    Counter*& counter = known(organization, model).requests[status];
+    if (counter == nullptr) counter = &requests_.Add({{"organization", organization}, {"model", model}, {"status", std::to_string(status)}});
+    return *counter;
+  }
+  void add_tokens(const std::string& organization, const std::string& model, TokenClass token_class, std::int64_t count) {
     if (count < 0) return;
-    tokens_.Add({{"organization", organization}, {"model", model}, {"class", token_class}}).Increment(static_cast<double>(count));
+    const auto place = static_cast<std::size_t>(token_class);
+    std::lock_guard lock(known_mutex_);
+    Counter*& counter = known(organization, model).tokens[place];
+    if (counter == nullptr) counter = &tokens_.Add({{"organization", organization}, {"model", model}, {"class", kTokenClasses[place]}});
+    counter->Increment(static_cast<double>(count));
   }
   // Series of what is configured exist from the start, so that rates and alerts see the first event.
   void make_zeroes() {
     for (const std::string& organization : organizations_.all()) {
       for (const std::string& model : models_.all()) {
-        requests_.Add({{"organization", organization}, {"model", model}, {"status", "200"}});
-        for (const char* c : {"input", "cached_input", "output", "reasoning"}) add_tokens(organization, model, c, 0);
+        counts_of(organization, model, 200);
+        for (const TokenClass c : {TokenClass::input, TokenClass::cached_input, TokenClass::output, TokenClass::reasoning}) add_tokens(organization, model, c, 0);
       }
     }
   }
@@ -157,6 +178,8 @@ class MetricsImpl final : public Metrics {
   Family<Counter>&requests_, &tokens_;
   Histogram &first_token_, &inter_token_, &request_time_, &queue_time_, &step_time_, &step_sequences_, &step_prefill_,
       &step_decode_, &commit_;
+  std::mutex known_mutex_;
+  std::map<std::string, std::map<std::string, Known>> known_;   // as many as there are series: labels are bounded
   Charges charges_;
   Labels organizations_{series::kOrganizationsMax};
   Labels models_{64};
