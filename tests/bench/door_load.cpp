@@ -1,7 +1,8 @@
 // The two small tools beside door.py, in one binary that costs as little CPU as can be, because both sides share the cores:
 //   door_load upstream PORT                      an OpenAI-shaped server that answers every POST at once
 //   door_load load HOST PORT CONNECTIONS SECONDS FILE   FILE holds one whole HTTP request; closed loop, answers by Content-Length
-//   door_load streams HOST PORT CONNECTIONS FILE one stream each, read to its end; gaps between the events of every stream
+//   door_load streams HOST PORT CONNECTIONS FILE one stream each, read to its end; gaps between the events of every stream, and
+//                                                how late this client itself comes to a timer of 5 ms (its own jitter: the control)
 // One thread, epoll. Prints one line of JSON.
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -9,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -181,16 +183,33 @@ int load(const char* host, int port, int connections, double seconds, const std:
 int streams(const char* host, int port, int connections, const std::string& request) {
   const int poll = epoll_create1(0);
   std::vector<Peer> peers = connected_peers(host, port, connections, poll);
+  constexpr std::uint64_t kTick = ~std::uint64_t{0};
+  const int ticks = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+  const itimerspec every{{0, 5'000'000}, {0, 5'000'000}};
+  timerfd_settime(ticks, 0, &every, nullptr);
+  epoll_event tick{EPOLLIN, {.u64 = kTick}};
+  epoll_ctl(poll, EPOLL_CTL_ADD, ticks, &tick);
+  auto due = Clock::now() + std::chrono::milliseconds(5);
+  std::vector<double> late;
   const auto begin = Clock::now();
   for (Peer& p : peers) send_all(p.fd, request);
   std::vector<double> gaps;
   std::size_t left = peers.size(), events = 0, reads = 0, bad = 0;
+  auto heard = begin;
   while (left > 0) {
     epoll_event ready[1024];
     const int n = epoll_wait(poll, ready, 1024, 60'000);
-    if (n == 0) die("nothing came for 60 s");
     const auto now = Clock::now();                   // of the wake: what this client takes to read is not the server's
+    if (now - heard > std::chrono::seconds(60)) die("nothing came for 60 s");
     for (int i = 0; i < n; ++i) {
+      if (ready[i].data.u64 == kTick) {
+        std::uint64_t passed = 0;
+        if (::read(ticks, &passed, sizeof passed) != sizeof passed) continue;
+        late.push_back(std::max(0.0, ms(now - due)));
+        due += passed * std::chrono::milliseconds(5);
+        continue;
+      }
+      heard = now;
       Peer& p = peers[ready[i].data.u64];
       char bytes[65536];
       const ssize_t got = ::recv(p.fd, bytes, sizeof bytes, 0);
@@ -220,8 +239,8 @@ int streams(const char* host, int port, int connections, const std::string& requ
   const double wall = std::chrono::duration<double>(Clock::now() - begin).count();
   const auto stalls = std::count_if(gaps.begin(), gaps.end(), [](double g) { return g > 50; });
   std::printf("{\"streams\": %zu, \"bad\": %zu, \"seconds\": %.4f, \"events\": %zu, \"reads\": %zu, \"gap_p50_ms\": %.3f, \"gap_p99_ms\": %.3f, "
-              "\"gap_max_ms\": %.3f, \"over_50_ms\": %lld}\n",
-              peers.size(), bad, wall, events, reads, at(gaps, 0.5), at(gaps, 0.99), at(gaps, 1), static_cast<long long>(stalls));
+              "\"gap_max_ms\": %.3f, \"over_50_ms\": %lld, \"late_p99_ms\": %.3f, \"late_max_ms\": %.3f}\n",
+              peers.size(), bad, wall, events, reads, at(gaps, 0.5), at(gaps, 0.99), at(gaps, 1), static_cast<long long>(stalls), at(late, 0.99), at(late, 1));
   return 0;
 }
 
