@@ -32,6 +32,15 @@ std::int64_t QueueBook::run_ns(const Queue& q, const scheduler::Forecast& f, con
   return std::max(predicted, static_cast<std::int64_t>(q.run_ns + 3 * q.run_spread_ns));
 }
 
+// From one beginning to the next: measured, or what one more in the queue would add to the wait.
+std::int64_t QueueBook::pace_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const {
+  if (q.gaps >= kSamples) return static_cast<std::int64_t>(q.gap_ns);
+  if (!known_) return 0;
+  scheduler::QueueAhead more = q.sequences;
+  more.waiting += 1, more.prompt_tokens += s.prompt_tokens;
+  return std::max<std::int64_t>(predicted_wait_ns(f, more, s) - predicted_wait_ns(f, q.sequences, s), 0);
+}
+
 Result<> QueueBook::enter(const QueueEntry& entry, std::int64_t now_ns) {
   std::lock_guard lock(mutex_);
   Queue& q = queue(entry);
@@ -44,7 +53,7 @@ Result<> QueueBook::enter(const QueueEntry& entry, std::int64_t now_ns) {
     return refusal(Errc::rate_limit_exceeded,
                    std::to_string(q.requests) + " requests of this organization wait in tier " + name(entry.tier) +
                        " for this model already; try again later",
-                   wait / q.requests);               // one of them will have begun by then
+                   q.pacer.refuse(wait / q.requests, pace_ns(q, f, sequence), now_ns));   // one of them will have begun by then
   }
   if (known_ && entry.deadline_ns != 0) {
     const std::int64_t wait = wait_ns(q, f, sequence);
@@ -56,9 +65,10 @@ Result<> QueueBook::enter(const QueueEntry& entry, std::int64_t now_ns) {
       return refusal(Errc::server_is_overloaded,
                      "the request would wait about " + std::to_string(wait / 1'000'000) +
                          " ms and is not expected to end before its deadline; try again later or allow more time",
-                     std::min(late, wait));
+                     q.pacer.refuse(std::min(late, wait), pace_ns(q, f, sequence), now_ns));
     }
   }
+  q.pacer.accept();
   if (q.requests++ == 0) q.last_ns = now_ns;
   q.sequences.waiting += entry.choices;
   q.sequences.prompt_tokens += entry.prompt_tokens;  // choices share it

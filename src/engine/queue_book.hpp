@@ -5,6 +5,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "engine/retry_pacer.hpp"
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/base/ticket.hpp"
 #include "tokenworks/scheduler/forecast.hpp"
@@ -39,9 +40,11 @@ class QueueBook {
     // Measured while requests waited: from one beginning to the next, and from a beginning to its end.
     double gap_ns = 0, run_ns = 0, run_spread_ns = 0;
     std::int64_t gaps = 0, runs = 0, last_ns = 0;    // last_ns: the last beginning, or when somebody came to an empty queue
+    RetryPacer pacer;
   };
   std::int64_t wait_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const;
   std::int64_t run_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const;
+  std::int64_t pace_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const;
   Queue& queue(const QueueEntry& e) { return queues_[std::uint64_t{e.tenant} * 4 + static_cast<std::uint64_t>(e.tier)]; }
 
   const std::int64_t requests_max_;

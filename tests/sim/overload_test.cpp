@@ -75,7 +75,7 @@ Outcome run(double requests_per_second, bool admission, std::uint64_t seed, doub
       if (const auto entered = book.enter(entry, driver.now()); !entered) {
         (entered.error().code == Errc::rate_limit_exceeded ? out.refused_queue : out.refused_wait) += 1;
         EXPECT_GE(entered.error().retry_after_ms, 1000);
-        EXPECT_LE(entered.error().retry_after_ms, kAllowed / 1'000'000 * 4);
+        EXPECT_LE(entered.error().retry_after_ms, engine::RetryPacer::kHorizonNs / 1'000'000);
         continue;
       }
       ++out.accepted;
