@@ -16,13 +16,13 @@
 #include <map>
 #include <mutex>
 
+#include "energy.hpp"
 #include "fetch.hpp"
 #include "model_house.hpp"
 #include "models.hpp"
 #include "notify.hpp"
 #include "preflight.hpp"
 #include "reloader.hpp"
-#include "tokenworks/backend/cards.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/gateway/administration.hpp"
@@ -91,6 +91,7 @@ class Plant {
   std::unique_ptr<DataDirLock> lock_;
   std::string cache_secret_, tag_secret_, event_secret_;
   std::unique_ptr<telemetry::Metrics> metrics_;
+  std::unique_ptr<EnergyMeter> energy_ = std::make_unique<EnergyMeter>(backend::Cards::open(), clock_);   // outlives the engines, who tell it of steps
   std::unique_ptr<ledger::Ledger> ledger_;
   std::shared_ptr<const billing::PriceBook> prices_;
   std::unique_ptr<jobs::Webhooks> webhooks_;
@@ -105,8 +106,6 @@ class Plant {
   std::unique_ptr<gateway::Administration> administration_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<Reloader> reloader_;
-  const std::unique_ptr<backend::Cards> cards_ = backend::Cards::open();
-  mutable std::mutex cards_mutex_;                   // two scrapes may meet
   std::atomic<bool> reload_ok_{true};
   std::atomic<std::int64_t> reload_unix_s_{0};
   std::atomic<std::int64_t> entries_{0};
@@ -185,9 +184,13 @@ Result<> Plant::open_books() {
 Result<Served> Plant::load(const config::ModelSpec& spec, OpenedModel opened) {
   auto on_step = [this, id = spec.id](const engine::StepReport& step) {
     metrics_->step(id, static_cast<double>(step.duration_ns) * 1e-9, step.prefill_tokens, step.decode_tokens, step.sequences);
+    energy_->book().step(id, step.duration_ns, step.work);
   };
+  const std::shared_ptr<const formats::ModelFile> file = opened.file;
+  std::vector<std::string> cards = backend::names_of_cards(opened.backends, energy_->read());
   auto model = load_model(spec, std::move(opened), config_.plant.limits, cache_secret_, clock_, std::move(on_step));
   if (!model) return model.error();
+  energy_->book().set_model(spec.id, energy_model(*file, (*model)->engine->info(), std::move(cards)));
   return Served(std::move(*model));
 }
 
@@ -232,6 +235,7 @@ std::vector<std::string> Plant::organization_names(const config::Tenants& tenant
 
 Result<> Plant::start_serving() {
   metrics_->set_organizations(organization_names(config_.tenants));
+  energy_->set_tenants(config_.tenants, tenant_numbers_);
   metrics_->on_scrape([this] { return scrape(); });
 
   auto on_done = [this](const gateway::Outcome& o) {
@@ -257,6 +261,7 @@ Result<> Plant::start_serving() {
   };
   parts.applied = [this](const config::Config& fresh) {
     metrics_->set_organizations(organization_names(fresh.tenants));
+    energy_->set_tenants(fresh.tenants, tenant_numbers_);
     webhooks_->configure(fresh.plant.webhooks);
   };
   parts.reloaded = [this](bool ok) {
@@ -340,12 +345,10 @@ telemetry::Scrape Plant::scrape() const {
     row.predicted_wait_seconds = static_cast<double>(e.predicted_wait_ns) * 1e-9;
     s.models.push_back(std::move(row));
   }
-  if (cards_) {
-    std::lock_guard lock(cards_mutex_);
-    for (backend::CardReading& c : cards_->read())
-      s.cards.push_back({std::move(c.device), c.temperature_celsius, c.power_watts, c.memory_used_bytes, c.ecc_errors,
-                         c.throttle_reasons, c.energy_millijoules});
-  }
+  for (backend::CardReading& c : energy_->read())
+    s.cards.push_back({std::move(c.device), c.temperature_celsius, c.power_watts, c.memory_used_bytes, c.ecc_errors, c.throttle_reasons,
+                       c.energy_millijoules});
+  s.energy = energy_->book().spent();
   const auto totals = admission_->totals();
   s.holds_open = totals.holds_open;
   s.hold_amount = totals.hold_amount;

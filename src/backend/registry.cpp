@@ -8,8 +8,10 @@
 #include <thread>
 
 #include "backend/cpu/cpu_backend.hpp"
+#include "backend/cuda/built_for.hpp"
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/driver.hpp"
+#include "backend/cuda/nvml.hpp"
 #include "tokenworks/backend/places.hpp"
 #if defined(TOKENWORKS_WITH_CUDA)
 #include "backend/cuda/native/native_device.hpp"
@@ -33,6 +35,19 @@ Result<kernels::CpuPath> choose_path() {
   return error(Errc::bad_config, fmt::format("TOKENWORKS_CPU={}: no such path; portable, avx2 or avx512", wanted));
 }
 
+// Why this card cannot be used by this binary; empty: it can.
+std::string unfit(const cuda::Driver& driver, const cuda::DriverDevice& d) {
+  const cuda::BuiltFor& built = cuda::built_for();
+  if (d.major < 8) return fmt::format("{} has compute capability {}.{}; 8.0 is needed", d.name, d.major, d.minor);
+  if (!built.runs_on(d.major, d.minor))
+    return fmt::format("{} has compute capability {}.{}; this binary has kernels for {} (configure with -DTOKENWORKS_CUDA_ARCHITECTURES={}{})",
+                       d.name, d.major, d.minor, built.names(), d.major, d.minor);
+  if (!built.runs_with(driver.version))
+    return fmt::format("the driver is of CUDA {}.{}; this binary needs one of CUDA {} or later", driver.version / 1000, driver.version % 1000 / 10,
+                       built.runtime / 1000);
+  return {};
+}
+
 #if defined(TOKENWORKS_WITH_CUDA)
 // Where it is kept which kernel multiplies what; empty: there is no folder for such things.
 std::string products_file(std::size_t ordinal) {
@@ -54,9 +69,7 @@ std::unique_ptr<Backend> make_cuda(cuda::CudaOptions options, std::size_t ordina
   } else if (ordinal >= driver.devices.size()) {
     why = fmt::format("there is no card {}; the last is {}", ordinal, driver.devices.size() - 1);
     return nullptr;
-  } else if (driver.devices[ordinal].major < 8) {
-    why = fmt::format("{} has compute capability {}.{}; 8.0 is needed", driver.devices[ordinal].name, driver.devices[ordinal].major,
-                      driver.devices[ordinal].minor);
+  } else if (why = unfit(driver, driver.devices[ordinal]); !why.empty()) {
     return nullptr;
   }
   options.products_file = products_file(ordinal);
@@ -96,6 +109,7 @@ GpuReport gpu_report() {
   const cuda::Driver driver = cuda::probe_driver();
   report.driver = driver.problem.empty() ? fmt::format("CUDA {}.{}", driver.version / 1000, driver.version % 1000 / 10)
                                          : driver.problem;
+  if (const auto nvml = cuda::Nvml::here()) report.driver += "; confidential computing: " + (*nvml)->confidential_computing();
   for (std::size_t i = 0; i < driver.devices.size(); ++i) {
     const cuda::DriverDevice& d = driver.devices[i];
     std::string peers;
@@ -104,8 +118,18 @@ GpuReport gpu_report() {
                                          d.memory_bytes >> 20, d.major, d.minor, d.multiprocessors,
                                          peers.empty() ? "none" : peers));
   }
-  report.usable = report.built_in && driver.usable() && driver.devices[0].major >= 8;
+  report.usable = report.built_in && driver.usable() && unfit(driver, driver.devices[0]).empty();
   return report;
+}
+
+std::string built_in_kernels() { return cuda::built_for().names(); }
+
+std::vector<std::string> cards_without_kernels() {
+  std::vector<std::string> all;
+  const cuda::Driver driver = cuda::probe_driver();
+  for (std::size_t i = 0; i < driver.devices.size(); ++i)
+    if (const std::string why = unfit(driver, driver.devices[i]); !why.empty()) all.push_back(fmt::format("{}: {}", i, why));
+  return all;
 }
 
 namespace {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "commands.hpp"
+#include "tokenworks/backend/places.hpp"
 #include "tokenworks/backend/backend.hpp"
 
 namespace tokenworks::cli {
@@ -67,13 +68,15 @@ int doctor() {
   auto backend = backend::make_backend({.backend = "cpu"});
   row("cpu backend", backend ? (*backend)->info().path + " on " + (*backend)->info().device : backend.error().message);
   const backend::GpuReport gpu = backend::gpu_report();
-  row("cuda backend", gpu.built_in ? "built in: sm_80, sm_90a, sm_100" : "not in this binary, which was built without nvcc");
+  row("cuda backend", gpu.built_in ? "built in: " + backend::built_in_kernels() : "not in this binary, which was built without nvcc");
   row("gpu driver", gpu.driver);
   for (const std::string& device : gpu.devices) row("gpu", device);
+  const std::vector<std::string> unfit = gpu.built_in ? backend::cards_without_kernels() : std::vector<std::string>();
+  for (const std::string& why : unfit) row("cannot use", why);
   row("backend: auto", gpu.usable ? "models run on GPU 0"
-                                  : std::string("models run on the CPU, because ") +
-                                        (gpu.built_in ? gpu.devices.empty() ? gpu.driver : "no card here is sm_80 or later"
-                                                      : "the CUDA backend is not built in"));
+                                  : "models run on the CPU, because " + (!gpu.built_in      ? "the CUDA backend is not built in"
+                                                                         : unfit.empty() ? gpu.driver
+                                                                                         : "card " + unfit[0]));
   std::ifstream memory("/proc/meminfo");
   for (std::string line; std::getline(memory, line);) {
     if (line.starts_with("MemAvailable:")) row("memory available", line.substr(line.find_first_of("0123456789")));

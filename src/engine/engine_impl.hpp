@@ -12,6 +12,7 @@
 
 #include "engine/queue_book.hpp"
 #include "engine/request.hpp"
+#include "engine/work_book.hpp"
 #include "tokenworks/base/mailbox.hpp"
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/scheduler/scheduler.hpp"
@@ -57,6 +58,7 @@ class EngineImpl final : public Engine {
     std::vector<TokenId> drafts;
     std::vector<backend::Sampled> sampled;
     StepReport report;
+    WorkBook work;
     std::int64_t began_ns = 0;
   };
 

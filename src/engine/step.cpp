@@ -75,6 +75,7 @@ bool EngineImpl::land() {
     std::lock_guard lock(status_mutex_);
     progress_ns_ = ended;
   }
+  f.report.work = f.work.work();
   if (on_step_) on_step_(f.report);
   return true;
 }
@@ -129,11 +130,13 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
   next_.drafts.clear();
   forced_.reset();
   pooled_.clear();
+  next_.work.clear();
   for (const scheduler::PlannedRows& item : plan.items) {
     sequence_rows_.push_back({item.row, item.count, item.first + item.count, item.table});
     Choice& c = *by_handle_[item.handle];
     Request& r = *c.request;
     leave_waiting(r);
+    next_.work.add(r.ticket.tenant(), item.first, item.count, item.decode);
     if (r.began_ns == 0) {
       book_.began(r.entry, r.began_ns = now);
       r.stream->set_began(now);

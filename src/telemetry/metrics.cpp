@@ -13,7 +13,6 @@
 #include <set>
 
 #include "charges.hpp"
-#include "energy.hpp"
 #include "exposition.hpp"
 #include "scraped.hpp"
 #include "series.hpp"
@@ -92,7 +91,6 @@ class MetricsImpl final : public Metrics {
     // Statuses come from our own closed mapping, so their number is bounded.
     counts_of(organization, model, done.status).Increment();
     const Usage& usage = done.usage;
-    energy_.work(organization, usage);
     if (usage.input != 0 || usage.output != 0) {
       add_tokens(organization, model, done.embedding ? TokenClass::embedding : TokenClass::input, usage.input - usage.cached_input);
       add_tokens(organization, model, TokenClass::cached_input, usage.cached_input);
@@ -129,10 +127,8 @@ class MetricsImpl final : public Metrics {
     std::vector<prometheus::MetricFamily> families = registry_.Collect();
     for (auto& family : charges_.Collect()) families.push_back(std::move(family));
     append_scraped(scrape, entries_, families);
-    for (const Scrape::Card& card : scrape.cards)
-      if (card.energy_millijoules) energy_.reading(card.device, *card.energy_millijoules);
-    energy_.settle();
-    append_cards(scrape, energy_.millijoules(), families);
+    append_cards(scrape, families);
+    append_energy(scrape.energy, [this](const std::string& name) { return name == "_idle" ? name : organizations_.of(name); }, families);
     append_process(families);
     return write_exposition(std::move(families), openmetrics);
   }
@@ -184,7 +180,6 @@ class MetricsImpl final : public Metrics {
   Labels organizations_{series::kOrganizationsMax};
   Labels models_{64};
   std::atomic<std::int64_t> entries_{0};
-  EnergyBook energy_;
   std::function<Scrape()> collect_;
 };
 

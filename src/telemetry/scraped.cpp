@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "series.hpp"
@@ -97,7 +99,7 @@ void append_scraped(const Scrape& scrape, std::int64_t entries_committed, std::v
   by(series::kSwapped, MetricType::Counter, "direction", {{"out", sum.swapped_out}, {"in", sum.swapped_in}});
 }
 
-void append_cards(const Scrape& scrape, const std::map<std::string, std::uint64_t>& energy, std::vector<MetricFamily>& families) {
+void append_cards(const Scrape& scrape, std::vector<MetricFamily>& families) {
   const auto labelled = [&](const series::Series& s, MetricType type, const char* label, const auto& values) {
     MetricFamily family{s.name, s.help, type, {}};
     for (const auto& [name, number] : values) {
@@ -118,9 +120,19 @@ void append_cards(const Scrape& scrape, const std::map<std::string, std::uint64_
   labelled(series::kCardEcc, MetricType::Gauge, "device", told(&Scrape::Card::ecc_errors, 1));
   labelled(series::kCardThrottle, MetricType::Gauge, "device", told(&Scrape::Card::throttle_reasons, 1));
   labelled(series::kCardEnergy, MetricType::Counter, "device", told(&Scrape::Card::energy_millijoules, 1e-3));
-  std::map<std::string, double> joules;
-  for (const auto& [organization, millijoules] : energy) joules[organization] = static_cast<double>(millijoules) * 1e-3;
-  labelled(series::kEnergy, MetricType::Counter, "organization", joules);
+}
+
+void append_energy(const std::vector<EnergySpent>& energy, const std::function<std::string(const std::string&)>& label_of,
+                   std::vector<MetricFamily>& families) {
+  if (energy.empty()) return;
+  std::map<std::array<std::string, 3>, std::uint64_t> millijoules;
+  for (const EnergySpent& e : energy) millijoules[{label_of(e.organization), e.model, e.phase}] += e.millijoules;
+  MetricFamily family{series::kEnergy.name, series::kEnergy.help, MetricType::Counter, {}};
+  for (const auto& [labels, sum] : millijoules) {
+    family.metric.push_back(sample(MetricType::Counter, static_cast<double>(sum) * 1e-3));
+    family.metric.back().label = {{"organization", labels[0]}, {"model", labels[1]}, {"phase", labels[2]}};
+  }
+  families.push_back(std::move(family));
 }
 
 void append_process(std::vector<MetricFamily>& families) {

@@ -54,7 +54,7 @@ inline constexpr Series kCardMemory{"tokenworks_gpu_memory_used_bytes", "Memory 
 inline constexpr Series kCardEcc{"tokenworks_gpu_ecc_errors", "Uncorrected memory errors of a card since its driver was loaded."};
 inline constexpr Series kCardThrottle{"tokenworks_gpu_throttle_reasons", "Why a card's clocks are held back: the bits of NVML's clocks event reasons."};
 inline constexpr Series kCardEnergy{"tokenworks_gpu_energy_joules_total", "Energy of a card since its driver was loaded, by its own counter."};
-inline constexpr Series kEnergy{"tokenworks_energy_joules_total", "Energy of all cards by the organization whose finished requests used it; _idle: nobody's."};
+inline constexpr Series kEnergy{"tokenworks_energy_joules_total", "Energy of the cards with models, by the organization it was spent on, the model and the phase (prefill, decode, idle); _idle: nobody's."};
 inline constexpr Series kBuild{"tokenworks_build_info", "Always 1; the labels say what is running."};
 
 inline const std::vector<double> kFirstTokenBuckets{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10};

@@ -1,6 +1,7 @@
 #pragma once
 // Places: where `models[].backend` puts a model: on the card or processor of its kind, on a card by number, or over several.
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "tokenworks/backend/backend.hpp"
@@ -10,5 +11,10 @@ namespace tokenworks::backend {
 // One backend for `auto`, `cpu`, `cuda` and `cuda:1`; one a rank for `cuda:0+1` (and `cpu:0+1`, whose numbers mean nothing: for
 // trying out). bad_config as make_backend, also for a card that is not there.
 Result<std::vector<std::unique_ptr<Backend>>> make_backends(const BackendChoice& choice);
+
+// What kernels for cards this binary has ("sm_80, sm_90a, sm_100"; empty: none), and which of the cards here they do not run on
+// and why, a line each. For `doctor`.
+std::string built_in_kernels();
+std::vector<std::string> cards_without_kernels();
 
 }  // namespace tokenworks::backend

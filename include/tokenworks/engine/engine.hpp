@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "tokenworks/base/ids.hpp"
 #include "tokenworks/base/result.hpp"
 #include "tokenworks/base/ticket.hpp"
+#include "tokenworks/base/work.hpp"
 #include "tokenworks/model/runner.hpp"
 
 namespace tokenworks::engine {
@@ -131,10 +133,11 @@ struct EngineStatus {                                // one consistent picture, 
   bool hung = false;                                 // ... in a step that does not return: stop() would not either
 };
 
-// What a step cost, for histograms; called on the engine thread after each step.
+// What a step cost and for whom it worked; called on the engine thread after each step.
 struct StepReport {
   std::int64_t duration_ns = 0;
   std::int32_t prefill_tokens = 0, decode_tokens = 0, sequences = 0;
+  std::span<const TenantWork> work{};                // valid during the call
 };
 
 class Engine {

@@ -12,6 +12,7 @@
 
 #include "tokenworks/base/money.hpp"
 #include "tokenworks/base/usage.hpp"
+#include "tokenworks/telemetry/energy.hpp"
 
 namespace tokenworks::telemetry {
 
@@ -45,6 +46,7 @@ struct Scrape {
     std::optional<std::uint64_t> energy_millijoules; // its counter
   };
   std::vector<Card> cards;
+  std::vector<EnergySpent> energy;
   std::int64_t holds_open = 0, ledger_entries = 0, ledger_failures = 0;
   std::int64_t ledger_queued = 0, ledger_oldest_settle_ns = 0, ledger_refused = 0;
   Money hold_amount;

@@ -67,10 +67,14 @@ class CudaBackend final : public Backend {
                   std::span<Sampled> out) override;
   Result<> check() override;
 
+  // Finds out what multiplies the weights that are here fastest, for steps of up to so many rows; when the cache is made, for one.
+  void time_products(std::int32_t rows);
+  void know(std::shared_ptr<const Matrix> matrix) { matrices_.push_back(std::move(matrix)); }   // of somebody else's make
   // For a communicator of cards: the sum over ranks of the step's rows, as a part of the step.
   void sum_over_ranks(Buffer& values, std::int32_t rows, std::int32_t columns, DeviceSums& sums);
 
   Device& device() { return *device_; }
+  const Device& device() const { return *device_; }
   std::size_t graphs() const { return graphs_.graphs(); }
 
  private:

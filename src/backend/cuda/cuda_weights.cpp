@@ -117,17 +117,20 @@ Result<std::unique_ptr<Activations>> CudaBackend::make_activations(std::int32_t 
   return std::unique_ptr<Activations>(std::move(out));
 }
 
-Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape, std::int32_t blocks) {
-  assert(blocks > 0 && shape.layers > 0 && shape.kv_heads > 0 && shape.head_dim > 0);
-  // All weights are here: the time to find out what multiplies them fastest.
+void CudaBackend::time_products(std::int32_t rows) {
   std::vector<std::shared_ptr<const Matrix>> matrices;
   for (const auto& m : matrices_)
     if (auto alive = m.lock()) matrices.push_back(std::move(alive));
-  products_.tune(matrices, std::max(rows_max_, 1));
+  products_.tune(matrices, std::max(rows, 1));
+}
+
+Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape, std::int32_t blocks) {
+  assert(blocks > 0 && shape.layers > 0 && shape.kv_heads > 0 && shape.head_dim > 0);
+  time_products(rows_max_);                          // all weights are here
   const std::size_t bytes = kv_block_bytes(shape) * static_cast<std::size_t>(blocks);
   // The last and largest thing at load; a step's plan, rows and samples come with the first step, for any usual group of heads.
   const std::size_t later = AttendMemory::bytes(*device_, std::max(rows_max_, 1), {8 * shape.kv_heads, shape.kv_heads, shape.head_dim}) +
-                            (std::size_t{1} << 20) + static_cast<std::size_t>(rows_max_) * 1024;
+                            (std::size_t{3} << 20) + static_cast<std::size_t>(rows_max_) * 1024;
   const std::size_t left = device_->free_bytes(), free = left - std::min(left, later);
   if (bytes > free)
     return error(Errc::bad_config,

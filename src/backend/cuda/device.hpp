@@ -20,7 +20,9 @@ struct DeviceInfo {
   std::string architecture;                          // "sm_90"
   std::int32_t multiprocessors = 1;
   std::size_t memory_bytes = 0;
-  std::int32_t ordinal = 0;                          // among the machine's cards
+  std::int32_t ordinal = 0;                          // among the machine's cards, as CUDA counts them
+  std::string driver;                                // its version: "13000", "13000/580.95.05"
+  std::string bus;                                   // where it is plugged in, "0000:3b:00"; empty: nowhere
 };
 
 // What tests hold against "a steady step allocates nothing and copies only ids".

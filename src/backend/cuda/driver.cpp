@@ -38,13 +38,13 @@ std::string words_of(const Functions& f, int code) {
 
 Driver probe_driver() {
   Driver d;
-  const std::unique_ptr<void, int (*)(void*)> library(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL), dlclose);
-  if (!library) {
+  void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);   // stays: the runtime wants it next, and it unloads badly
+  if (library == nullptr) {
     d.problem = "no NVIDIA driver is installed (libcuda.so.1 was not found)";
     return d;
   }
   Functions f;
-  void* const l = library.get();
+  void* const l = library;
   if (!find(l, "cuInit", f.init) || !find(l, "cuDriverGetVersion", f.version) || !find(l, "cuDeviceGetCount", f.count) ||
       !find(l, "cuDeviceGet", f.get) || !find(l, "cuDeviceGetName", f.name) || !find(l, "cuDeviceTotalMem_v2", f.memory) ||
       !find(l, "cuDeviceGetAttribute", f.attribute) || !find(l, "cuDeviceCanAccessPeer", f.peer) ||

@@ -3,12 +3,22 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
+
 namespace tokenworks::backend::cuda {
 namespace {
 
 using Handle = void*;
 struct MemoryInfo {                                  // nvmlMemory_t
   unsigned long long total, free, used;
+};
+struct ConfidentialState {                           // nvmlConfComputeSystemState_t
+  unsigned environment, feature, tools;              // 1: simulation, 2: production; 0: off; 1: development tools may look in
+};
+struct PciInfo {                                     // nvmlPciInfo_t
+  char bus_id_legacy[16];
+  unsigned domain, bus, device, device_id, subsystem_id;
+  char bus_id[32];
 };
 constexpr int kTemperatureGpu = 0, kUncorrected = 1, kSinceTheDriverWasLoaded = 0;
 
@@ -20,6 +30,8 @@ struct Nvml::Functions {
   const char* (*words)(int) = nullptr;
   int (*count)(unsigned*) = nullptr;
   int (*handle)(unsigned, Handle*) = nullptr;
+  int (*confidential)(ConfidentialState*) = nullptr;
+  int (*pci)(Handle, PciInfo*) = nullptr;
   int (*temperature)(Handle, int, unsigned*) = nullptr;
   int (*power)(Handle, unsigned*) = nullptr;
   int (*energy)(Handle, unsigned long long*) = nullptr;
@@ -40,7 +52,9 @@ Result<std::unique_ptr<Nvml>> Nvml::open(const std::string& library) {
   if (!find("nvmlInit_v2", f->init) || !find("nvmlShutdown", f->shutdown) || !find("nvmlErrorString", f->words) ||
       !find("nvmlDeviceGetCount_v2", f->count) || !find("nvmlDeviceGetHandleByIndex_v2", f->handle))
     return error(Errc::engine_failed, fmt::format("{} lacks functions of NVML", library));
-  find("nvmlDeviceGetTemperature", f->temperature);  // these a card or a driver may lack
+  find("nvmlSystemGetConfComputeState", f->confidential);      // these a card or a driver may lack
+  find("nvmlDeviceGetPciInfo_v3", f->pci);
+  find("nvmlDeviceGetTemperature", f->temperature);
   find("nvmlDeviceGetPowerUsage", f->power);
   find("nvmlDeviceGetTotalEnergyConsumption", f->energy);
   find("nvmlDeviceGetMemoryInfo", f->memory);
@@ -54,10 +68,22 @@ Result<std::unique_ptr<Nvml>> Nvml::open(const std::string& library) {
   return n;
 }
 
+Result<std::unique_ptr<Nvml>> Nvml::here() {
+  const char* const other = std::getenv("TOKENWORKS_NVML");
+  return other != nullptr && *other != '\0' ? open(other) : open();
+}
+
 Nvml::~Nvml() {
   if (f_) (void)f_->shutdown();
   f_.reset();
   if (library_ != nullptr) dlclose(library_);
+}
+
+std::string Nvml::confidential_computing() const {
+  ConfidentialState s{};
+  if (f_->confidential == nullptr || f_->confidential(&s) != 0) return "not told by the driver";
+  if (s.feature == 0) return "off";
+  return std::string("on (") + (s.environment == 2 ? "production" : "not production") + (s.tools != 0 ? ", development tools allowed)" : ")");
 }
 
 Result<NvmlReading> Nvml::read(std::uint32_t device) const {
@@ -69,6 +95,8 @@ Result<NvmlReading> Nvml::read(std::uint32_t device) const {
   unsigned number = 0;
   unsigned long long large = 0;
   MemoryInfo memory{};
+  PciInfo pci{};
+  if (f_->pci != nullptr && f_->pci(handle, &pci) == 0) r.bus = fmt::format("{:04x}:{:02x}:{:02x}", pci.domain, pci.bus, pci.device);
   if (f_->temperature != nullptr && f_->temperature(handle, kTemperatureGpu, &number) == 0) r.temperature_celsius = number;
   if (f_->power != nullptr && f_->power(handle, &number) == 0) r.power_milliwatts = number;
   if (f_->energy != nullptr && f_->energy(handle, &large) == 0) r.energy_millijoules = large;

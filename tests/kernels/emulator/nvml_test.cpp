@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 
+#include "backend/cuda/cuda_backend.hpp"
+#include "runtime.hpp"
 #include "tokenworks/backend/cards.hpp"
 
 namespace tokenworks::backend::cuda {
@@ -14,8 +16,11 @@ TEST(Nvml, ReadsWhatTheCardTellsAndLeavesTheRestEmpty) {
   const auto nvml = Nvml::open(TW_FAKE_NVML);
   ASSERT_TRUE(nvml) << nvml.error().message;
   EXPECT_EQ((*nvml)->devices(), 2u);
+  EXPECT_EQ((*nvml)->confidential_computing(), "on (production)");
   const auto first = (*nvml)->read(0), again = (*nvml)->read(0), second = (*nvml)->read(1);
   ASSERT_TRUE(first && again && second);
+  EXPECT_EQ(first->bus, "0000:3b:00");
+  EXPECT_EQ(second->bus, "0000:af:00");
   EXPECT_EQ(first->temperature_celsius, 41u);
   EXPECT_EQ(first->power_milliwatts, 350000u);
   EXPECT_EQ(*again->energy_millijoules - *first->energy_millijoules, 1000u);
@@ -38,6 +43,22 @@ TEST(Cards, AreWhatNvmlTellsInUnitsOfTheMetrics) {
   EXPECT_TRUE(read[0].energy_millijoules);
   EXPECT_FALSE(read[1].energy_millijoules);
   EXPECT_FALSE(read[1].throttle_reasons);
+}
+
+// CUDA and NVML count cards differently: they are told apart by where they are plugged in.
+TEST(Cards, OfBackendsAreFoundByTheirPlace) {
+  setenv("TOKENWORKS_NVML", TW_FAKE_NVML, 1);
+  const auto cards = Cards::open();
+  unsetenv("TOKENWORKS_NVML");
+  ASSERT_TRUE(cards);
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (const char* const bus : {"0000:af:00", "", "0000:3b:00"}) {
+    auto device = std::make_unique<emulator::EmulatedDevice>();
+    device->set_bus(bus);
+    backends.push_back(std::make_unique<CudaBackend>(std::move(device), CudaOptions{}));
+  }
+  EXPECT_EQ(names_of_cards(backends, cards->read()), (std::vector<std::string>{"1", "0"}));
+  EXPECT_EQ(names_of_cards({}, cards->read()), std::vector<std::string>{});
 }
 
 TEST(Nvml, AMachineWithoutADriverSaysSo) {

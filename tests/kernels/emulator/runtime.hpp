@@ -34,6 +34,8 @@ class EmulatedDevice final : public backend::cuda::Device {
   backend::cuda::MatrixLibrary* products() override { return library_.get(); }
   const kernels::cuda::PeerOps& peer_ops() const override;
   bool reach(backend::cuda::Device&) override { return reaches_; }   // one memory holds all devices' allocations
+  void set_driver(const std::string& driver) { info_.driver = driver; }
+  void set_bus(const std::string& bus) { info_.bus = bus; }
   void set_reaches(bool reaches) { reaches_ = reaches; }
   void set_products(std::unique_ptr<backend::cuda::MatrixLibrary> library) { library_ = std::move(library); }
   backend::cuda::DeviceCounts counts() const override { return counts_; }

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "collector.hpp"
+#include "engine/work_book.hpp"
 
 namespace tokenworks::engine {
 namespace {
@@ -158,15 +159,30 @@ TEST(EngineSampling, AConsumerThatLeftIsNotWoken) {
   EXPECT_EQ(events.back().finish, Finish::length);
 }
 
+TEST(WorkBook, CountsWhatRowsReadAndAttendToByTenantAndPhase) {
+  WorkBook book;
+  for (int round = 0; round < 2; ++round) {          // a step leaves nothing for the next
+    book.clear();
+    book.add(7, 0, 4, false);
+    book.add(2, 100, 1, true);
+    book.add(7, 10, 3, true);
+    book.add(7, 4, 2, false);
+    const std::vector<TenantWork> expected{{7, {6, 4 + 6, 1 + 2 + 3 + 4 + 5 + 6}, {3, 13, 11 + 12 + 13}}, {2, {}, {1, 101, 101}}};
+    EXPECT_EQ(std::vector(book.work().begin(), book.work().end()), expected);
+  }
+}
+
 TEST(EngineSampling, EveryStepIsReported) {
   auto controls = std::make_shared<test::FakeRunner::Controls>();
   ManualClock clock{0};
   std::atomic<int> steps{0}, prefill{0}, decode{0};
+  std::atomic<std::int64_t> rows{0}, pairs{0};
   const auto engine = make_engine(std::make_unique<test::FakeRunner>(test::FakeRunner::Shape{}, controls), {}, clock,
                                   [&](const StepReport& r) {
                                     ++steps;
                                     prefill += r.prefill_tokens;
                                     decode += r.decode_tokens;
+                                    for (const TenantWork& w : r.work) rows += w.prefill.rows + w.decode.rows, pairs += w.prefill.pairs + w.decode.pairs;
                                   });
   Collector c;
   auto s = sequence(counting(100), 30);
@@ -177,6 +193,8 @@ TEST(EngineSampling, EveryStepIsReported) {
   EXPECT_EQ(prefill, 100);
   EXPECT_EQ(decode, 29);                             // the first token comes with the last row of the prompt
   EXPECT_EQ(steps, controls->steps);
+  EXPECT_EQ(rows, 129);
+  EXPECT_EQ(pairs, 129 * 130 / 2);                   // each row sees all before it and itself
 }
 
 }  // namespace

@@ -40,6 +40,7 @@ std::map<std::string, Family> exposed() {
     scrape.currency = "USD";
     scrape.webhooks = {{"finance", 1, 2, 3, 4}};
     scrape.cards = {{"0", 40.0, 300.0, 1e9, 0.0, 0.0, 5000}};
+    scrape.energy = {{"acme", "m", "decode", 5}};
     return scrape;
   });
   metrics->request_done({.organization = "acme", .model = "m", .currency = "USD", .usage = {1, 0, 1, 0}});

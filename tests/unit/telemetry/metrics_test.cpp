@@ -134,48 +134,27 @@ TEST(Metrics, GaugesAreReadWhenSomebodyLooks) {
   EXPECT_EQ(value(text, "tokenworks_build_info{backend=\"cpu\",build_id=\"abc\",version=\"0.1.0\"}"), 1);
 }
 
-// Two cards whose counters move by odd amounts at every look: what organizations are told adds up to it, to the millijoule.
-TEST(Metrics, EnergyOfOrganizationsIsWhatTheCountersMovedBy) {
+TEST(Metrics, CardsAndTheirEnergyAreToldAsTheyWereRead) {
   auto metrics = Metrics::make({});
   metrics->set_organizations({"acme", "globex"});
-  metrics->set_models({"m"});
-  std::uint64_t first = 1'000'000, second = 77;
-  bool second_tells = true;
   metrics->on_scrape([&] {
     Scrape scrape;
-    scrape.cards = {{.device = "0", .power_watts = 350.0, .energy_millijoules = first}, {.device = "1", .temperature_celsius = 61.0}};
-    if (second_tells) scrape.cards[1].energy_millijoules = second;
+    scrape.cards = {{.device = "0", .power_watts = 350.0, .energy_millijoules = 1'000'000}, {.device = "1", .temperature_celsius = 61.0}};
+    scrape.energy = {{"_idle", "", "idle", 500}, {"acme", "m", "decode", 2'001}, {"acme", "m", "prefill", 7}, {"unheard", "m", "decode", 40}, {"gone", "m", "decode", 2}};
     return scrape;
   });
-  const auto joules = [&](const std::string& text, const std::string& organization) {
-    return std::llround(1000 * std::max(0.0, value(text, "tokenworks_energy_joules_total{organization=\"" + organization + "\"}")));
-  };
-  std::string text = metrics->expose(false);
-  EXPECT_EQ(joules(text, "_idle"), 0);               // what was used before we looked is nobody's here
+  const std::string text = metrics->expose(false);
   EXPECT_EQ(value(text, "tokenworks_gpu_energy_joules_total{device=\"0\"}"), 1000);
   EXPECT_EQ(value(text, "tokenworks_gpu_power_watts{device=\"0\"}"), 350);
   EXPECT_EQ(value(text, "tokenworks_gpu_temperature_celsius{device=\"1\"}"), 61);
   EXPECT_EQ(value(text, "tokenworks_gpu_temperature_celsius{device=\"0\"}"), -1);
-  long long moved = 0;
-  for (int round = 0; round < 40; ++round) {
-    for (int i = 0; i < round % 5; ++i)
-      metrics->request_done({.organization = i % 3 == 0 ? "acme" : i % 3 == 1 ? "globex" : "unknown", .model = "m",
-                             .usage = {100 + round, 40, 13 * i, 0}});
-    const std::uint64_t a = 1'003 + 7919 * static_cast<std::uint64_t>(round % 11), b = 1 + static_cast<std::uint64_t>(round);
-    first += a, second += b;
-    second_tells = round % 7 != 3;                   // a reading that is missing once is made up for by the next
-    moved += static_cast<long long>(a);
-    text = metrics->expose(false);
-  }
-  moved += 40 * 41 / 2;
-  EXPECT_EQ(joules(text, "acme") + joules(text, "globex") + joules(text, "other") + joules(text, "_idle"), moved);
-  EXPECT_GT(joules(text, "acme"), joules(text, "globex"));
-  EXPECT_GT(joules(text, "other"), 0);
-  EXPECT_GT(joules(text, "_idle"), 0);               // every fifth look nobody had worked
-  const long long before = joules(text, "_idle");
-  first = 500;                                       // a driver loaded anew: nobody pays for the step back
-  text = metrics->expose(false);
-  EXPECT_EQ(joules(text, "_idle"), before);
+  const auto joules = [&](const char* organization, const char* model, const char* phase) {
+    return value(text, std::string("tokenworks_energy_joules_total{organization=\"") + organization + "\",model=\"" + model + "\",phase=\"" + phase + "\"}");
+  };
+  EXPECT_EQ(joules("_idle", "", "idle"), 0.5);
+  EXPECT_EQ(joules("acme", "m", "decode"), 2.001);
+  EXPECT_EQ(joules("acme", "m", "prefill"), 0.007);
+  EXPECT_EQ(joules("other", "m", "decode"), 0.042) << "organizations without a label of their own are one";
 }
 
 TEST(Metrics, ThreadsMayCountAndLookAtTheSameTime) {

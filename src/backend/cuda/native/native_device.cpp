@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
+#include <fstream>
 #include <string>
 
 #include "tokenworks/base/log.hpp"
@@ -20,6 +21,15 @@ struct NativeGraph final : Graph {
   }
 };
 
+// The driver's CUDA version, and its own where the system tells it.
+std::string driver_version() {
+  int cuda = 0;
+  (void)cudaDriverGetVersion(&cuda);
+  std::string own;
+  std::ifstream("/sys/module/nvidia/version") >> own;
+  return std::to_string(cuda) + (own.empty() ? "" : "/" + own);
+}
+
 class NativeDevice final : public Device {
  public:
   Result<> open(int ordinal) {
@@ -33,6 +43,8 @@ class NativeDevice final : public Device {
     info_.multiprocessors = p.multiProcessorCount;
     info_.memory_bytes = p.totalGlobalMem;
     info_.ordinal = ordinal;
+    info_.driver = driver_version();
+    info_.bus = fmt::format("{:04x}:{:02x}:{:02x}", p.pciDomainID, p.pciBusID, p.pciDeviceID);
     if (!done(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream")) return *failure();
     open_library();
     return {};

@@ -1,5 +1,6 @@
 #include "backend/cuda/native/nccl.hpp"
 
+#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 #include <nccl.h>
 
@@ -43,9 +44,13 @@ Result<std::vector<std::unique_ptr<DeviceSums>>> open_nccl(std::span<const std::
   if (library == nullptr) return error(Errc::engine_failed, "libnccl.so.2 was not found; TOKENWORKS_CUDA_LIBRARIES can name its folder");
   Functions f{};
   if (!f.find(library)) return error(Errc::engine_failed, "libnccl.so.2 lacks functions");
+  int before = 0;                                    // the calling thread's device is none of its business
+  const bool known = cudaGetDevice(&before) == cudaSuccess;
   std::vector<ncclComm_t> ranks(ordinals.size());
   const std::vector<int> devices(ordinals.begin(), ordinals.end());
-  if (const ncclResult_t code = f.init_all(ranks.data(), static_cast<int>(devices.size()), devices.data()); code != ncclSuccess)
+  const ncclResult_t code = f.init_all(ranks.data(), static_cast<int>(devices.size()), devices.data());
+  if (known) (void)cudaSetDevice(before);
+  if (code != ncclSuccess)
     return error(Errc::engine_failed, fmt::format("NCCL does not start: {}", f.words(code)));
   std::vector<std::unique_ptr<DeviceSums>> all;
   for (ncclComm_t rank : ranks) all.push_back(std::make_unique<NcclSums>(f, rank));
