@@ -37,9 +37,9 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(ScatterArgs a) {
 }
 
 __global__ void __launch_bounds__(kThreads) zero_blocks_kernel(ZeroBlocksArgs a) {
-  std::byte* block = a.cache + static_cast<std::size_t>(a.blocks[blockIdx.y]) * a.block_bytes;
-  for (std::size_t at = (static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x) * 16; at < (TW_PLANT(21) ? a.block_bytes + 16 : a.block_bytes);
-       at += static_cast<std::size_t>(gridDim.x) * kThreads * 16)
+  std::byte* block = a.cache + static_cast<std::size_t>(a.blocks[blockIdx.x]) * a.block_bytes;
+  for (std::size_t at = (static_cast<std::size_t>(blockIdx.y) * kThreads + threadIdx.x) * 16; at < (TW_PLANT(21) ? a.block_bytes + 16 : a.block_bytes);
+       at += static_cast<std::size_t>(gridDim.y) * kThreads * 16)
     store16(block + at, make_uint4(0, 0, 0, 0));
 }
 
@@ -69,7 +69,7 @@ void scatter(Stream stream, const ScatterArgs& a) {
 void zero_blocks(Stream stream, const ZeroBlocksArgs& a) {
   if (a.count == 0) return;
   const unsigned parts = divide_up(static_cast<std::int64_t>(a.block_bytes), kThreads * 16 * 8);
-  launch(Launch(stream, {parts, static_cast<unsigned>(a.count)}, kThreads), zero_blocks_kernel, a);
+  launch(Launch(stream, {static_cast<unsigned>(a.count), parts < 65535 ? parts : 65535}, kThreads), zero_blocks_kernel, a);
 }
 
 }  // namespace tokenworks::kernels::cuda::TW_TARGET

@@ -8,9 +8,9 @@ constexpr int kThreads = 256;
 
 template <class T, Quant kQuant>
 __global__ void __launch_bounds__(kThreads) unpack_kernel(UnpackArgs a) {
-  const std::int32_t i = static_cast<std::int32_t>(blockIdx.x * kThreads + threadIdx.x), group = i / 4, t = i % 4;
+  const std::int32_t i = static_cast<std::int32_t>(blockIdx.y * kThreads + threadIdx.x), group = i / 4, t = i % 4;
   if (group * 32 >= a.to_stride) return;
-  const auto n = static_cast<std::size_t>(blockIdx.y);
+  const auto n = static_cast<std::size_t>(blockIdx.x);
   float v[8] = {};
   if (group * 32 < a.from.k)
     group_values<kQuant>(static_cast<const unsigned char*>(a.from.data) + n * a.from.row_bytes, group, t, v);
@@ -24,7 +24,8 @@ __global__ void __launch_bounds__(kThreads) unpack_kernel(UnpackArgs a) {
 
 template <class T>
 void launch_unpack(Stream stream, const UnpackArgs& a) {
-  const Launch how(stream, {divide_up(a.to_stride / 8, kThreads), static_cast<unsigned>(a.from.n)}, kThreads, 0, "unpack");
+  // Rows along x: a head has more of them than the 65,535 a grid may have along y.
+  const Launch how(stream, {static_cast<unsigned>(a.from.n), divide_up(a.to_stride / 8, kThreads)}, kThreads, 0, "unpack");
   switch (a.from.quant) {
     case Quant::q4_0: return launch(how, unpack_kernel<T, Quant::q4_0>, a);
     case Quant::q4_1: return launch(how, unpack_kernel<T, Quant::q4_1>, a);

@@ -25,11 +25,18 @@ EmulatedDevice::EmulatedDevice(std::size_t) {
 }
 
 Result<void*> EmulatedDevice::allocate(std::size_t bytes, const char* what) {
+  (void)inner_->free_bytes();                        // this thread's device is the inner one's
   void* at = nullptr;
-  if (cudaMallocManaged(&at, bytes > 0 ? bytes : 1, cudaMemAttachGlobal) != cudaSuccess)
-    return error(Errc::internal, std::string(what) + ": " + std::to_string(bytes) + " bytes of managed memory cannot be had");
+  if (cudaHostAlloc(&at, bytes > 0 ? bytes : 1, cudaHostAllocPortable | cudaHostAllocMapped) != cudaSuccess)
+    return error(Errc::internal, std::string(what) + ": " + std::to_string(bytes) + " bytes of host memory that the card sees cannot be had");
   std::memset(at, kPoison, bytes);
   return at;
+}
+
+void EmulatedDevice::free(void* at) {
+  if (at == nullptr) return;
+  (void)inner_->synchronise(inner_->stream());       // as freeing device memory does
+  inner_->free_pinned(at);
 }
 
 Result<> EmulatedDevice::synchronise(backend::cuda::Stream s) {

@@ -1,6 +1,7 @@
 #pragma once
 // The kernel tests of tests/kernels/emulator on a card: what they call EmulatedDevice is a card whose memory the host may touch
-// as well (managed memory), so that the same sources run. Only with TW_ON_DEVICE, built where nvcc is.
+// as well, so that the same sources run. It is pinned host memory, which a card sees at the host's address: slow, and there
+// wherever a card is, as managed memory is not. Only with TW_ON_DEVICE, built where nvcc is.
 #include <memory>
 
 #include "backend/cuda/device.hpp"
@@ -21,7 +22,7 @@ class EmulatedDevice final : public backend::cuda::Device {
   const backend::cuda::DeviceInfo& info() const override { return inner_->info(); }
   const kernels::cuda::CudaOps& ops() const override { return inner_->ops(); }
   Result<void*> allocate(std::size_t bytes, const char* what) override;
-  void free(void* at) override { inner_->free(at); }
+  void free(void* at) override;
   Result<void*> allocate_pinned(std::size_t bytes) override { return inner_->allocate_pinned(bytes); }
   void free_pinned(void* at) override { inner_->free_pinned(at); }
   std::size_t free_bytes() const override { return inner_->free_bytes(); }
@@ -36,7 +37,7 @@ class EmulatedDevice final : public backend::cuda::Device {
   void launch(const backend::cuda::Graph& g, backend::cuda::Stream s) override { inner_->launch(g, s); }
   backend::cuda::MatrixLibrary* products() override { return inner_->products(); }
   const kernels::cuda::PeerOps& peer_ops() const override { return inner_->peer_ops(); }
-  bool reach(backend::cuda::Device&) override { return true; }   // managed memory of one card
+  bool reach(backend::cuda::Device&) override { return true; }   // one memory of one card
   backend::cuda::DeviceCounts counts() const override { return inner_->counts(); }
   void lose(const std::string& why) { lost_ = why; }
 
