@@ -1,8 +1,10 @@
 #pragma once
 // TunedProducts: which kernel multiplies which matrix. Per shape and bucket of rows the library's ways and the own kernels are
 // timed once, at start, over as many different matrices as there are of the shape (one alone would be read from the card's L2);
-// the fastest does it from then on. What was found is kept in a file, good for the same card and version of the library.
-// Without a library the own kernels do everything and nothing is timed. The engine thread.
+// the fastest does it from then on. A way of the library is taken only if its result, written and added, is the own kernel's
+// within the tolerance of its elements: one that differs is logged and never used. What was found is kept in a file, good for
+// the same card, driver and version of the library; what comes from the file is compared again before its first use. Without a
+// library the own kernels do everything and nothing is timed. The engine thread.
 #include <array>
 #include <functional>
 #include <map>
@@ -37,6 +39,10 @@ class TunedProducts {
   void time(std::span<const kernels::cuda::Weights> weights, kernels::cuda::LinearArgs args, std::int32_t bucket);
   // Nanoseconds of a product done so; nothing when it cannot be.
   std::optional<std::int64_t> timed(std::span<const kernels::cuda::Weights> weights, kernels::cuda::LinearArgs args, const Best& how);
+  bool right(const kernels::cuda::LinearArgs& args, const Way& way);   // its result is the own kernel's
+  bool write_pattern(const Memory& to, std::size_t bytes, kernels::cuda::Element element);
+  bool write_scales(std::size_t rows);
+  bool sample(const kernels::cuda::LinearArgs& args, std::vector<float>& rows);
   bool reserve(const kernels::cuda::LinearArgs& args, std::int32_t bucket);
   void release();
   std::string header() const;
@@ -47,8 +53,10 @@ class TunedProducts {
   MatrixLibrary* const library_;
   std::string file_;
   std::function<std::int64_t()> now_ns_;
-  std::map<Product, Best> best_;
+  std::map<Product, Best> best_, kept_;              // kept_: of the file, not compared yet
   Memory in_, scales_, out_;                         // while timing
+  Pinned pinned_;
+  std::vector<float> expected_, found_;              // rows of a result, on the host
 };
 
 }  // namespace tokenworks::backend::cuda

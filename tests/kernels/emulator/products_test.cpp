@@ -6,6 +6,7 @@
 #include <set>
 
 #include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/narrow.hpp"
 #include "backend/cuda/tuned_products.hpp"
 #include "checks.hpp"
 #include "model/golden.hpp"
@@ -31,29 +32,39 @@ class HostLibrary final : public MatrixLibrary {
     asked.insert({a.weights.n, a.weights.k, a.rows});
     if (a.weights.n % 2 != 0) return {};             // not for these
     std::vector<Way> all{{30, 0xABCDEF0123456789u}, {10}, {1}};
+    if (offers_wrong_way) all.insert(all.begin(), Way{kWrongWay});
     all.resize(std::min<std::size_t>(all.size(), static_cast<std::size_t>(most)));
     return all;
   }
   bool multiply(const LinearArgs& a, const Way& way, Stream stream) override {
     if (way[0] == 1 || refuses) return false;
     ++done;
+    done_wrong_way += way[0] == kWrongWay;
     cost += static_cast<std::int64_t>(way[0]) * a.rows;
     auto& queue = *static_cast<EmulatedDevice::Queue*>(stream);
-    queue.device->enqueue(queue, [a]() -> std::string {
+    queue.device->enqueue(queue, [a, wrong = way[0] == kWrongWay ? wrong : Wrong::nothing]() -> std::string {
       const auto stride = static_cast<std::size_t>(a.weights.stride), n = static_cast<std::size_t>(a.weights.n);
       for (std::size_t r = 0; r < static_cast<std::size_t>(a.rows); ++r)
         for (std::size_t j = 0; j < n; ++j) {
           double sum = a.weights.bias != nullptr ? a.weights.bias[j] : 0;
-          for (std::size_t i = 0; i < static_cast<std::size_t>(a.weights.k); ++i)
+          for (std::size_t i = 0; i < static_cast<std::size_t>(a.weights.k) - (wrong == Wrong::depth && r % 3 == 0 ? 2 : 0); ++i)
             sum += value(a.in.data, a.in.element, r * stride + i) * value(a.weights.data, a.weights.element, j * stride + i);
           float& to = a.out[r * n + j];
-          to = static_cast<float>(a.accumulate ? to + sum : sum);
+          if (wrong == Wrong::last_row && r + 1 == static_cast<std::size_t>(a.rows)) sum = 0;
+          if (wrong == Wrong::unwritten && j + 1 == n) continue;
+          to = static_cast<float>(a.accumulate != (wrong == Wrong::always_adds && r == 0) ? to + sum : sum);
         }
       return {};
     });
     return true;
   }
 
+  // What the way numbered kWrongWay, the fastest of all, does wrong.
+  enum class Wrong { nothing, depth, last_row, unwritten, always_adds };
+  static constexpr std::uint64_t kWrongWay = 2;
+  Wrong wrong = Wrong::nothing;
+  bool offers_wrong_way = false;
+  int done_wrong_way = 0;
   std::set<std::array<int, 3>> asked;
   std::int64_t cost = 0;
   int done = 0;
@@ -86,6 +97,12 @@ std::shared_ptr<const Matrix> matrix(EmulatedDevice& device, std::int32_t n, std
   const std::size_t bytes = static_cast<std::size_t>(n) * static_cast<std::size_t>(padded(k)) * 2;
   m->data = std::move(*backend::cuda::Memory::make(device, bytes, "weights"));
   std::memset(m->data.data(), 0, bytes);
+  const auto values = normal(static_cast<std::size_t>(n) * static_cast<std::size_t>(k), 77);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(n); ++r)
+    for (std::size_t c = 0; c < static_cast<std::size_t>(k); ++c) {
+      const std::uint16_t bits = backend::cuda::narrow_bf16(values[r * static_cast<std::size_t>(k) + c]);
+      std::memcpy(m->data.data() + (r * static_cast<std::size_t>(padded(k)) + c) * 2, &bits, 2);
+    }
   m->view.data = m->data.data();
   return m;
 }
@@ -104,7 +121,8 @@ TEST(EmulatorProducts, TheFastestWayOfEachShapeAndBucketIsTakenAndKeptInAFile) {
     TunedProducts products(*m.device, file, [&] { return m.now(); });
     products.tune(std::vector{even, odd, even}, 128);
     EXPECT_EQ(products.known(), 2 * 8u);             // 1, 2, 4 .. 128 rows of each
-    EXPECT_EQ(m.library->done > 0, !again) << "known from the file: nothing is timed";
+    EXPECT_EQ(m.library->asked.empty(), again) << "known from the file: nothing is asked or timed";
+    EXPECT_GT(m.library->done, 0) << "but compared with the own kernel, also when it comes from the file";
     const InRows in(*m.device, Element::bf16, normal(128 * 48, 1), 128, 48);
     DeviceArray<float> out(*m.device, std::size_t{128} * 33);
     const auto by_library = [&](const Matrix& of, std::int32_t rows) {
@@ -125,17 +143,21 @@ TEST(EmulatorProducts, TheFastestWayOfEachShapeAndBucketIsTakenAndKeptInAFile) {
 
 TEST(EmulatorProducts, AFileOfAnotherVersionOrHalfWrittenIsTimedAnew) {
   const std::string file = fresh_file("void");
-  const auto timed = [&](const std::string& version) {
+  const auto timed = [&](const std::string& version, const std::string& driver = "") {
     const Machine m(version);
+    m.device->set_driver(driver);
     TunedProducts products(*m.device, file, [&] { return m.now(); });
     products.tune(std::vector{matrix(*m.device, 32, 48)}, 4);
     EXPECT_EQ(products.known(), 3u);
-    return m.library->done;
+    return m.library->asked.size();
   };
-  EXPECT_GT(timed("host-1"), 0);
-  EXPECT_EQ(timed("host-1"), 0);
-  EXPECT_GT(timed("host-2"), 0);
-  EXPECT_EQ(timed("host-2"), 0);
+  EXPECT_GT(timed("host-1"), 0u);
+  EXPECT_EQ(timed("host-1"), 0u);
+  EXPECT_GT(timed("host-2"), 0u);
+  EXPECT_EQ(timed("host-2"), 0u);
+  EXPECT_GT(timed("host-2", "13000/580.1"), 0u) << "another driver";
+  EXPECT_EQ(timed("host-2", "13000/580.1"), 0u);
+  EXPECT_GT(timed("host-2"), 0u);
   std::string text;
   {
     std::ifstream in(file);
@@ -143,11 +165,43 @@ TEST(EmulatorProducts, AFileOfAnotherVersionOrHalfWrittenIsTimedAnew) {
   }
   for (const std::size_t cut : {std::size_t{0}, std::size_t{10}, text.find('\n') + 1, text.size() - 40, text.find('\n') + 4}) {
     std::ofstream(file, std::ios::trunc) << text.substr(0, cut);
-    EXPECT_GT(timed("host-2"), 0) << cut;
+    EXPECT_GT(timed("host-2"), 0u) << cut;
   }
   std::ofstream(file, std::ios::trunc) << text.substr(0, text.find('\n') + 1) << "1 32 48 0 zz own\n\n1 32 48 0 4 not-hex\nrubbish " << std::string(5000, 'f') << "\n";
-  EXPECT_GT(timed("host-2"), 0);
+  EXPECT_GT(timed("host-2"), 0u);
   std::filesystem::remove(file);
+}
+
+// The fastest way is wrong in one or another place: it is never taken, neither when it is offered nor from a file that names it.
+TEST(EmulatorProducts, AWayWhoseResultIsNotTheOwnKernelsIsNeverTaken) {
+  using Wrong = HostLibrary::Wrong;
+  for (const Wrong wrong : {Wrong::depth, Wrong::last_row, Wrong::unwritten, Wrong::always_adds}) {
+    const std::string file = fresh_file("wrong");
+    const auto run = [&](bool wrong_now, int* by_wrong_way) {
+      const Machine m;
+      m.library->offers_wrong_way = true;
+      m.library->wrong = wrong_now ? wrong : Wrong::nothing;
+      const auto even = matrix(*m.device, 32, 48);
+      TunedProducts products(*m.device, file, [&] { return m.now(); });
+      products.tune(std::vector{even}, 128);
+      EXPECT_EQ(products.known(), 8u);
+      const InRows in(*m.device, Element::bf16, normal(128 * 48, 1), 128, 48);
+      DeviceArray<float> out(*m.device, std::size_t{128} * 32);
+      m.library->done_wrong_way = 0;
+      for (const std::int32_t rows : {1, 3, 32, 100}) products.multiply({in.view(), even->view, rows, out, false}, true);
+      *by_wrong_way = m.library->done_wrong_way;
+      EXPECT_EQ(run_all(*m.device), "");
+    };
+    int taken = 0;
+    run(true, &taken);
+    EXPECT_EQ(taken, 0) << "offered, " << static_cast<int>(wrong);
+    std::filesystem::remove(file);
+    run(false, &taken);
+    EXPECT_EQ(taken, 4) << "right, it is the fastest of all: the case proves something";
+    run(true, &taken);
+    EXPECT_EQ(taken, 0) << "named by the file, " << static_cast<int>(wrong);
+    std::filesystem::remove(file);
+  }
 }
 
 TEST(EmulatorProducts, AFolderThatCannotBeWrittenCostsOnlyTheTiming) {
