@@ -10,7 +10,7 @@ namespace tokenworks::gateway {
 ChoiceText::ChoiceText(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, const AnswerStyle& style, const Reading& reading,
                        std::uint32_t number)
     : tokenizer_(std::move(tokenizer)), style_(&style), stops_(reading.stops), want_tokens_(reading.want_tokens),
-      constrained_(reading.constrained), request_(reading.request), number_(number) {
+      constrained_(reading.constrained), prompt_alone_(reading.prompt_alone), request_(reading.request), number_(number) {
   if (reading.chat && !style.think_open.empty() && !reading.calling) {
     thoughts_.emplace(style.think_open, style.think_close, reading.thinking);
     meter_.emplace(style.think_open, style.think_close, reading.thinking);
@@ -46,9 +46,17 @@ void ChoiceText::take(const engine::TokenEvent& event, AnswerChunk& chunk) {
     if (event.token >= 0) ++discarded_;
     return;
   }
+  if (prompt_alone_ && event.token >= 0) {           // failed and cancelled ends come without a token
+    ++discarded_;
+    ended_ = true;
+    finish_ = engine::Finish::length;
+    chunk.finish = finish_word(finish_);
+    return;
+  }
   bool stopped = false;
   if (event.token >= 0) {
     ++output_;
+    logprobs_ += static_cast<double>(event.logprob);
     // A stop token itself is not text.
     const bool silent = event.finish == engine::Finish::stop && (!constrained_ || tokenizer_->is_control(event.token));
     if (!silent) {

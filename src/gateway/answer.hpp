@@ -21,6 +21,7 @@ namespace tokenworks::gateway {
 struct Reading {
   std::vector<std::string> stops;
   bool want_tokens = false;
+  bool prompt_alone = false;                         // no output was asked for: what a pass makes all the same is discarded
   // A grammar ends the choice with its last character, so that the last token is text and no stop token.
   bool constrained = false;
   bool chat = false;                                 // reasoning is told from the answer
@@ -47,6 +48,7 @@ class ChoiceText {
   std::int64_t output() const { return output_; }    // tokens that count
   std::int64_t reasoning() const { return reasoned_; }   // of these, the ones that were thought
   std::int64_t discarded() const { return discarded_; }   // made after the one that completed the stop
+  double mean_logprob() const { return output_ > 0 ? logprobs_ / static_cast<double>(output_) : 0; }   // of the tokens that count
   bool ended() const { return ended_; }              // for the client; the engine may still run a step
   bool engine_ended() const { return engine_ended_; }
   engine::Finish finish() const { return finish_; }
@@ -64,12 +66,13 @@ class ChoiceText {
   const AnswerStyle* style_;
   tokenizer::DecodeState decoding_;
   tokenizer::StopMatcher stops_;
-  bool want_tokens_, constrained_;
+  bool want_tokens_, constrained_, prompt_alone_;
   RequestId request_;
   std::uint32_t number_;
   std::optional<ReasoningParser> thoughts_, meter_;  // the meter runs ahead: it sees what the stop matcher holds back
   std::optional<CallParser> calls_;
   std::int64_t output_ = 0, discarded_ = 0, reasoned_ = 0;
+  double logprobs_ = 0;                              // their sum
   bool ended_ = false, engine_ended_ = false;
   engine::Finish finish_ = engine::Finish::running;
 

@@ -56,10 +56,10 @@ using Compiled = Result<std::shared_ptr<const grammar::Grammar>>;
 Compiled format_grammar(const OutputFormat& format, const ServedModel& model) {
   const bool pattern = format.kind == OutputFormat::Kind::regex || format.kind == OutputFormat::Kind::grammar;
   auto compiled = model.grammars->get(kind_of(format.kind), pattern ? format.pattern : format.schema.text, model.vocabulary());
-  if (compiled || !compiled.error().param.empty()) return compiled;
+  if (compiled) return compiled;
   Error e = compiled.error();
-  // Patterns, choices and grammars come as structured_outputs (or its older spellings, guided_...).
-  e.param = format.kind == OutputFormat::Kind::json_schema ? "response_format" : "structured_outputs";
+  e.param = format.param + e.param;                  // the place within a schema: ".properties.x.not"
+  if (!e.param.empty()) e.message = "'" + e.param + "': " + e.message;
   return e;
 }
 

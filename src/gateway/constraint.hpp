@@ -12,8 +12,8 @@ namespace tokenworks::gateway {
 
 // Whether a grammar holds the answers of this request.
 bool constrained(const GenerateRequest& request);
-// One per choice; empty for plain text. invalid_request for what cannot be compiled: param response_format, or the path of
-// the keyword within tools.
+// One per choice; empty for plain text. invalid_request for what cannot be compiled: the param is the path
+// of the keyword within response_format, structured_outputs or tools.
 Result<std::vector<std::shared_ptr<engine::Constraint>>> make_constraints(const GenerateRequest& request, const ServedModel& model,
                                                                           const AnswerBegin& begin, std::size_t choices);
 

@@ -12,7 +12,7 @@ Result<Prepared> work(const GenerateRequest& request, const ServedModel& model, 
   AnswerBegin begin;
   auto prompts = encode_prompts(request, model, unix_seconds, begin);
   if (!prompts) return prompts.error();
-  auto constraints = make_constraints(request, model, begin, prompts->size() * request.choices);
+  auto constraints = make_constraints(request, model, begin, prompts->size() * request.made());
   if (!constraints) return constraints.error();
   return Prepared{std::move(*prompts), std::move(*constraints), begin};
 }

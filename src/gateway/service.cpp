@@ -190,7 +190,8 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
     ask.prompt_tokens += length;
     ask.output_tokens = std::max(ask.output_tokens, std::min(request->max_tokens.value_or(context), context - length));
   }
-  ask.choices = static_cast<std::int64_t>(prepared->prompts.size()) * request->choices;
+  ask.output_tokens = std::max<std::int64_t>(ask.output_tokens, 1);   // of the prompt alone, too: a pass makes one, which is not counted
+  ask.choices = static_cast<std::int64_t>(prepared->prompts.size()) * request->made();
   ask.tier = request->tier;
   ask.data_class = data_class;
   ask.retry_count = request->retry_count;
@@ -212,7 +213,7 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   start.created_unix_s = unix_seconds;
   start.fingerprint = model->card.fingerprint;
   start.tier = hold->tier();
-  start.choices = static_cast<std::uint32_t>(ask.choices);
+  start.choices = static_cast<std::uint32_t>(prepared->prompts.size()) * request->choices;
   Serving serving(parts_, model, request, id, bell, signals, std::move(*prepared), std::move(*hold), std::move(start), sink,
                   departure, outcome);
   auto receipt = co_await serving.run();

@@ -70,28 +70,28 @@ Result<> Serving::submit(std::size_t prompt) {
   sequence.prompt = std::move(prepared_.prompts[prompt]);
   const auto length = static_cast<std::int64_t>(sequence.prompt.size());
   const std::int64_t room = model_->engine->info().context_tokens - length;
-  sequence.choices = request_->choices;
-  sequence.max_tokens = std::min(request_->max_tokens.value_or(room), room);
+  sequence.choices = request_->made();
+  sequence.max_tokens = std::min(std::max<std::int64_t>(request_->max_tokens.value_or(room), 1), room);
   sequence.sampling = request_->sampling;
   if (request_->seed) {
     sequence.sampling.seed = *request_->seed;
   } else {
     for (std::size_t i = 8; i < 16; ++i) sequence.sampling.seed = sequence.sampling.seed << 8 | id_.bytes[i];
   }
-  if (!request_->logprobs) sequence.sampling.top_logprobs = -1;
+  if (!request_->logprobs) sequence.sampling.top_logprobs = request_->made() > request_->choices ? 0 : -1;   // what best_of goes by
   sequence.bias = request_->bias;
   if (!request_->tools.forced()) sequence.stop_tokens = request_->stop_tokens;   // nothing cuts a forced call
   sequence.ignore_eos = request_->ignore_eos;
   sequence.deadline_ns = deadline_ns_;
   sequence.extendable = hold_.chunked();
   if (!prepared_.constraints.empty()) {
-    const auto first = prepared_.constraints.begin() + static_cast<std::ptrdiff_t>(prompt * request_->choices);
-    sequence.constraints.assign(first, first + request_->choices);
+    const auto first = prepared_.constraints.begin() + static_cast<std::ptrdiff_t>(prompt * request_->made());
+    sequence.constraints.assign(first, first + request_->made());
   }
   choices_.clear();
   const Reading reading = reading_of(prompt);
-  for (std::uint32_t c = 0; c < request_->choices; ++c) {
-    choices_.emplace_back(model_->tokenizer, model_->style, reading, static_cast<std::uint32_t>(prompt) * request_->choices + c);
+  for (std::uint32_t c = 0; c < request_->made(); ++c) {
+    choices_.emplace_back(model_->tokenizer, model_->style, reading, static_cast<std::uint32_t>(prompt) * request_->made() + c);
     if (score_prompt_) choices_.back().echo(echo_, sequence.prompt.front());
   }
   stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
@@ -107,6 +107,7 @@ Reading Serving::reading_of(std::size_t prompt) const {
   const ToolUse& tools = request_->tools;
   if (!tools.forced()) reading.stops = request_->stop;
   reading.want_tokens = request_->logprobs;
+  reading.prompt_alone = request_->max_tokens == 0;
   reading.constrained = !prepared_.constraints.empty();
   reading.chat = std::holds_alternative<GenerateRequest::Chat>(request_->prompts[prompt]);
   reading.thinking = prepared_.begin.thinking;
@@ -132,9 +133,10 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
   if (!submitted) co_return submitted.error();
   final_extension_ = !hold_.chunked();
   std::vector<AnswerChunk> ready;
-  for (std::uint32_t c = 0; !score_prompt_ && !echo_.empty() && c < request_->choices; ++c) {
+  const bool picking = request_->made() > request_->choices;
+  for (std::uint32_t c = 0; !score_prompt_ && !echo_.empty() && c < request_->made(); ++c) {
     ready.push_back({});
-    ready.back().choice = static_cast<std::uint32_t>(prompt) * request_->choices + c;
+    ready.back().choice = static_cast<std::uint32_t>(prompt) * request_->made() + c;
     ready.back().text = echo_;
   }
   while (running_) {
@@ -146,7 +148,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
       co_return error(Errc::ledger_unavailable, "The ledger could not record this request; try again later.");
     }
     if (gone_) ready.clear();
-    if (ready.empty() || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
+    if (ready.empty() || picking || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
     if (deliver_now(ready)) continue;
     std::vector<AnswerChunk> now;
     now.swap(ready);
@@ -158,6 +160,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
   output_before_ = usage_.output;
   reasoning_before_ = usage_.reasoning;
   cached_before_ = usage_.cached_input;
+  if (picking) keep_best(prompt, ready);
   while (!ready.empty() && !gone_ && signals_->hold.load() == 0) {
     co_await bell_->wait();
     if (departure_.left()) leave();
@@ -176,7 +179,7 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   if (events_.empty() && extend_again_ == kNever) return;
   for (const engine::TokenEvent& event : events_) {
     ChoiceText& choice = choices_[event.choice];
-    const auto number = static_cast<std::uint32_t>(prompt) * request_->choices + event.choice;
+    const auto number = static_cast<std::uint32_t>(prompt) * request_->made() + event.choice;
     auto chunk = std::find_if(ready.begin(), ready.end(), [&](const AnswerChunk& c) { return c.choice == number; });
     if (chunk == ready.end()) {
       ready.push_back({});
@@ -208,6 +211,16 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   const bool at_end = !parts_.progress_step && !running_ && prompt + 1 == prepared_.prompts.size() && quick_ != nullptr && !quick_->streams();
   if (!events_.empty() && !at_end) count_progress();
   if (running_ && !final_extension_ && !gone_) extend_when_near();
+}
+
+// best_of: the answers whose tokens are the likeliest in the mean stay, the best first; the others were made and are counted.
+void Serving::keep_best(std::size_t prompt, std::vector<AnswerChunk>& ready) const {
+  const auto first = static_cast<std::uint32_t>(prompt) * request_->made();
+  std::stable_sort(ready.begin(), ready.end(), [&](const AnswerChunk& a, const AnswerChunk& b) {
+    return choices_[a.choice - first].mean_logprob() > choices_[b.choice - first].mean_logprob();
+  });
+  ready.resize(std::min<std::size_t>(ready.size(), request_->choices));
+  for (std::size_t i = 0; i < ready.size(); ++i) ready[i].choice = static_cast<std::uint32_t>(prompt * request_->choices + i);
 }
 
 // The two counts may be of different commits: the output is never shown below its part.

@@ -40,6 +40,7 @@ class Serving {
   std::string prompt_text(std::size_t prompt) const;
   boost::asio::awaitable<Result<>> generate(std::size_t prompt);
   void take_events(std::size_t prompt, std::vector<AnswerChunk>& ready);
+  void keep_best(std::size_t prompt, std::vector<AnswerChunk>& ready) const;
   void count_progress();
   Usage committed() const;                           // what the ledger has of it
   void extend_when_near();

@@ -60,6 +60,7 @@ std::string calls_source(const ToolUse& tools, const AnswerStyle& style, Marker 
   if (instead != nullptr) {
     source["instead"] = instead->kind == OutputFormat::Kind::json_schema ? Json::parse(instead->schema.text, nullptr, false)
                                                                          : Json{{"type", "object"}};
+    source["instead_param"] = instead->param.empty() ? "response_format" : instead->param;
   }
   source["several"] = several;
   if (tagged) {

@@ -134,7 +134,7 @@ Expr tagged_arguments(const Json& schema, const Json& call_of, const Limits& lim
   SchemaCompiler compiler(schema, limits, book, budget);
   compiler.run();
   for (const char* key : {"$ref", "allOf", "anyOf", "oneOf", "patternProperties", "minProperties", "maxProperties", "enum", "const"}) {
-    if (schema.contains(key)) budget.fail("the schema keyword '" + std::string(key) + "' at # is not supported in this model's way of calling: declare 'properties' there", "#");
+    if (schema.contains(key)) budget.fail("the schema keyword '" + std::string(key) + "' at # is not supported in this model's way of calling: declare 'properties' there", "#/" + std::string(key));
   }
   const Json none = Json::object();
   const auto found = schema.find("properties");
@@ -148,13 +148,13 @@ Expr tagged_arguments(const Json& schema, const Json& call_of, const Limits& lim
     }
   }
   for (const std::string& name : required) {
-    if (budget.ok() && !properties.contains(name)) budget.fail("'required' at # names '" + name + "', which is none of its 'properties'", "#");
+    if (budget.ok() && !properties.contains(name)) budget.fail("'required' at # names '" + name + "', which is none of its 'properties'", "#/required");
   }
   std::vector<Expr> members;
   for (const auto& [name, one] : properties.items()) {
     if (!budget.ok()) break;
-    const std::string path = "#/properties/" + name;
-    if (name.empty() || name.find_first_of("<>\n") != std::string::npos) budget.fail("the property '" + name + "' at # cannot be named in this model's way of calling", "#");
+    const std::string path = step_into("#/properties", name);
+    if (name.empty() || name.find_first_of("<>\n") != std::string::npos) budget.fail("the property '" + name + "' at # cannot be named in this model's way of calling", step_into("#/properties", name));
     const bool text = std::find(texts.begin(), texts.end(), name) != texts.end();
     const Expr value = text && one.is_object() ? text_value(one, path, limits, budget) : call(compiler.run(one, path));
     const Expr member = sequence({literal("<parameter=" + name + ">\n"), value, literal("\n</parameter>\n")});
@@ -208,7 +208,7 @@ RuleId parse_calls(const Json& json, const Limits& limits, RuleBook& book, Budge
   const std::string marker = text_of(json, "marker");
   const auto instead = json.find("instead");
   if (instead != json.end()) {
-    budget.lead("response_format");
+    budget.lead(text_of(json, "instead_param"));
     const RuleId value = SchemaCompiler(*instead, limits, book, budget).run();
     budget.lead("tools");
     framed.insert(framed.begin(), literal(marker));

@@ -77,6 +77,7 @@ RuleId read_source(Kind kind, std::string_view source, const Limits& limits, Rul
       return start;
     }
     case Kind::json_schema: {
+      budget.lead("");
       const auto schema = parse_json(source, "the schema", limits, budget);
       return schema ? SchemaCompiler(*schema, limits, book, budget).run() : 0;
     }

@@ -9,6 +9,7 @@
 
 #include "grammar/budget.hpp"
 #include "grammar/json_rules.hpp"
+#include "grammar/schema_index.hpp"
 #include "grammar/shape.hpp"
 #include "tokenworks/grammar/grammar.hpp"
 
@@ -17,12 +18,12 @@ namespace tokenworks::grammar {
 class SchemaCompiler {
  public:
   SchemaCompiler(const Json& root, const Limits& limits, RuleBook& book, Budget& budget)
-      : root_(root), limits_(limits), book_(book), budget_(budget), json_(book) {}
+      : root_(root), limits_(limits), book_(book), budget_(budget), json_(book), index_(root, budget) {}
   RuleId run();  // the start rule; mistakes go to the budget
   RuleId run(const Json& part, const std::string& path);  // of a part of the document
 
  private:
-  using Refs = std::vector<std::string>;  // followed on the way here, without a step into a value
+  using Refs = std::vector<const Json*>;  // followed on the way here, without a step into a value
 
   // schema_read.cpp: schemas to shapes.
   std::vector<Shape> expand(const Json& schema, const std::string& path, Refs& refs);
@@ -34,7 +35,7 @@ class SchemaCompiler {
   void read_properties(const std::string& key, const Json& value, const std::string& path, Shape& shape);
   void read_items(const Json& schema, const std::string& path, Shape& shape);
   std::int64_t count(const std::string& key, const Json& value, const std::string& path);
-  const Json* resolve(const std::string& ref, const std::string& path);
+  const Json* resolve(const Json& schema, const std::string& path);  // what its $ref refers to
   std::vector<Shape> all_of(const std::vector<Shape>& a, const std::vector<Shape>& b);
 
   // schema_merge.cpp: two shapes as one.
@@ -75,6 +76,7 @@ class SchemaCompiler {
   RuleBook& book_;
   Budget& budget_;
   JsonRules json_;
+  SchemaIndex index_;
   std::map<std::vector<const Json*>, Expr> known_;             // values already written
   std::deque<std::pair<RuleId, std::vector<Shape>>> pending_;  // rules to be written
   std::map<std::string, std::shared_ptr<const Dfa>> patterns_;

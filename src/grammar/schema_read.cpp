@@ -28,11 +28,11 @@ bool is_annotation(const std::string& key) {
 void SchemaCompiler::unsupported(const std::string& keyword, const std::string& path, const std::string& why) {
   budget_.fail("the schema keyword '" + keyword + "' at " + path + " is not supported" +
                    (why.empty() ? "" : ": " + why),
-               path);
+               step_into(path, keyword));
 }
 
 void SchemaCompiler::wrong(const std::string& keyword, const std::string& path, const std::string& what) {
-  budget_.fail("the schema keyword '" + keyword + "' at " + path + " " + what, path);
+  budget_.fail("the schema keyword '" + keyword + "' at " + path + " " + what, step_into(path, keyword));
 }
 
 std::int64_t SchemaCompiler::count(const std::string& key, const Json& value, const std::string& path) {
@@ -61,12 +61,10 @@ std::vector<Shape> SchemaCompiler::expand(const Sub& sub) {
 Sub SchemaCompiler::child(const Json& schema, std::string path) {
   const Json* at = &schema;
   // {"$ref": ...} and nothing else is the place it refers to, so that a recursive schema comes back to the same rules.
-  for (std::size_t i = 0; i < limits_.depth && at->is_object() && at->size() == 1 && at->contains("$ref") &&
-                          at->front().is_string() && budget_.ok();
-       ++i) {
-    const Json* next = resolve(at->front().get<std::string>(), path);
+  for (std::size_t i = 0; i < limits_.depth && at->is_object() && at->size() == 1 && at->contains("$ref") && budget_.ok(); ++i) {
+    const Json* next = resolve(*at, path);
     if (next == nullptr) break;
-    path = at->front().get<std::string>();
+    path = index_.path(*next);
     at = next;
   }
   if (at->is_boolean() && at->get<bool>()) return {{}, std::move(path)};
@@ -92,24 +90,19 @@ std::vector<Shape> SchemaCompiler::expand(const Json& schema, const std::string&
   read_items(schema, path, own);
   std::vector<Shape> shapes{std::move(own)};
 
-  if (const auto ref = schema.find("$ref"); ref != schema.end() && budget_.ok()) {
-    if (!ref->is_string()) {
-      wrong("$ref", path, "must be a string");
-      return {};
-    }
-    const std::string target = ref->get<std::string>();
-    if (std::find(refs.begin(), refs.end(), target) != refs.end()) {
-      wrong("$ref", path, "leads back to itself ('" + target + "') without a value in between");
-      return {};
-    }
-    const Json* found = resolve(target, path);
+  if (schema.contains("$ref") && budget_.ok()) {
+    const Json* found = resolve(schema, path);
     if (found == nullptr) return {};
+    if (std::find(refs.begin(), refs.end(), found) != refs.end()) {
+      wrong("$ref", path, "leads back to itself ('" + schema.at("$ref").get<std::string>() + "') without a value in between");
+      return {};
+    }
     if (refs.size() >= limits_.depth) {
       wrong("$ref", path, "is followed through too many other references");
       return {};
     }
-    refs.push_back(target);
-    shapes = all_of(shapes, expand(*found, target, refs));
+    refs.push_back(found);
+    shapes = all_of(shapes, expand(*found, index_.path(*found), refs));
     refs.pop_back();
   }
   for (const char* key : {"allOf", "anyOf", "oneOf"}) {
@@ -122,7 +115,7 @@ std::vector<Shape> SchemaCompiler::expand(const Json& schema, const std::string&
     std::vector<Shape> any;
     std::size_t last = 0;  // where the shapes of the previous options end
     for (std::size_t i = 0; i < list->size() && budget_.ok(); ++i) {
-      std::vector<Shape> option = expand((*list)[i], path + "/" + key + "/" + std::to_string(i), refs);
+      std::vector<Shape> option = expand((*list)[i], step_into(path + "/" + key, std::to_string(i)), refs);
       if (std::string_view(key) == "allOf") {
         shapes = all_of(shapes, option);
         continue;
@@ -167,43 +160,16 @@ std::vector<Shape> SchemaCompiler::all_of(const std::vector<Shape>& a, const std
   return out;
 }
 
-const Json* SchemaCompiler::resolve(const std::string& ref, const std::string& path) {
-  if (!ref.starts_with('#') || (ref.size() > 1 && ref[1] != '/')) {
-    wrong("$ref", path, "is '" + ref + "'; only references within the schema, '#' or '#/...', are supported");
+const Json* SchemaCompiler::resolve(const Json& schema, const std::string& path) {
+  const Json& ref = schema.at("$ref");
+  if (!ref.is_string()) {
+    wrong("$ref", path, "must be a string");
     return nullptr;
   }
-  const Json* at = &root_;
-  std::size_t begin = 2;
-  while (begin <= ref.size() && ref.size() > 1) {
-    const std::size_t end = std::min(ref.find('/', begin), ref.size());
-    std::string name;
-    for (std::size_t i = begin; i < end; ++i) {  // RFC 6901: ~1 is /, ~0 is ~; in a fragment %nn besides
-      if (ref[i] == '~' && i + 1 < end) {
-        name += ref[++i] == '1' ? '/' : '~';
-      } else if (ref[i] == '%' && i + 2 < end) {
-        name += static_cast<char>(std::strtol(ref.substr(i + 1, 2).c_str(), nullptr, 16));
-        i += 2;
-      } else {
-        name += ref[i];
-      }
-    }
-    const Json* next = nullptr;
-    if (at->is_object()) {
-      const auto found = at->find(name);
-      if (found != at->end()) next = &*found;
-    } else if (at->is_array() && !name.empty() && name.size() < 7 &&
-               std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-      const std::size_t i = std::stoul(name);
-      if (i < at->size()) next = &(*at)[i];
-    }
-    if (next == nullptr) {
-      wrong("$ref", path, "is '" + ref + "', which does not exist");
-      return nullptr;
-    }
-    at = next;
-    begin = end + 1;
-  }
-  return at;
+  std::string why;
+  const Json* found = index_.find(ref.get_ref<const std::string&>(), schema, why);
+  if (found == nullptr) wrong("$ref", path, why);
+  return found;
 }
 
 void SchemaCompiler::read_types(const Json& value, const std::string& path, Shape& shape) {
@@ -249,8 +215,8 @@ void SchemaCompiler::read_properties(const std::string& key, const Json& value, 
   for (const auto& [name, schema] : value.items()) {
     if (!budget_.step(4)) return;
     (key == "properties" ? shape.properties : shape.pattern_properties)
-        .emplace_back(name, child(schema, path + "/" + key + "/" + name));
-    if (key == "patternProperties") pattern(name, path);  // a mistake in it is found now
+        .emplace_back(name, child(schema, step_into(path + "/" + key, name)));
+    if (key == "patternProperties") pattern(name, step_into(path, key));  // a mistake in it is found now
   }
 }
 
@@ -261,7 +227,7 @@ void SchemaCompiler::read_items(const Json& schema, const std::string& path, Sha
   const auto read_list = [&](const Json& list, const std::string& key) {
     if (!list.is_array()) return wrong(key, path, "must be a list");
     for (std::size_t i = 0; i < list.size() && budget_.step(4); ++i)
-      shape.prefix.push_back(child(list[i], path + "/" + key + "/" + std::to_string(i)));
+      shape.prefix.push_back(child(list[i], step_into(path + "/" + key, std::to_string(i))));
   };
   if (prefix != schema.end()) read_list(*prefix, "prefixItems");
   if (items != schema.end() && items->is_array()) {
@@ -274,7 +240,11 @@ void SchemaCompiler::read_items(const Json& schema, const std::string& path, Sha
 }
 
 void SchemaCompiler::read_keyword(const std::string& key, const Json& value, const std::string& path, Shape& shape) {
-  if (is_annotation(key) || (key == "$id" && path == "#")) return;
+  if (is_annotation(key)) return;
+  if (key == "$id" || key == "$anchor" || key == "$dynamicAnchor") {  // names of this place, which the index has read
+    if (!value.is_string()) wrong(key, path, "must be a string");
+    return;
+  }
   if (key == "type") return read_types(value, path, shape);
   if (key == "enum" || key == "const") {
     if (key == "enum" && !value.is_array()) return wrong(key, path, "must be a list");
@@ -295,7 +265,7 @@ void SchemaCompiler::read_keyword(const std::string& key, const Json& value, con
     if (n <= 0) return wrong(key, path, "must be a number above 0");
     if (n != static_cast<double>(static_cast<std::int64_t>(std::min(n, 1e15))) ||
         n > static_cast<double>(kDivisorMax)) {
-      return unsupported(key, path, "only whole numbers up to " + std::to_string(kDivisorMax) + " are");
+      return unsupported(key, path, "only whole numbers up to " + std::to_string(kDivisorMax) + " are (of 0.01 and its like JSON Schema's own validators say different things)");
     }
     shape.divisor = std::lcm(shape.divisor, static_cast<std::int64_t>(n));
   } else if (key == "minLength") {
@@ -305,7 +275,7 @@ void SchemaCompiler::read_keyword(const std::string& key, const Json& value, con
   } else if (key == "pattern") {
     if (!value.is_string()) return wrong(key, path, "must be a string");
     shape.patterns.push_back(value.get<std::string>());
-    pattern(shape.patterns.back(), path);
+    pattern(shape.patterns.back(), step_into(path, key));
   } else if (key == "format") {
     if (!value.is_string()) return wrong(key, path, "must be a string");
     const std::string format = value.get<std::string>();

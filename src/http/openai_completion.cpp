@@ -5,7 +5,7 @@ namespace {
 
 constexpr std::size_t kSequencesMax = 128;           // prompts * n of one request
 constexpr std::int64_t kDefaultTokens = 16;          // OpenAI's default of this endpoint
-constexpr std::int64_t kLogprobsMax = 5;
+constexpr std::int64_t kLogprobsMax = 5, kBestOfMax = 20;
 
 bool all(const JsonValue& array, JsonValue::Kind kind) {
   for (const JsonValue& item : array.items) {
@@ -66,7 +66,7 @@ Result<Parsed> parse_completion(std::string_view body, const config::Plant::Limi
   Fields fields(*value, "", mistake);
   gateway::GenerateRequest& request = parsed.request;
   read_prompt(fields, request.prompts);
-  request.max_tokens = fields.integer("max_tokens", 1, INT64_MAX).value_or(kDefaultTokens);
+  request.max_tokens = fields.integer("max_tokens", 0, INT64_MAX).value_or(kDefaultTokens);
   request.echo = fields.boolean("echo").value_or(false);
   if (const auto top = fields.integer("logprobs", 0, std::min(kLogprobsMax, limits.top_logprobs))) {
     request.logprobs = true;
@@ -76,11 +76,13 @@ Result<Parsed> parse_completion(std::string_view body, const config::Plant::Limi
   if (request.suffix && request.suffix->empty()) request.suffix.reset();
   if (request.suffix && request.echo) fields.fail("suffix", "cannot be combined with 'echo'");
   read_common(*value, limits, mistake, parsed);
-  if (const auto best_of = fields.integer("best_of", 0, 20); best_of && *best_of > 0 && *best_of != request.choices) {
-    fields.fail("best_of", "is supported only when it equals 'n'", Errc::unsupported_parameter);
+  if (const auto best_of = fields.integer("best_of", 0, std::min(kBestOfMax, limits.choices)); best_of && *best_of > 0) {
+    request.best_of = static_cast<std::uint32_t>(*best_of);
+    if (request.best_of < request.choices) fields.fail("best_of", "must not be less than 'n': 'n' of so many answers are given");
+    if (request.best_of > request.choices && parsed.stream) fields.fail("best_of", "above 'n' cannot be streamed: which answers are the best is known at their end");
   }
-  if (request.prompts.size() * request.choices > kSequencesMax) {
-    fields.fail("n", "times the number of prompts must not exceed " + std::to_string(kSequencesMax));
+  if (request.prompts.size() * request.made() > kSequencesMax) {
+    fields.fail(request.best_of > request.choices ? "best_of" : "n", "times the number of prompts must not exceed " + std::to_string(kSequencesMax));
   }
   if (mistake) return *mistake;
   return parsed;

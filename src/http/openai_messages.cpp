@@ -109,8 +109,9 @@ void read_message(const JsonValue& message, const std::string& where, const conf
   if (content != nullptr) {
     object.string("content", flatten(*content, where + ".content", limits.content_parts, mistake));
   } else if (*role == "assistant") {
+    // Null beside tool_calls or a refusal, and where a client keeps an answer that was cut before its first word.
     const auto refusal = fields.string("refusal");
-    if (calls == nullptr && !refusal) fields.fail("content", "is required unless the message has tool_calls");
+    if (calls == nullptr && !refusal && message.find("content") == nullptr) fields.fail("content", "is required unless the message has tool_calls");
     object.string("content", refusal.value_or(""));
   } else {
     fields.fail("content", "is required");

@@ -79,12 +79,17 @@ void read_response_format(Fields& fields, std::optional<Error>& mistake, OutputF
   const auto type = inside.string("type");
   if (!type) return inside.fail("type", "is required: text, json_object or json_schema");
   if (*type == "text") return;
+  if (*type != "json_object" && *type != "json_schema") return inside.fail("type", "must be text, json_object or json_schema");
+  const JsonValue* wrapped = *type == "json_schema" ? inside.object("json_schema") : nullptr;
+  // llama.cpp and several hosts take the schema beside the type, whichever of the two it is.
+  if (const JsonValue* beside = wrapped == nullptr ? inside.object("schema") : nullptr) {
+    format = {OutputFormat::Kind::json_schema, json_text(*beside), {}, "response_format.schema"};
+    return;
+  }
   if (*type == "json_object") {
     format.kind = OutputFormat::Kind::json_object;
     return;
   }
-  if (*type != "json_schema") return inside.fail("type", "must be text, json_object or json_schema");
-  const JsonValue* wrapped = inside.object("json_schema");
   if (wrapped == nullptr) return inside.fail("json_schema", "is required with type json_schema");
   Fields schema(*wrapped, "response_format.json_schema.", mistake);
   const auto name = schema.string("name");
@@ -96,11 +101,12 @@ void read_response_format(Fields& fields, std::optional<Error>& mistake, OutputF
   schema.boolean("strict");
   const JsonValue* root = schema.object("schema");
   format.kind = root == nullptr ? OutputFormat::Kind::json_object : OutputFormat::Kind::json_schema;
-  if (root != nullptr) format.schema = json_text(*root);
+  if (root != nullptr) format.schema = json_text(*root), format.param = "response_format.json_schema.schema";
 }
 
 // vLLM's structured outputs: {"structured_outputs": {"json"|"regex"|"choice"|"grammar": ...}} and the older guided_* fields.
-void read_structured(Fields& fields, const std::string& prefix, OutputFormat& format, bool& given) {
+// `prefix` of the fields' names; `outer`, what stands before them in messages.
+void read_structured(Fields& fields, const std::string& prefix, OutputFormat& format, bool& given, const std::string& outer = {}) {
   const auto once = [&](const std::string& name) {
     if (given) fields.fail(name, "cannot be combined with another output format");
     given = true;
@@ -109,24 +115,24 @@ void read_structured(Fields& fields, const std::string& prefix, OutputFormat& fo
   if (const JsonValue* schema = fields.any(json)) {
     once(json);
     if (schema->is_object()) {
-      format = {OutputFormat::Kind::json_schema, json_text(*schema), {}};
+      format = {OutputFormat::Kind::json_schema, json_text(*schema), {}, outer + json};
     } else if (schema->is_string()) {
       const auto parsed = parse_json(schema->text);
       if (!parsed || !parsed->is_object()) return fields.fail(json, "must be a JSON schema, as an object or its text");
-      format = {OutputFormat::Kind::json_schema, json_text(*parsed), {}};
+      format = {OutputFormat::Kind::json_schema, json_text(*parsed), {}, outer + json};
     } else {
       fields.fail(json, "must be a JSON schema, as an object or its text");
     }
   }
-  if (const auto pattern = fields.string(regex)) once(regex), format = {OutputFormat::Kind::regex, {}, *pattern};
-  if (const auto text = fields.string(grammar)) once(grammar), format = {OutputFormat::Kind::grammar, {}, *text};
+  if (const auto pattern = fields.string(regex)) once(regex), format = {OutputFormat::Kind::regex, {}, *pattern, outer + regex};
+  if (const auto text = fields.string(grammar)) once(grammar), format = {OutputFormat::Kind::grammar, {}, *text, outer + grammar};
   if (const JsonValue* choices = fields.array(choice)) {
     once(choice);
     for (const JsonValue& item : choices->items) {
       if (!item.is_string()) return fields.fail(choice, "must be an array of strings");
     }
     if (choices->items.empty()) return fields.fail(choice, "must not be empty");
-    format = {OutputFormat::Kind::choice, json_text(*choices), {}};
+    format = {OutputFormat::Kind::choice, json_text(*choices), {}, outer + choice};
   }
 }
 
@@ -136,14 +142,14 @@ void read_format(Fields& fields, const config::Plant::Limits& limits, std::optio
   read_structured(fields, "guided_", format, given);
   if (const JsonValue* object = fields.object("structured_outputs")) {
     Fields inside(*object, "structured_outputs.", mistake);
-    read_structured(inside, "", format, given);
+    read_structured(inside, "", format, given, "structured_outputs.");
     if (inside.boolean("json_object").value_or(false)) {
       if (given) return inside.fail("json_object", "cannot be combined with another output format");
       format.kind = OutputFormat::Kind::json_object;
     }
   }
   if (static_cast<std::int64_t>(format.schema.text.size() + format.pattern.size()) > limits.schema_bytes) {
-    fields.fail("response_format", "takes a schema, pattern or grammar of at most " + std::to_string(limits.schema_bytes) + " bytes");
+    fields.fail(format.param, "takes a schema, pattern or grammar of at most " + std::to_string(limits.schema_bytes) + " bytes");
   }
 }
 

@@ -67,7 +67,44 @@ def test_choices_seeds_and_penalties(own):
     assert text(chat(own, n=2, temperature=1, seed=1), 1) != "" and len(chat(own, n=2)["choices"]) == 2
     greedy = complete(own, max_tokens=40)
     assert text(complete(own, max_tokens=40, frequency_penalty=2, presence_penalty=2)) != text(greedy)
-    assert complete(own, best_of=1)["choices"] and complete(own, best_of=3, status=400)["error"]["param"] == "best_of"
+    assert len(complete(own, best_of=1)["choices"]) == 1
+
+
+def test_the_likeliest_of_several_answers_are_given_and_all_are_counted(own):
+    mean = lambda choice: sum(choice["logprobs"]["token_logprobs"]) / len(choice["logprobs"]["token_logprobs"])
+    ask = dict(temperature=1.5, seed=9, logprobs=0, prompt=["One two", "Three"])
+    all_three, best = complete(own, n=3, **ask), complete(own, n=1, best_of=3, **ask)
+    assert [c["index"] for c in best["choices"]] == [0, 1] and best["usage"]["completion_tokens"] == all_three["usage"]["completion_tokens"] == 36
+    for i, choice in enumerate(best["choices"]):
+        made = all_three["choices"][3 * i:3 * i + 3]
+        assert len({c["text"] for c in made}) == 3 and choice["text"] == max(made, key=mean)["text"]
+    ranked = complete(own, n=2, best_of=3, **{**ask, "prompt": "One two"})["choices"]
+    assert [c["text"] for c in ranked] == [c["text"] for c in sorted(all_three["choices"][:3], key=mean, reverse=True)[:2]]
+    echoed = complete(own, best_of=2, echo=True, temperature=1, seed=3)
+    assert len(echoed["choices"]) == 1 and text(echoed).startswith("One two") and echoed["choices"][0]["logprobs"] is None
+    for wrong in (dict(n=3, best_of=2), dict(best_of=2, stream=True), dict(best_of=4), dict(best_of=-1)):
+        assert complete(own, status=400, **wrong)["error"]["param"] == "best_of", wrong
+    assert complete(own, best_of=0)["choices"]
+
+
+def test_no_output_is_asked_for_and_none_is_counted(own):
+    scored = complete(own, max_tokens=0, echo=True, logprobs=2)
+    n, choice = len(tokens(own, "One two")), scored["choices"][0]
+    assert choice["text"] == "One two" and choice["finish_reason"] == "length"
+    assert scored["usage"]["completion_tokens"] == 0 and scored["usage"]["prompt_tokens"] == n
+    with_output = complete(own, echo=True, logprobs=2)["choices"][0]["logprobs"]
+    assert choice["logprobs"]["tokens"] == with_output["tokens"][:n] and len(choice["logprobs"]["tokens"]) == n
+    assert choice["logprobs"]["token_logprobs"] == with_output["token_logprobs"][:n] and choice["logprobs"]["token_logprobs"][0] is None
+    price = Decimal(3) * n * 2 / Decimal(1_000_000)                   # the plan's tier is priority
+    assert Decimal(repr(scored["usage"]["cost"])) == price
+    entry = own.entries(scored["usage"]["tokenworks"]["request_id"])[-1]
+    assert entry["type"] == "settle" and entry["output_tokens"] == 0 and entry["finish_reason"] == "length"
+    empty = complete(own, max_tokens=0, n=2)
+    assert [c["text"] for c in empty["choices"]] == ["", ""] and empty["usage"]["completion_tokens"] == 0
+    assert text(complete(own, max_tokens=0, echo=True)) == "One two"
+    chunks, _ = stream(own, "/v1/completions", {"prompt": "One two", "max_tokens": 0, "echo": True, "logprobs": 0, "stream_options": {"include_usage": True}})
+    assert "".join(c["choices"][0]["text"] for c in chunks if c["choices"]) == "One two" and chunks[-1]["usage"]["completion_tokens"] == 0
+    assert chat(own, max_completion_tokens=0, status=400)["error"]["param"] == "max_completion_tokens", "a chat without an answer is none"
 
 
 def test_prompts_of_every_shape_give_the_same_answer(own):
@@ -185,7 +222,7 @@ def test_every_limit_is_the_configurations_and_named(own):
     for param, more in (("n", {"n": 4}), ("stop", {"stop": ["a", "b", "c"]}), ("logit_bias", {"logit_bias": {str(i): 1 for i in range(5)}}),
                         ("messages", {"messages": [user] * 6}), ("top_logprobs", {"logprobs": True, "top_logprobs": 5}),
                         ("messages[0].content", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 4}]}),
-                        ("tools", {"tools": [tool(i) for i in range(3)]}), ("response_format", {"response_format": schema})):
+                        ("tools", {"tools": [tool(i) for i in range(3)]}), ("response_format.json_schema.schema", {"response_format": schema})):
         error = chat(own, **{"status": 400, **more})["error"]
         assert error["param"] == param and any(c.isdigit() for c in error["message"]), error
     assert complete(own, logprobs=5, status=400)["error"]["param"] == "logprobs"

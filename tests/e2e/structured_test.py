@@ -87,31 +87,32 @@ def test_parse_of_the_sdk_gives_the_object(client):
     assert isinstance(parsed.choices[0].message.parsed, Pet)
 
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer", "maximum": 99}}, "required": ["x"],
+                                                                     "additionalProperties": False}}}
 DOUBLING = "root ::= a0\n" + "".join(f"a{i} ::= a{i + 1} a{i + 1}\n" for i in range(40)) + 'a40 ::= "x"? [a-z]?'
 CHAIN = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
 
 
 @pytest.mark.parametrize("request_,param,says", [
-    (dict(response_format=fmt({"type": "object", "properties": {"a": {"not": {}}}})), "response_format", "'not' at #/properties/a"),
-    (dict(response_format=fmt({"type": "array", "uniqueItems": True})), "response_format", "'uniqueItems'"),
-    (dict(response_format=fmt({"type": "object", "properties": {"a": False}, "required": ["a"]})), "response_format", "nothing can satisfy"),
-    (dict(response_format=fmt({"$defs": CHAIN | {"d40": {"type": "string"}}, "$ref": "#/$defs/d0"})), "response_format", "limit of work"),
+    (dict(response_format=fmt({"type": "object", "properties": {"a": {"not": {}}}})), "response_format.json_schema.schema.properties.a.not", "'not' at #/properties/a"),
+    (dict(response_format=fmt({"type": "array", "uniqueItems": True})), "response_format.json_schema.schema.uniqueItems", "'uniqueItems'"),
+    (dict(response_format=fmt({"type": "object", "properties": {"a": False}, "required": ["a"]})), "response_format.json_schema.schema", "nothing can satisfy"),
+    (dict(response_format=fmt({"$defs": CHAIN | {"d40": {"type": "string"}}, "$ref": "#/$defs/d0"})), "response_format.json_schema.schema", "limit of work"),
     (dict(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": "x"}}), "response_format.json_schema.schema", "must be an object"),
     (dict(response_format={"type": "xml"}), "response_format.type", "must be text"),
-    (dict(extra_body={"guided_regex": "(a"}), "structured_outputs", "( without its )"),
-    (dict(extra_body={"guided_regex": "(((a{100}){100}){100}){100}"}), "structured_outputs", "repeats something"),
-    (dict(extra_body={"structured_outputs": {"grammar": "root ::= x"}}), "structured_outputs", "rule 'x'"),
-    (dict(extra_body={"structured_outputs": {"grammar": DOUBLING}}), "structured_outputs", "ambiguous"),
+    (dict(extra_body={"guided_regex": "(a"}), "guided_regex", "( without its )"),
+    (dict(extra_body={"guided_regex": "(((a{100}){100}){100}){100}"}), "guided_regex", "repeats something"),
+    (dict(extra_body={"structured_outputs": {"grammar": "root ::= x"}}), "structured_outputs.grammar", "rule 'x'"),
+    (dict(extra_body={"structured_outputs": {"grammar": DOUBLING}}), "structured_outputs.grammar", "ambiguous"),
+    (dict(extra_body={"structured_outputs": {"json": {"items": {"contains": {}}}}}), "structured_outputs.json.items.contains", "'contains'"),
+    (dict(extra_body={"guided_json": {"multipleOf": 0.01}}), "guided_json.multipleOf", "whole numbers"),
+    (dict(response_format=fmt({"properties": {"a": {"$ref": "#a"}}, "$defs": {"x": {"$anchor": "a", "not": {}}}}), tools=[TOOL]), "response_format.json_schema.schema.$defs.x.not", "'not'"),
     (dict(extra_body={"guided_choice": ["yes", 1]}), "guided_choice", "array of strings"),
     (dict(extra_body={"guided_regex": "a", "guided_choice": ["b"]}), "guided_choice", "cannot be combined")])
 def test_what_cannot_be_held_is_a_400_that_says_what_and_where(client, request_, param, says):
     with pytest.raises(openai.BadRequestError) as failed:
         ask(client, **request_)
     assert failed.value.body["param"] == param and says in failed.value.body["message"], failed.value.body
-
-
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer", "maximum": 99}}, "required": ["x"],
-                                                                     "additionalProperties": False}}}
 
 
 @pytest.mark.parametrize("body,param", [

@@ -195,9 +195,9 @@ def test_history_goes_through_every_familys_template(client):
 
 
 @pytest.mark.parametrize("parameters,param", [
-    ({"type": "object", "properties": {"x": {"not": {}}}}, "tools[1].function.parameters.properties.x"),
+    ({"type": "object", "properties": {"x": {"not": {}}}}, "tools[1].function.parameters.properties.x.not"),
     ({"type": "string"}, "tools[1].function.parameters.type"),
-    ({"type": "object", "properties": {"x": {"type": "array", "items": {"uniqueItems": True}}}}, "tools[1].function.parameters.properties.x.items"),
+    ({"type": "object", "properties": {"x": {"type": "array", "items": {"uniqueItems": True}}}}, "tools[1].function.parameters.properties.x.items.uniqueItems"),
 ])
 def test_a_schema_that_cannot_be_held_is_named(client, parameters, param):
     for model in FAMILIES:

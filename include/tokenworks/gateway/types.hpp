@@ -24,6 +24,7 @@ struct OutputFormat {
   enum class Kind : std::uint8_t { text, json_object, json_schema, regex, choice, grammar } kind = Kind::text;
   JsonText schema;                                   // json_schema; choice: an array of strings
   std::string pattern;                               // regex, grammar
+  std::string param;                                 // where the schema or pattern stood in the request, for messages
 };
 
 struct GenerateRequest {
@@ -35,8 +36,10 @@ struct GenerateRequest {
   };
   using Prompt = std::variant<Chat, std::string, std::vector<TokenId>>;
   std::vector<Prompt> prompts;                       // one, or several for /v1/completions with a list
-  std::optional<std::int64_t> max_tokens;            // per choice; absent: what is left of the context (completions: 16)
+  std::optional<std::int64_t> max_tokens;            // per choice; absent: what is left of the context (completions: 16); 0: the prompt alone
   std::uint32_t choices = 1;
+  std::uint32_t best_of = 0;                         // completions: of so many, `choices` are given; not above it: all are
+  std::uint32_t made() const { return best_of > choices ? best_of : choices; }   // per prompt
   backend::SamplingParams sampling;
   std::optional<std::uint64_t> seed;                 // absent: derived from the request id
   std::vector<backend::TokenBias> bias;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "grammar/schema_index.hpp"
 #include "unit/grammar/vocabulary.hpp"
 
 namespace tokenworks::grammar {
@@ -119,7 +120,7 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
   };
   for (const char* keyword :
        {"not", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "propertyNames",
-        "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$anchor", "nonsense"}) {
+        "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$anchor", "$id", "nonsense"}) {
     refused(R"({"type": "object", "properties": {"a": {")" + std::string(keyword) + R"(": {}}}})",
             "'" + std::string(keyword) + "' at #/properties/a");
   }
@@ -150,6 +151,75 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
   refused("\xFF", "UTF-8");
 }
 
+// Behind the param of the schema itself: response_format.json_schema.schema, tools[2].function.parameters.
+TEST(JsonSchema, TheParamOfAMistakeIsThePathOfItsKeyword) {
+  const auto param = [](const std::string& schema) {
+    const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
+    return grammar ? "taken" : grammar.error().param;
+  };
+  EXPECT_EQ(param(R"({"properties": {"x": {"contains": {}}}})"), ".properties.x.contains");
+  EXPECT_EQ(param(R"({"uniqueItems": true})"), ".uniqueItems");
+  EXPECT_EQ(param(R"({"anyOf": [{"type": "null"}, {"items": {"if": {}}}]})"), ".anyOf[1].items.if");
+  EXPECT_EQ(param(R"({"properties": {"two words/and ~ 5%": {"not": {}}}})"), ".properties.two words/and ~ 5%.not");
+  EXPECT_EQ(param(R"({"properties": {"x": {"$ref": "#/$defs/d"}}, "$defs": {"d": {"prefixItems": [{}, {"not": {}}]}}})"), ".$defs.d.prefixItems[1].not");
+  EXPECT_EQ(param(R"({"properties": {"x": {"$ref": "other#d"}}, "$defs": {"o": {"$id": "other", "$defs": {"d": {"$anchor": "d", "not": {}}}}}})"), ".$defs.o.$defs.d.not");
+  EXPECT_EQ(param(R"({"properties": {"x": {"$ref": "#nobody"}}})"), ".properties.x.$ref");
+  EXPECT_EQ(param(R"({"properties": {"x": {"pattern": "(?=a)"}}})"), ".properties.x.pattern");
+  EXPECT_EQ(param(R"({"properties": {"x": {"format": "idn-email"}}})"), ".properties.x.format");
+  EXPECT_EQ(param(R"({"properties": {"x": {"type": "number", "multipleOf": 0.01}}})"), ".properties.x.multipleOf");
+  EXPECT_EQ(param(R"({"properties": {"x": {"type": "text"}}})"), ".properties.x.type");
+  EXPECT_EQ(param("{"), "");
+  const auto pattern = compile(Kind::regex, "(a", test::small_trie());
+  ASSERT_FALSE(pattern);
+  EXPECT_EQ(pattern.error().param, "");
+}
+
+TEST(JsonSchema, ReferencesGoByNameAndAddress) {
+  const auto grammar = [](const std::string& schema) {
+    auto compiled = compile(Kind::json_schema, schema, test::small_trie());
+    EXPECT_TRUE(compiled) << schema << ": " << compiled.error().message;
+    return compiled ? *compiled : compile(Kind::json_schema, "{}", test::small_trie()).value();
+  };
+  const auto why = [](const std::string& schema) {
+    const auto compiled = compile(Kind::json_schema, schema, test::small_trie());
+    return compiled ? "taken" : compiled.error().message;
+  };
+  // A tree by anchor, in a part of the document with an address of its own.
+  const auto tree = grammar(R"({"$id": "https://x.org/a/root.json", "$ref": "../b/tree.json#node", "$defs": {"t": {"$id": "/b/tree.json", "$defs": {
+      "n": {"$anchor": "node", "type": "object", "properties": {"v": {"$ref": "#/$defs/leaf"}, "next": {"$ref": "#node"}}, "additionalProperties": false},
+      "leaf": {"type": "integer"}}}}})");
+  EXPECT_TRUE(takes(*tree, R"({"v": 1, "next": {"v": 2, "next": {}}})"));
+  EXPECT_FALSE(takes(*tree, R"({"v": 1, "next": {"v": "x"}})"));
+  // What is no place for a schema names nothing.
+  EXPECT_NE(why(R"({"properties": {"a": {"$ref": "#n"}, "b": {"const": {"$anchor": "n"}}}})").find("no '$anchor'"), std::string::npos);
+  EXPECT_NE(why(R"({"$defs": {"a": {"$anchor": "n"}, "b": {"$anchor": "n"}}, "$ref": "#n"})").find("more than one place"), std::string::npos);
+  EXPECT_NE(why(R"({"$defs": {"a": {"$id": "n"}, "b": {"$id": "n"}}, "$ref": "n"})").find("more than one place"), std::string::npos);
+  EXPECT_NE(why(R"({"$ref": "https://json-schema.org/draft/2020-12/schema"})").find("not within the schema"), std::string::npos);
+  // The same words, another place: draft-07 does not look at an $id beside a $ref.
+  const std::string either = R"("$id": "http://x/base/", "definitions": {"s": {"$id": "http://x/s/n", "type": "string"}, "i": {"$id": "n", "type": "integer"}},
+                               "allOf": [{"$id": "http://x/s/", "$ref": "n"}]})";
+  EXPECT_NE(why("{" + either).find("name the draft"), std::string::npos);
+  EXPECT_TRUE(takes(*grammar(R"({"$schema": "http://json-schema.org/draft-07/schema#",)" + either), "5"));
+  EXPECT_FALSE(takes(*grammar(R"({"$schema": "http://json-schema.org/draft-07/schema#",)" + either), "\"a\""));
+  EXPECT_TRUE(takes(*grammar(R"({"$schema": "https://json-schema.org/draft/2020-12/schema",)" + either), "\"a\""));
+  EXPECT_FALSE(takes(*grammar(R"({"$schema": "https://json-schema.org/draft/2020-12/schema",)" + either), "5"));
+}
+
+// RFC 3986, 5.4: what is abnormal too. (References with fragments are split before.)
+TEST(JsonSchema, AddressesAreResolvedAsTheRfcSays) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"g:h", "g:h"}, {"g", "http://a/b/c/g"}, {"./g", "http://a/b/c/g"}, {"g/", "http://a/b/c/g/"}, {"/g", "http://a/g"}, {"//g", "http://g"},
+      {"?y", "http://a/b/c/d;p?y"}, {"g?y", "http://a/b/c/g?y"}, {";x", "http://a/b/c/;x"}, {"g;x", "http://a/b/c/g;x"}, {"", "http://a/b/c/d;p?q"},
+      {".", "http://a/b/c/"}, {"./", "http://a/b/c/"}, {"..", "http://a/b/"}, {"../", "http://a/b/"}, {"../g", "http://a/b/g"}, {"../..", "http://a/"},
+      {"../../g", "http://a/g"}, {"../../../g", "http://a/g"}, {"/./g", "http://a/g"}, {"/../g", "http://a/g"}, {"g.", "http://a/b/c/g."}, {".g", "http://a/b/c/.g"},
+      {"g..", "http://a/b/c/g.."}, {"./../g", "http://a/b/g"}, {"./g/.", "http://a/b/c/g/"}, {"g/./h", "http://a/b/c/g/h"}, {"g/../h", "http://a/b/c/h"},
+      {"g;x=1/../y", "http://a/b/c/y"}};
+  for (const auto& [reference, want] : cases) EXPECT_EQ(resolve_uri("http://a/b/c/d;p?q", reference), want) << reference;
+  EXPECT_EQ(resolve_uri("", "a/b"), "a/b");
+  EXPECT_EQ(resolve_uri("http://a", "b"), "http://a/b");
+  EXPECT_EQ(resolve_uri("urn:example:1/406", ""), "urn:example:1/406");
+}
+
 TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
   std::string deep = "{}", wide = R"({"anyOf":[)", product = R"({"allOf":[)",
               names = R"({"type":"object","properties":{)", lists = "{\"type\":\"integer\"}", chain = "{\"$defs\":{";
@@ -171,7 +241,13 @@ TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
   }
   for (std::string* s : {&doubling, &forking}) *s += R"("d40":{"type":"string"}},"$ref":"#/$defs/d0"})";
   for (int i = 0; i < 40'000; ++i) enumeration += (i > 0 ? "," : "") + std::to_string(i * 7919);
+  // Names that every place below them repeats, addresses that every one below them continues.
+  std::string named = R"({"properties":{")" + std::string(100'000, 'n') + R"(":{"properties":{)", addressed = R"({"$id":"http://)" + std::string(400, 'a') + R"(/","$defs":{)";
+  for (int i = 0; i < 12'000; ++i) named += (i > 0 ? "," : "") + std::string("\"") + std::to_string(i) + "\":{}";
+  for (int i = 0; i < 9'000; ++i) addressed += (i > 0 ? "," : "") + std::string("\"") + std::to_string(i) + R"(":{"$id":")" + std::to_string(i) + "\"}";
   const std::pair<Kind, std::string> hostile[] = {
+      {Kind::json_schema, named + "}}}}"},
+      {Kind::json_schema, addressed + R"(},"$ref":"8999"})"},
       {Kind::json_schema, doubling},
       {Kind::json_schema, forking},
       {Kind::json_schema, enumeration + "]}"},

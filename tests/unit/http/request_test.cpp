@@ -84,6 +84,8 @@ TEST(ChatRequest, MessagesArePassedOnAsTemplatesExpectThem) {
                             {"role":"tool","tool_call_id":"c1","content":"ok"}])"),
             json::parse(R"([{"role":"assistant","content":"","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":{"x":1}}}]},
                             {"role":"tool","content":"ok","tool_call_id":"c1"}])"));
+  EXPECT_EQ(messages_of(R"([{"role":"assistant","content":null},{"role":"user","content":"a"}])"), json::parse(R"([{"role":"assistant","content":""},{"role":"user","content":"a"}])"))
+      << "an answer that was cut before its first word";
 }
 
 struct Bad {
@@ -127,6 +129,25 @@ TEST(ChatRequest, EveryBadFieldIsNamed) {
     EXPECT_EQ(parsed.error().code, bad.code) << bad.extra;
     EXPECT_NE(parsed.error().message.find(bad.param), std::string::npos) << parsed.error().message;
   }
+}
+
+TEST(ChatRequest, ASchemaIsReadWhereverClientsPutItAndKnowsItsPlace) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"null"}}})", "response_format.json_schema.schema"},
+      {R"("response_format":{"type":"json_object","schema":{"type":"null"}})", "response_format.schema"},
+      {R"("response_format":{"type":"json_schema","schema":{"type":"null"}})", "response_format.schema"},
+      {R"("guided_json":{"type":"null"})", "guided_json"}, {R"("guided_json":"{\"type\":\"null\"}")", "guided_json"},
+      {R"("structured_outputs":{"json":{"type":"null"}})", "structured_outputs.json"}};
+  for (const auto& [extra, param] : cases) {
+    const auto parsed = parse_chat(chat(extra), kLimits);
+    ASSERT_TRUE(parsed) << extra << parsed.error().message;
+    EXPECT_EQ(parsed->request.format.kind, gateway::OutputFormat::Kind::json_schema) << extra;
+    EXPECT_EQ(json::parse(parsed->request.format.schema.text), json::parse(R"({"type":"null"})")) << extra;
+    EXPECT_EQ(parsed->request.format.param, param);
+  }
+  EXPECT_EQ(parse_chat(chat(R"("guided_regex":"a")"), kLimits)->request.format.param, "guided_regex");
+  EXPECT_EQ(parse_chat(chat(R"("structured_outputs":{"choice":["a"]})"), kLimits)->request.format.param, "structured_outputs.choice");
+  EXPECT_EQ(parse_chat(chat(R"("response_format":{"type":"json_object","schema":5})"), kLimits).error().param, "response_format.schema");
 }
 
 TEST(ChatRequest, BadMessagesAreNamedByTheirPlace) {
@@ -183,6 +204,19 @@ TEST(CompletionRequest, DefaultsAndLogprobsAreOpenAis) {
   EXPECT_EQ(probed->request.sampling.top_logprobs, 0);
 }
 
+TEST(CompletionRequest, TheBestOfSeveralAndThePromptAlone) {
+  const auto best = parse_completion(text(R"("n":2,"best_of":5,"max_tokens":0)"), kLimits);
+  ASSERT_TRUE(best) << best.error().message;
+  EXPECT_EQ(best->request.choices, 2u);
+  EXPECT_EQ(best->request.made(), 5u);
+  EXPECT_EQ(best->request.max_tokens, 0);
+  for (const char* all : {R"("n":3)", R"("n":3,"best_of":3)", R"("n":3,"best_of":0)", R"("n":3,"best_of":null)", R"("n":3,"best_of":3,"stream":true)"}) {
+    const auto parsed = parse_completion(text(all), kLimits);
+    ASSERT_TRUE(parsed) << all;
+    EXPECT_EQ(parsed->request.made(), 3u) << all;
+  }
+}
+
 TEST(CompletionRequest, EveryBadFieldIsNamed) {
   for (const auto& [prompt, what] : std::initializer_list<std::pair<const char*, const char*>>{
            {"null", "missing"}, {"5", "number"}, {"{}", "object"}, {"[]", "empty"}, {"[\"a\",1]", "mixed"}, {"[1.5]", "fraction"},
@@ -191,8 +225,8 @@ TEST(CompletionRequest, EveryBadFieldIsNamed) {
     ASSERT_FALSE(parsed) << what;
     EXPECT_EQ(parsed.error().param, "prompt") << what;
   }
-  const Bad table[] = {{R"("logprobs":6)", "logprobs"}, {R"("logprobs":true)", "logprobs"}, {R"("echo":1)", "echo"}, {R"("max_tokens":0)", "max_tokens"},
-                       {R"("best_of":3)", "best_of", Errc::unsupported_parameter}};
+  const Bad table[] = {{R"("logprobs":6)", "logprobs"}, {R"("logprobs":true)", "logprobs"}, {R"("echo":1)", "echo"}, {R"("max_tokens":-1)", "max_tokens"},
+                       {R"("best_of":21)", "best_of"}, {R"("n":3,"best_of":2)", "best_of"}, {R"("best_of":2,"stream":true)", "best_of"}};
   for (const Bad& bad : table) {
     const auto parsed = parse_completion(text(bad.extra), kLimits);
     ASSERT_FALSE(parsed) << bad.extra;

@@ -81,7 +81,7 @@ TEST(Tools, WhatIsWrongIsNamed) {
       {R"("functions":[{"name":"f"}])", "functions", Errc::unsupported_parameter}, {R"("function_call":"auto")", "function_call", Errc::unsupported_parameter},
       {kTools, "tools", Errc::invalid_request, &small},
       {R"("tools":[)" + function + R"({"description":")" + std::string(80, 'x') + R"("}}}])", "tools[0].function.parameters", Errc::invalid_request, &small},
-      {R"("response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{"description":")" + std::string(80, 'x') + R"("}}})", "response_format", Errc::invalid_request, &small},
+      {R"("response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{"description":")" + std::string(80, 'x') + R"("}}})", "response_format.json_schema.schema", Errc::invalid_request, &small},
       {R"("reasoning_effort":"extreme")", "reasoning_effort"}, {R"("reasoning_effort":3)", "reasoning_effort"},
       {R"("stream":true,"stream_options":{"include_obfuscation":"x"})", "stream_options.include_obfuscation"},
       {R"("stream":true,"stream_options":{"continuous_usage_stats":true})", "stream_options.continuous_usage_stats"},
