@@ -53,9 +53,26 @@ def test_a_tour_of_answers_is_valid_against_openais_document(plant, key, validat
         for name in ("token_logprobs", "top_logprobs"):
             assert choice["logprobs"][name].pop(0) is None
     validate("CreateCompletionResponse", echoed)
+    for chunk in chunks(post(plant, key, "/v1/completions", {**text, "stream": True, "stream_options": {"include_usage": True}})):
+        chunk = {k: v for k, v in chunk.items() if k != "usage" or v is not None}   # null before the last: the document has it for chats only
+        validate("CreateCompletionResponse", chunk)
+    scored = json.load(post(plant, key, "/v1/completions", {**text, "max_tokens": 0, "best_of": 2}))
+    validate("CreateCompletionResponse", scored)
+    tool = {"type": "function", "function": {"name": "paint", "parameters": {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}}}
+    called = {**chat, "tools": [tool], "tool_choice": "required", "max_tokens": 60}
+    answer = json.load(post(plant, key, "/v1/chat/completions", called))
+    assert answer["choices"][0]["message"]["tool_calls"]
+    validate("CreateChatCompletionResponse", answer)
+    for chunk in chunks(post(plant, key, "/v1/chat/completions", {**called, "stream": True})):
+        validate("CreateChatCompletionStreamResponse", chunk)
+    shaped = {**chat, "max_tokens": 60, "response_format": {"type": "json_schema", "json_schema": {"name": "c", "strict": True, "schema": tool["function"]["parameters"]}}}
+    validate("CreateChatCompletionResponse", json.load(post(plant, key, "/v1/chat/completions", shaped)))
+    validate("CreateEmbeddingResponse", json.load(post(plant, key, "/v1/embeddings", {"model": MODEL, "input": ["a", "b"], "dimensions": 8})))
     for path, name in (("/v1/models", "ListModelsResponse"), ("/v1/models/" + MODEL, "Model")):
         request = urllib.request.Request(plant.api + path, headers={"Authorization": "Bearer " + key})
         validate(name, json.load(urllib.request.urlopen(request)))
-    with pytest.raises(urllib.error.HTTPError) as e:
-        post(plant, key, "/v1/chat/completions", {**chat, "n": 0})
-    validate("ErrorResponse", json.loads(e.value.read()))
+    for status, secret, wrong in ((400, key, {"n": 0}), (404, key, {"model": "nobody"}), (401, "sk-nobody", {}), (400, key, {"tools": [{"type": "custom"}]})):
+        with pytest.raises(urllib.error.HTTPError) as e:
+            post(plant, secret, "/v1/chat/completions", {**chat, **wrong})
+        assert e.value.code == status
+        validate("ErrorResponse", json.loads(e.value.read()))
