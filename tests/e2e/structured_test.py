@@ -159,7 +159,7 @@ SENSELESS = [
 
 
 def test_two_thousand_answers_of_a_random_weight_model_parse_and_validate():
-    wanted, each = (20_000 if os.environ.get("TOKENWORKS_LONG") == "1" else 2_000), 16
+    wanted, each = (200_000 if os.environ.get("TOKENWORKS_LONG") == "1" else 2_000), 16
     model = '\n  - {{id: senseless, path: "%s", context_tokens: 2048, kv_cache: 256MiB, max_sequences: 64, threads: 2}}' % (GOLDEN / "tool_models/generic.gguf")
     prices = 'version: "test-1"\nmodels:\n' + "".join("  %s: {input: 0.10, cached_input: 0.05, output: 0.40}\n" % m for m in (NAME, "senseless"))
     with Plant(plant=PLANT.replace("\nprices:", model + "\nprices:", 1), prices=prices, context=256, kv="16MiB") as plant:
