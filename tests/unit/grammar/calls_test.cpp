@@ -83,11 +83,11 @@ TEST(Calls, AMistakeNamesThePathOfTheParameter) {
            R"(,"end":"","param":"tools[1].function.parameters"}]})";
   };
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {R"({"type":"object","properties":{"x":{"not":{}}}})", ".properties.x"},
-      {R"({"type":"object","properties":{"a b":{"anyOf":[{"type":"string"},{"uniqueItems":true}]}}})", ".properties.a b.anyOf[1]"},
-      {R"x({"type":"object","properties":{"s":{"pattern":"(?=x)"}}})x", ".properties.s"},
+      {R"({"type":"object","properties":{"x":{"not":{}}}})", ".properties.x.not"},
+      {R"({"type":"object","properties":{"a b":{"anyOf":[{"type":"string"},{"uniqueItems":true}]}}})", ".properties.a b.anyOf[1].uniqueItems"},
+      {R"x({"type":"object","properties":{"s":{"pattern":"(?=x)"}}})x", ".properties.s.pattern"},
       {R"({"type":"string"})", ".type"}, {R"("text")", ""},
-      {R"({"$ref":"#/$defs/missing"})", ""}};
+      {R"({"$ref":"#/$defs/missing"})", ".$ref"}};
   for (const auto& [parameters, path] : cases) {
     const auto compiled = compile(Kind::calls, with(parameters), test::small_trie());
     ASSERT_FALSE(compiled) << parameters;
