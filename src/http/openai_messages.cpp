@@ -111,7 +111,7 @@ void read_message(const JsonValue& message, const std::string& where, const conf
   } else if (*role == "assistant") {
     // Null beside tool_calls or a refusal, and where a client keeps an answer that was cut before its first word.
     const auto refusal = fields.string("refusal");
-    const bool null = std::any_of(message.members.begin(), message.members.end(), [](const auto& member) { return member.first == "content"; });
+    const bool null = std::any_of(message.members.begin(), message.members.end(), [](const JsonMember& member) { return member.name == "content"; });
     if (calls == nullptr && !refusal && !null) fields.fail("content", "is required unless the message has tool_calls");
     object.string("content", refusal.value_or(""));
   } else {
