@@ -51,10 +51,11 @@ Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
     info.swap_bytes = static_cast<std::size_t>(info.swap_slots) * backend.kv_block_bytes(kv_shape(t->p_.config));
     info.swap_move_ns = t->swap_->move_ns();
   }
+  t->p_.info.overlaps = backend.overlaps() && t->p_.communicator == nullptr;
   return std::unique_ptr<Runner>(std::move(t));
 }
 
-Result<> Transformer::check_step(const backend::StepRows& rows, std::span<const std::int32_t> wanted) const {
+Result<> Transformer::check_step(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::int32_t drawn) const {
   const RunnerInfo& info = p_.info;
   const auto bad = [](const std::string& why) { return error(Errc::internal, "step refused: " + why); };
   const std::int32_t n = count(rows.tokens.size());
@@ -62,7 +63,7 @@ Result<> Transformer::check_step(const backend::StepRows& rows, std::span<const 
   if (rows.positions.size() != rows.tokens.size())
     return bad(fmt::format("{} positions for {} rows", rows.positions.size(), n));
   for (const TokenId token : rows.tokens)
-    if (token < 0 || token >= info.vocab) return bad(fmt::format("token {} of a vocabulary of {}", token, info.vocab));
+    if ((token < 0 && (token > backend::drawn_by(0) || token <= backend::drawn_by(drawn))) || token >= info.vocab) return bad(fmt::format("token {} of a vocabulary of {}", token, info.vocab));
   for (const std::int32_t block : rows.block_tables)
     if (block < 0 || block >= info.kv_blocks) return bad(fmt::format("block {} of {}", block, info.kv_blocks));
   std::int32_t next = 0;
@@ -174,16 +175,36 @@ void Transformer::pool(const Step& step) {
   }
 }
 
-Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled) {
-  if (auto fits = check_step(step.rows, step.sample_rows); !fits) return fits;
+Result<> Transformer::check_sampling(const Step& step) const {
   const std::size_t n = step.sample_rows.size();
-  if (n > static_cast<std::size_t>(p_.info.sequences_max) || step.sampling.size() != n || sampled.size() != n)
-    return error(Errc::internal,
-                 fmt::format("step refused: {} rows to sample, {} sampling rows, {} results; loaded for {}", n,
-                             step.sampling.size(), sampled.size(), p_.info.sequences_max));
+  if (n > static_cast<std::size_t>(p_.info.sequences_max) || step.sampling.size() != n)
+    return error(Errc::internal, fmt::format("step refused: {} rows to sample, {} sampling rows; loaded for {}", n,
+                                             step.sampling.size(), p_.info.sequences_max));
   for (const PooledRows& p : step.pooled)
     if (p.sequence < 0 || p.sequence >= count(step.rows.sequences.size()) || p.sum.size() != static_cast<std::size_t>(p_.config.hidden))
       return error(Errc::internal, fmt::format("step refused: sequence {} is pooled into {} values", p.sequence, p.sum.size()));
+  return {};
+}
+
+Result<> Transformer::launch(const Step& step) {
+  if (!p_.info.overlaps) return Runner::launch(step);
+  if (auto fits = check_step(step.rows, step.sample_rows, drawn_); !fits) return fits;
+  if (auto fits = check_sampling(step); !fits) return fits;
+  layers(step.rows);
+  if (!step.pooled.empty()) pool(step);
+  drawn_ = count(step.sample_rows.size());
+  if (drawn_ > 0) head(step.sample_rows);
+  return p_.backend->begin_sample(*logits_, p_.config.vocab, step.sampling);
+}
+
+Result<> Transformer::take(std::span<backend::Sampled> sampled) { return p_.backend->end_sample(sampled); }
+
+Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled) {
+  if (auto fits = check_step(step.rows, step.sample_rows); !fits) return fits;
+  if (auto fits = check_sampling(step); !fits) return fits;
+  const std::size_t n = step.sample_rows.size();
+  if (sampled.size() != n) return error(Errc::internal, fmt::format("step refused: {} results for {} rows", sampled.size(), n));
+  drawn_ = 0;
   layers(step.rows);
   if (!step.pooled.empty()) pool(step);
   if (n == 0) return finished();              // a chunk of a prompt: nothing to sample, but the rows may go now

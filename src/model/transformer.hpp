@@ -33,6 +33,8 @@ class Transformer final : public Runner {
 
   const RunnerInfo& info() const override { return p_.info; }
   Result<> run(const Step& step, std::span<backend::Sampled> sampled) override;
+  Result<> launch(const Step& step) override;
+  Result<> take(std::span<backend::Sampled> sampled) override;
   Result<> logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::span<float> out) override;
   void zero_blocks(std::span<const std::int32_t> blocks) override;
   void swap_out(std::span<const std::int32_t> blocks, std::span<const std::int32_t> slots) override;
@@ -43,7 +45,8 @@ class Transformer final : public Runner {
 
   // internal when a step does not fit what the model was loaded for: the caller's defect, found before it reads memory
   // that is not its own.
-  Result<> check_step(const backend::StepRows& rows, std::span<const std::int32_t> wanted) const;
+  Result<> check_step(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::int32_t drawn = 0) const;
+  Result<> check_sampling(const Step& step) const;
   // All rows up to the last layer's attention: what the cache needs.
   void layers(const backend::StepRows& rows);
   void attention(const LayerWeights& layer, std::int32_t index, std::int32_t rows);
@@ -70,6 +73,7 @@ class Transformer final : public Runner {
   std::unique_ptr<backend::Buffer> own_logits_;      // [sequences_max, head_rows], of several ranks
   std::vector<std::int32_t> head_widths_;            // rows of the head by rank
   std::optional<Error> failure_;
+  std::int32_t drawn_ = 0;                           // sampled rows of the step that was launched last
   std::vector<std::int32_t> pool_rows_;
   std::vector<std::span<double>> pool_sums_;         // one per pool_rows_ entry
   std::vector<float> pool_values_;                   // [sequences_max, hidden]

@@ -88,7 +88,10 @@ void CudaBackend::begin_step(const StepRows& rows) {
   bool moved = false;
   keep(state_.stage(rows, bucket, &moved));
   if (moved) graphs_.clear();
-  graphs_.begin(failure_ ? 0 : bucket, [this] { keep(state_.send_changes()); });
+  graphs_.begin(failure_ ? 0 : bucket, [this] {
+    keep(state_.send_changes());
+    state_.take_drawn(sampler_.drawn());
+  });
 }
 
 void CudaBackend::embed(const Weight& table, Buffer& hidden) {
@@ -274,10 +277,33 @@ void CudaBackend::download(const Buffer& from, std::size_t offset, std::span<std
 
 Result<> CudaBackend::sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
                              std::span<Sampled> out) {
+  if (auto begun = begin_sample(logits, vocab, rows); !begun) return begun;
+  return end_sample(out);
+}
+
+Result<> CudaBackend::begin_sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows) {
+  assert(open_ < 2);
   graphs_.finish();
-  if (!failure_ && !rows.empty()) keep(sampler_.enqueue(*device_, state_, cuda(logits).floats(), vocab, rows));
-  if (auto done = wait(); !done) return done;
-  sampler_.read(rows, out);
+  const std::size_t slot = state_.slot();
+  if (!failure_) keep(sampler_.enqueue(*device_, state_, cuda(logits).floats(), vocab, rows, slot));
+  if (!failure_ && ends_[slot] == nullptr) {
+    auto made = device_->make_event();
+    if (!made) keep(made.error());
+    else ends_[slot] = std::move(*made);
+  }
+  if (failure_) return *failure_;
+  device_->record(*ends_[slot], stream());
+  ++open_;
+  state_.turn();
+  return {};
+}
+
+Result<> CudaBackend::end_sample(std::span<Sampled> out) {
+  assert(open_ > 0);
+  const std::size_t slot = open_-- == 2 ? state_.slot() : state_.slot() ^ 1;   // slots take turns: the older of two is next again
+  keep(device_->wait(*ends_[slot]));
+  if (failure_) return *failure_;
+  sampler_.read(slot, out);
   return {};
 }
 

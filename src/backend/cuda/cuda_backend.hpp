@@ -4,6 +4,7 @@
 // fp8. Steps of one row per sequence are padded to a bucket and replayed as graphs (step_graphs.hpp); the rest runs eagerly.
 // Results of a row do not promise to be the same bits in another batch: docs/cuda.md says what is promised. One thread, the
 // engine's, makes all calls.
+#include <array>
 #include <functional>
 #include <map>
 #include <optional>
@@ -65,6 +66,9 @@ class CudaBackend final : public Backend {
   void gather(const Buffer& from, std::span<const std::int32_t> rows, std::int32_t columns, Buffer& to) override;
   Result<> sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows,
                   std::span<Sampled> out) override;
+  bool overlaps() const override { return true; }
+  Result<> begin_sample(const Buffer& logits, std::int32_t vocab, std::span<const SampleRow> rows) override;
+  Result<> end_sample(std::span<Sampled> out) override;
   Result<> check() override;
 
   // Finds out what multiplies the weights that are here fastest, for steps of up to so many rows; when the cache is made, for one.
@@ -109,6 +113,8 @@ class CudaBackend final : public Backend {
   bool planned_ = false;                             // the step's attention, by its first layer
   bool tiles_ = false;                               // a sequence of the step has too many rows for pieces
   DeviceSampler sampler_;
+  std::array<std::unique_ptr<Event>, 2> ends_;       // of the steps under way, by slot
+  std::size_t open_ = 0;                             // samplings begun and not ended
   std::optional<Error> failure_;
 };
 

@@ -36,6 +36,11 @@ class Graph {                                        // recorded work of a strea
   virtual ~Graph() = default;
 };
 
+class Event {                                        // a place in a stream's work; freed before its Device
+ public:
+  virtual ~Event() = default;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -55,6 +60,10 @@ class Device {
   virtual void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
   virtual void fill(void* to, unsigned char value, std::size_t bytes, Stream stream) = 0;   // the device's, or pinned memory
   virtual Result<> synchronise(Stream stream) = 0;   // waits; engine_failed with the device's words once it is lost
+
+  virtual Result<std::unique_ptr<Event>> make_event() = 0;
+  virtual void record(Event& event, Stream stream) = 0;   // here, behind all that was enqueued so far
+  virtual Result<> wait(const Event& event) = 0;     // as synchronise, but for nothing enqueued after it was recorded
 
   virtual void begin_capture(Stream stream) = 0;     // until end_capture work on the stream is recorded, not run
   virtual Result<std::unique_ptr<Graph>> end_capture(Stream stream) = 0;

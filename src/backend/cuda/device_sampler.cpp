@@ -79,16 +79,19 @@ void DeviceSampler::pack(std::span<const SampleRow> rows, std::int32_t vocab) {
   }
 }
 
-Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t changed_floats) {
+Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t changed_floats, Pinned& pinned) {
   const std::size_t bytes = result_bytes(rows, top_max_);
   if (bytes > results_.bytes()) {
     const std::size_t room = std::max({bytes, 2 * results_.bytes(), std::size_t{4096}});
     auto memory = Memory::make(device, room, "sampled tokens");
     if (!memory) return memory.error();
-    auto pinned = Pinned::make(device, room, "sampled tokens");
-    if (!pinned) return pinned.error();
-    results_ = std::move(*memory);                   // nothing of an earlier draw is in flight: it was read
-    results_pinned_ = std::move(*pinned);
+    if (auto idle = device.synchronise(device.stream()); !idle) return idle;   // a draw before this one may still write
+    results_ = std::move(*memory);
+  }
+  if (bytes > pinned.bytes()) {                      // nothing of this slot is under way: it was read
+    auto made = Pinned::make(device, results_.bytes(), "sampled tokens");
+    if (!made) return made.error();
+    pinned = std::move(*made);
   }
   if (changed_floats * sizeof(float) <= changed_.bytes()) return {};
   auto changed = Memory::make(device, changed_floats * sizeof(float), "logits under rules");
@@ -98,10 +101,15 @@ Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t ch
 }
 
 Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* logits, std::int32_t vocab,
-                                std::span<const SampleRow> rows) {
+                                std::span<const SampleRow> rows, std::size_t slot) {
   pack(rows, vocab);
-  if (auto ok = reserve(device, rows.size(), static_cast<std::size_t>(changed_rows_) * static_cast<std::size_t>(vocab)); !ok)
-    return ok;
+  Slot& to = slots_[slot];
+  to.top_max = top_max_;
+  to.wanted.clear();
+  for (const SampleRow& row : rows) to.wanted.push_back(row.params->top_logprobs);
+  if (rows.empty()) return {};
+  const std::size_t changed = static_cast<std::size_t>(changed_rows_) * static_cast<std::size_t>(vocab);
+  if (auto ok = reserve(device, rows.size(), changed, to.results); !ok) return ok;
   const auto sent = state.send(words_);
   if (!sent) return sent.error();
   const std::size_t n = rows.size();
@@ -118,23 +126,24 @@ Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* l
   args.top = reinterpret_cast<TopLogprob*>(results_.data() + n * 8);
   device.ops().sample(device.stream(), args);
   const bool logprobs = std::ranges::any_of(rows, [](const SampleRow& r) { return r.params->top_logprobs >= 0; });
-  device.copy_to_host(results_pinned_.data(), results_.data(), logprobs ? result_bytes(n, top_max_) : n * sizeof(std::int32_t),
+  device.copy_to_host(to.results.data(), results_.data(), logprobs ? result_bytes(n, top_max_) : n * sizeof(std::int32_t),
                       device.stream());
   return {};
 }
 
-void DeviceSampler::read(std::span<const SampleRow> rows, std::span<Sampled> out) const {
-  const std::size_t n = rows.size();
-  const auto* const tokens = reinterpret_cast<const std::int32_t*>(results_pinned_.data());
-  const float* const logprobs = results_pinned_.floats() + n;
-  const auto* const top = reinterpret_cast<const TopLogprob*>(results_pinned_.data() + n * 8);
-  for (std::size_t i = 0; i < n; ++i) {
+void DeviceSampler::read(std::size_t slot, std::span<Sampled> out) const {
+  const Slot& from = slots_[slot];
+  const std::size_t n = from.wanted.size();
+  const auto* const tokens = reinterpret_cast<const std::int32_t*>(from.results.data());
+  const float* const logprobs = from.results.floats() + n;
+  const auto* const top = reinterpret_cast<const TopLogprob*>(from.results.data() + n * 8);
+  for (std::size_t i = 0; i < std::min(n, out.size()); ++i) {
     out[i] = {.token = tokens[i]};
-    const std::int32_t wanted = rows[i].params->top_logprobs;
+    const std::int32_t wanted = from.wanted[i];
     if (out[i].token < 0 || wanted < 0) continue;
     out[i].logprob = logprobs[i];
-    const TopLogprob* const mine = top + i * static_cast<std::size_t>(top_max_);
-    for (std::int32_t k = 0; k < std::min(wanted, top_max_) && mine[k].token >= 0; ++k)
+    const TopLogprob* const mine = top + i * static_cast<std::size_t>(from.top_max);
+    for (std::int32_t k = 0; k < std::min(wanted, from.top_max) && mine[k].token >= 0; ++k)
       out[i].top.push_back({mine[k].token, mine[k].logprob});
   }
 }

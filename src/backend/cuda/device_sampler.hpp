@@ -1,7 +1,8 @@
 #pragma once
 // DeviceSampler: rows of logits to tokens on the device. What the rows ask for goes over in one copy, one kernel draws, and one
 // copy brings the tokens back (with logprobs behind them only when a row wants any). Memory grows to what was ever needed, so
-// a steady step allocates nothing. Owned by CudaBackend, the engine thread.
+// a steady step allocates nothing. Two draws may be under way, each in a slot of its own. Owned by CudaBackend, the engine thread.
+#include <array>
 #include <span>
 #include <vector>
 
@@ -11,19 +12,26 @@ namespace tokenworks::backend::cuda {
 
 class DeviceSampler {
  public:
-  // Enqueues the draw and the copy back; `read` may be called when the stream was waited for.
-  Result<> enqueue(Device& device, StepState& state, const float* logits, std::int32_t vocab, std::span<const SampleRow> rows);
-  void read(std::span<const SampleRow> rows, std::span<Sampled> out) const;
+  // Enqueues the draw and the copy back; `read` may be called when they were waited for, with as many rows.
+  Result<> enqueue(Device& device, StepState& state, const float* logits, std::int32_t vocab, std::span<const SampleRow> rows,
+                   std::size_t slot);
+  void read(std::size_t slot, std::span<Sampled> out) const;
+  const std::int32_t* drawn() const { return reinterpret_cast<const std::int32_t*>(results_.data()); }   // by the last one, on the device
 
  private:
   // Specs, then the lists they point into, as words.
   void pack(std::span<const SampleRow> rows, std::int32_t vocab);
-  Result<> reserve(Device& device, std::size_t rows, std::size_t changed_floats);
+  Result<> reserve(Device& device, std::size_t rows, std::size_t changed_floats, Pinned& pinned);
 
   std::vector<std::int32_t> words_;
   std::int32_t changed_rows_ = 0, top_max_ = 0;
   Memory results_, changed_;
-  Pinned results_pinned_;
+  struct Slot {
+    Pinned results;
+    std::vector<std::int32_t> wanted;                // logprobs, by row
+    std::int32_t top_max = 0;
+  };
+  std::array<Slot, 2> slots_;
 };
 
 }  // namespace tokenworks::backend::cuda

@@ -65,7 +65,17 @@ void StepState::stage_rows(const StepRows& step, std::size_t padded) {
   const std::size_t n = step.tokens.size();
   std::int32_t* const slots = image(2 * rows_max_);
   std::int32_t* const row_sequence = image(3 * rows_max_);
-  std::memcpy(image(0), step.tokens.data(), n * sizeof(std::int32_t));
+  drawn_.clear();
+  for (std::size_t row = 0; row < n; ++row) {
+    const TokenId token = step.tokens[row];
+    image(0)[row] = token < 0 ? -1 : token;
+    if (token >= 0) continue;
+    const auto from = static_cast<std::size_t>(drawn_by(0) - token);
+    if (!drawn_.empty() && drawn_.back().row + drawn_.back().count == row && drawn_.back().from + drawn_.back().count == from)
+      ++drawn_.back().count;
+    else
+      drawn_.push_back({row, from, 1});
+  }
   std::memcpy(image(rows_max_), step.positions.data(), n * sizeof(std::int32_t));
   for (std::size_t s = 0; s < step.sequences.size(); ++s) {
     const SequenceRows& q = step.sequences[s];
@@ -148,25 +158,36 @@ Result<> StepState::send_changes() {
   return {};
 }
 
+void StepState::take_drawn(const std::int32_t* drawn) const {
+  for (const Stretch& s : drawn_)
+    device_.copy_on_device(reinterpret_cast<std::int32_t*>(memory_.data()) + s.row, drawn + s.from, s.count * sizeof(std::int32_t),
+                           device_.stream());
+}
+
 Result<const std::int32_t*> StepState::send(std::span<const std::int32_t> list) {
-  if (ring_used_ + list.size() > ring_.bytes() / sizeof(std::int32_t)) {
-    if (auto idle = device_.synchronise(device_.stream()); !idle) return idle.error();
-    ring_used_ = 0;
-    if (list.size() > ring_.bytes() / sizeof(std::int32_t)) {
+  Memory& ring = rings_[slot_];
+  Pinned& pinned = rings_pinned_[slot_];
+  std::size_t& used = ring_used_[slot_];
+  if (used + list.size() > ring.bytes() / sizeof(std::int32_t)) {
+    if (used > 0) {
+      if (auto idle = device_.synchronise(device_.stream()); !idle) return idle.error();
+    }
+    used = 0;
+    if (list.size() > ring.bytes() / sizeof(std::int32_t)) {
       const std::size_t words = std::max(kRingWords, 2 * list.size());
       auto memory = Memory::make(device_, words * sizeof(std::int32_t), "lists of a step");
       if (!memory) return memory.error();
-      auto pinned = Pinned::make(device_, words * sizeof(std::int32_t), "pinned memory");
-      if (!pinned) return pinned.error();
-      ring_ = std::move(*memory);
-      ring_pinned_ = std::move(*pinned);
+      auto made = Pinned::make(device_, words * sizeof(std::int32_t), "pinned memory");
+      if (!made) return made.error();
+      ring = std::move(*memory);
+      pinned = std::move(*made);
     }
   }
-  auto* const host = reinterpret_cast<std::int32_t*>(ring_pinned_.data()) + ring_used_;
-  auto* const device = reinterpret_cast<std::int32_t*>(ring_.data()) + ring_used_;
+  auto* const host = reinterpret_cast<std::int32_t*>(pinned.data()) + used;
+  auto* const device = reinterpret_cast<std::int32_t*>(ring.data()) + used;
   std::copy(list.begin(), list.end(), host);
   device_.copy_to_device(device, host, list.size_bytes(), device_.stream());
-  ring_used_ += list.size();
+  used += list.size();
   return device;
 }
 

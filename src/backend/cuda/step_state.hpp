@@ -5,6 +5,7 @@
 // until a step outgrows the capacity, so a captured graph finds the next step's rows in the same place. Decode steps are padded
 // to a bucket: padding rows have token -1, no slot and no sequence. Beside it a ring for the small lists that come between
 // steps (blocks to zero, rows to gather). The engine thread.
+#include <algorithm>
 #include <array>
 #include <span>
 #include <vector>
@@ -24,6 +25,10 @@ class StepState {
   void stage_gather(std::span<const std::int32_t> rows, std::int32_t padded);
   Result<> send_changes();                           // of what was staged against what the device has: one copy, one kernel
 
+  // Behind the changes: tokens that the step names by the row that draws them, from `drawn` on the device. One copy where rows
+  // stand side by side in both steps, as they do while nobody comes or goes.
+  void take_drawn(const std::int32_t* drawn) const;
+
   const std::int32_t* tokens() const { return at(0); }
   const std::int32_t* positions() const { return at(rows_max_); }
   const std::int32_t* slots() const { return at(2 * rows_max_); }
@@ -36,9 +41,13 @@ class StepState {
   std::int32_t rows() const { return rows_; }        // with padding
   std::int32_t sequences_count() const { return sequences_; }
 
-  // A list for one kernel now: copied on the stream, valid until the next synchronisation has passed `release`.
+  // A list for one kernel now: copied on the stream, valid until the step it belongs to was waited for.
   Result<const std::int32_t*> send(std::span<const std::int32_t> list);
-  void release() { ring_used_ = 0, stages_used_ = 0; }   // after the stream was waited for
+  // A step was enqueued whole. Lists have two rings: what is sent from now on is the next step's, and the step before the one
+  // enqueued was waited for, or will be before the next list is sent. Of the stages, these two may hold one each.
+  void turn() { slot_ ^= 1, ring_used_[slot_] = 0, stages_used_ = std::min(stages_used_, std::size_t{2}); }
+  std::size_t slot() const { return slot_; }
+  void release() { ring_used_ = {}, stages_used_ = 0; }  // after the stream was waited for
 
  private:
   const std::int32_t* at(std::size_t offset) const { return reinterpret_cast<const std::int32_t*>(memory_.data()) + offset; }
@@ -53,13 +62,20 @@ class StepState {
   static constexpr std::size_t kStages = 4;          // steps that may be under way before the host waits for them
 
   Device& device_;
-  Memory memory_, changes_, ring_;
+  Memory memory_, changes_;
+  std::array<Memory, 2> rings_;
+  std::array<Pinned, 2> rings_pinned_;
+  std::array<std::size_t, 2> ring_used_{};
+  std::size_t slot_ = 0;
   std::array<Pinned, kStages> stages_;
-  Pinned ring_pinned_;
   std::vector<std::int32_t> image_, sent_;           // what the device should have; what it has, empty: nothing
   std::vector<std::pair<std::size_t, std::size_t>> used_tables_;   // of this step: where, how many blocks
+  struct Stretch {
+    std::size_t row, from, count;
+  };
+  std::vector<Stretch> drawn_;                       // rows of this step and where their tokens are drawn
   TablePlaces places_;
-  std::size_t rows_max_ = 0, tables_max_ = 0, stride_ = 0, ring_used_ = 0, stages_used_ = 0, stage_next_ = 0, pairs_ = 0;
+  std::size_t rows_max_ = 0, tables_max_ = 0, stride_ = 0, stages_used_ = 0, stage_next_ = 0, pairs_ = 0;
   std::int32_t* pairs_at_ = nullptr;
   std::int32_t rows_ = 0, sequences_ = 0;
 };

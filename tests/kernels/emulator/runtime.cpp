@@ -24,6 +24,11 @@ struct EmulatedGraph final : Graph {
   std::vector<std::shared_ptr<const EmulatedDevice::Work>> work;
 };
 
+struct EmulatedEvent final : backend::cuda::Event {
+  EmulatedDevice::Queue* queue = nullptr;
+  std::uint64_t at = 0;
+};
+
 EmulatedDevice::Queue& queue_of(Stream stream) { return *static_cast<EmulatedDevice::Queue*>(stream); }
 
 }  // namespace
@@ -164,14 +169,34 @@ void EmulatedDevice::fill(void* to, unsigned char value, std::size_t bytes, Stre
 
 Result<> EmulatedDevice::synchronise(Stream stream) {
   Queue& queue = queue_of(stream);
+  return run_until(queue, queue.end());
+}
+
+Result<std::unique_ptr<backend::cuda::Event>> EmulatedDevice::make_event() { return std::make_unique<EmulatedEvent>(); }
+
+void EmulatedDevice::record(backend::cuda::Event& event, Stream stream) {
+  auto& e = static_cast<EmulatedEvent&>(event);
+  e.queue = &queue_of(stream);
+  e.at = e.queue->end();
+  if (e.queue->capturing && failure_.empty()) failure_ = "an event in a stream that is being captured";
+}
+
+Result<> EmulatedDevice::wait(const backend::cuda::Event& event) {
+  const auto& e = static_cast<const EmulatedEvent&>(event);
+  return run_until(*e.queue, e.at);
+}
+
+Result<> EmulatedDevice::run_until(Queue& queue, std::uint64_t end) {
   ++counts_.synchronisations;
   if (queue.capturing && failure_.empty()) failure_ = "synchronisation of a stream that is being captured";
-  while (!queue.work.empty() && failure_.empty()) {
+  while (queue.begun < end && failure_.empty()) {
     const auto next = std::move(queue.work.front());
     queue.work.pop_front();
+    ++queue.begun;
     failure_ = (*next)();
   }
   if (failure_.empty()) return {};
+  queue.begun = queue.end();
   queue.work.clear();
   return error(Errc::engine_failed, fmt::format("the device {} failed: {}", info_.name, failure_));
 }

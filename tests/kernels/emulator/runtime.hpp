@@ -1,6 +1,6 @@
 #pragma once
 // EmulatedDevice: the CUDA runtime's half of the emulator behind backend::cuda::Device. Work is queued on its stream and runs
-// at the next synchronisation, so host memory that changed under an asynchronous copy is noticed as it would be on a card;
+// at the next synchronisation, or up to an event that is waited for, so host memory that changed under an asynchronous copy is noticed as it would be on a card;
 // capture records the queue, replay queues it again. A kernel's fault is sticky. Counts what tests want counted.
 #include <deque>
 #include <functional>
@@ -28,6 +28,9 @@ class EmulatedDevice final : public backend::cuda::Device {
   void copy_on_device(void* to, const void* from, std::size_t bytes, backend::cuda::Stream stream) override;
   void fill(void* to, unsigned char value, std::size_t bytes, backend::cuda::Stream stream) override;
   Result<> synchronise(backend::cuda::Stream stream) override;
+  Result<std::unique_ptr<backend::cuda::Event>> make_event() override;
+  void record(backend::cuda::Event& event, backend::cuda::Stream stream) override;
+  Result<> wait(const backend::cuda::Event& event) override;
   void begin_capture(backend::cuda::Stream stream) override;
   Result<std::unique_ptr<backend::cuda::Graph>> end_capture(backend::cuda::Stream stream) override;
   void launch(const backend::cuda::Graph& graph, backend::cuda::Stream stream) override;
@@ -56,13 +59,17 @@ class EmulatedDevice final : public backend::cuda::Device {
   struct Queue {
     EmulatedDevice* device = nullptr;
     std::deque<std::shared_ptr<const Work>> work;
+    std::uint64_t begun = 0;                         // pieces of work that left the queue
+    std::uint64_t end() const { return begun + work.size(); }
     bool capturing = false;
     std::vector<std::shared_ptr<const Work>> captured;
   };
   void enqueue(Queue& queue, Work work);
+  std::size_t waiting() const { return main_.work.size(); }   // enqueued on the main stream and not run yet
   void count_launch() { ++counts_.launches; }
 
  private:
+  Result<> run_until(Queue& queue, std::uint64_t end);
   std::string check_range(const void* at, std::size_t bytes, const char* what) const;
   std::string check_pinned(const void* at, std::size_t bytes, const char* what) const;
 

@@ -42,11 +42,11 @@ std::vector<Sampled> draw(const std::vector<float>& logits, std::int32_t vocab, 
   std::vector<SampleRow> rows;
   for (const Asked& a : asked) rows.push_back(a.row());
   std::vector<Sampled> out(rows.size());
-  const auto sent = sampler.enqueue(device, state, values, vocab, rows);
+  const auto sent = sampler.enqueue(device, state, values, vocab, rows, 0);
   EXPECT_TRUE(sent) << (sent ? "" : sent.error().message);
   const std::string fault = run_all(device);
   if (!fault.empty()) return {};
-  sampler.read(rows, out);
+  sampler.read(0, out);
   return out;
 }
 

@@ -30,6 +30,13 @@ std::string driver_version() {
   return std::to_string(cuda) + (own.empty() ? "" : "/" + own);
 }
 
+struct NativeEvent final : Event {
+  cudaEvent_t event = nullptr;
+  ~NativeEvent() override {
+    if (event != nullptr) (void)cudaEventDestroy(event);
+  }
+};
+
 class NativeDevice final : public Device {
  public:
   Result<> open(int ordinal) {
@@ -118,6 +125,25 @@ class NativeDevice final : public Device {
     ++counts_.synchronisations;
     done(cudaGetLastError(), "a launch");
     done(cudaStreamSynchronize(native(stream)), "a step");
+    if (failed_.empty()) return {};
+    return *failure();
+  }
+
+  Result<std::unique_ptr<Event>> make_event() override {
+    use();
+    auto made = std::make_unique<NativeEvent>();
+    if (!done(cudaEventCreateWithFlags(&made->event, cudaEventDisableTiming), "making an event")) return *failure();
+    return std::unique_ptr<Event>(std::move(made));
+  }
+  void record(Event& event, Stream stream) override {
+    use();
+    done(cudaEventRecord(static_cast<NativeEvent&>(event).event, native(stream)), "marking the end of a step");
+  }
+  Result<> wait(const Event& event) override {
+    use();
+    ++counts_.synchronisations;
+    done(cudaGetLastError(), "a launch");
+    done(cudaEventSynchronize(static_cast<const NativeEvent&>(event).event), "a step");
     if (failed_.empty()) return {};
     return *failure();
   }
