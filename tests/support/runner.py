@@ -15,6 +15,9 @@ SANITIZED_LONG = ["scheduler", "backend", "formats", "tokenizer", "grammar"]   #
 SANITIZED_WITHOUT = {"thread": {"ledger": "Simulation/PlantedFault.*:PowerCut.*:Month.*:Migration.*"}, "address": {}}
 SANITIZED_SEEDS = {"thread": "1-20", "address": "1-60"}                    # of the ledger's simulated lives
 
+# End-to-end tests that wait for a timer most of their time: they run beside the others.
+MOSTLY_WAITING = ["full_disk", "jwks", "pull", "watchdog", "webhooks"]
+
 # Tests that may be skipped, by name, each with the reason. Any other skip is a failure.
 SKIPS_ALLOWED = dict(line.split(maxsplit=1) for line in (ROOT / "tests/skips.txt").read_text().splitlines()
                      if line and not line.startswith("#"))
@@ -136,38 +139,49 @@ def google_tests(binary, options, env, tally):
     sys.stdout.flush()
 
 
-def python_tests(options, env, tally):
+def chosen(options):
+    return ["-k", options.filter.removeprefix("e2e/") or "test"] if options.filter and options.filter != "e2e" else []
+
+
+def pytest_run(files, options, env):
+    """(report file, exit code, output, seconds) of the end-to-end tests in some files."""
     report = tempfile.NamedTemporaryFile(suffix=".xml", delete=False).name
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "tests/e2e"]
-    if options.filter:
-        command += ["-k", options.filter.removeprefix("e2e/") or "test"]
-        if options.filter == "e2e":
-            command = command[:-2]
-    if options.list:
-        subprocess.run(command + ["--collect-only", "-q"], cwd=ROOT, env=env)
-        return
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *files, *chosen(options)]
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    passed_before, failed_before = tally.passed, len(tally.failed)
-    try:
-        cases = list(xml.parse(report).getroot().iter("testcase"))
-    except (OSError, xml.ParseError):
-        cases = []
-    for case in cases:
-        full = f"e2e/{case.get('classname', '').split('.')[-1]}.{case.get('name')}"
-        if case.find("failure") is not None or case.find("error") is not None:
-            tally.failed.append(full)
-        elif case.find("skipped") is not None:
-            tally.skip(full)
-        else:
-            tally.passed += 1
-    pathlib.Path(report).unlink(missing_ok=True)
-    if done.returncode not in (0, 5) and len(tally.failed) == failed_before:
-        tally.failed.append(f"e2e (pytest ended with code {done.returncode})")
-    ok = len(tally.failed) == failed_before
-    print(f"{'ok  ' if ok else 'FAIL'} e2e: {tally.passed - passed_before} passed in {time.monotonic() - began:.1f} s", flush=True)
-    if not ok:
-        print(done.stdout[-30000:], flush=True)
+    return report, done.returncode, done.stdout, time.monotonic() - began
+
+
+def python_tests(options, env, tally):
+    files = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests/e2e").glob("*_test.py"))
+    if options.list:
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "tests/e2e", *chosen(options)], cwd=ROOT, env=env)
+        return
+    waiting = [f for f in files if pathlib.Path(f).stem.removesuffix("_test") in MOSTLY_WAITING]
+    lanes = [[f for f in files if f not in waiting], waiting]
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        results = list(pool.map(lambda lane: pytest_run(lane, options, env), lanes))
+    for report, code, output, seconds in results:
+        passed_before, failed_before = tally.passed, len(tally.failed)
+        try:
+            cases = list(xml.parse(report).getroot().iter("testcase"))
+        except (OSError, xml.ParseError):
+            cases = []
+        for case in cases:
+            full = f"e2e/{case.get('classname', '').split('.')[-1]}.{case.get('name')}"
+            if case.find("failure") is not None or case.find("error") is not None:
+                tally.failed.append(full)
+            elif case.find("skipped") is not None:
+                tally.skip(full)
+            else:
+                tally.passed += 1
+        pathlib.Path(report).unlink(missing_ok=True)
+        if code not in (0, 5) and len(tally.failed) == failed_before:
+            tally.failed.append(f"e2e (pytest ended with code {code})")
+        ok = len(tally.failed) == failed_before
+        print(f"{'ok  ' if ok else 'FAIL'} e2e: {tally.passed - passed_before} passed in {seconds:.1f} s", flush=True)
+        if not ok:
+            print(output[-30000:], flush=True)
 
 
 def fuzzers(options, env, tally):
