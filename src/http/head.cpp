@@ -5,15 +5,15 @@
 #include <boost/beast/http/string_body.hpp>
 
 #include <algorithm>
-#include <cctype>
+
+#include "chunked.hpp"
 
 namespace tokenworks::http {
 namespace {
 
 namespace beast = boost::beast::http;
 
-constexpr std::size_t kChunkedEnd = 5;               // "0" and two line ends: nothing less ends a chunked body
-constexpr std::size_t kChunkLineMax = 16 << 10;      // a chunk's size line, or a trailer, may wait for its end this long
+constexpr std::size_t kChunkLineMax = 16 << 10;      // of a chunk's size line, and of all trailers
 
 Error bad(const std::string& why) { return error(Errc::invalid_request, "malformed HTTP request: " + why); }
 
@@ -31,18 +31,6 @@ bool may_be_method(std::string_view in) {
   const std::size_t end = in.find_first_not_of(kToken);
   if (end == std::string_view::npos) return in.size() <= 32;
   return end > 0 && end <= 32 && in[end] == ' ';
-}
-
-// What to do with so few bytes of a chunked body. Beast 1.81 asserts of its caller that what follows the last chunk's line (size
-// nothing, whatever stands behind it) comes in one piece with it: over fewer than kChunkedEnd bytes it would stop the process.
-// Anything else is the parser's at once, so that a mistake is told without waiting for more.
-enum class Rest { parse, wait, bad };
-
-Rest judge(std::string_view in) {
-  if (in.size() >= kChunkedEnd || in.empty() || in.front() != '0') return Rest::parse;
-  const std::size_t zeros = in.find_first_not_of('0');
-  if (zeros == std::string_view::npos || std::string_view("\r; \t").find(in[zeros]) != std::string_view::npos) return Rest::wait;
-  return std::isxdigit(static_cast<unsigned char>(in[zeros])) ? Rest::parse : Rest::bad;
 }
 
 bool host_ok(std::string_view host) {
@@ -95,7 +83,7 @@ std::optional<Error> check_head(std::string_view raw, const Incoming& request) {
 
 struct RequestReader::Inside {
   Inside(std::size_t header_max, std::size_t body_max) : header_max(header_max), body_max(body_max) {
-    // The size of the head is bounded below; the parser's own bound then guards trailers.
+    // The size of the head is bounded below.
     parser.header_limit(static_cast<std::uint32_t>(std::min<std::size_t>(header_max, UINT32_MAX / 2) + kChunkLineMax));
     parser.body_limit(body_max);
   }
@@ -108,12 +96,13 @@ struct RequestReader::Inside {
   std::size_t feed_head(std::string_view in);
   std::size_t feed_body(std::string_view in);
   void finish() {
-    request.body = std::move(parser.get().body());
+    if (!chunked) request.body = std::move(parser.get().body());
     state = State::done;
   }
 
   const std::size_t header_max, body_max;
   beast::request_parser<beast::string_body> parser;
+  std::optional<ChunkedBody> chunked;                // once the head says so; the parser has done its part then
   State state = State::head;
   std::size_t scanned = 0;                           // of the head: there is no end of headers before this
   bool keep_alive = false;
@@ -151,30 +140,30 @@ std::size_t RequestReader::Inside::feed_head(std::string_view in) {
   if (!split_target({message.target().data(), message.target().size()}, request)) return fail(bad("the request target is not a path"));
   keep_alive = parser.keep_alive();
   state = State::body;
+  if (parser.chunked()) chunked.emplace(body_max, kChunkLineMax);
   parser.eager(true);
   if (parser.is_done()) finish();
   return raw.size();
 }
 
+// Chunks are read by our own code: Beast 1.81 asserts of its caller that what follows the last chunk's line comes in one piece
+// with it, and says nothing of where in a chunk it stands.
 std::size_t RequestReader::Inside::feed_body(std::string_view in) {
+  if (chunked) {
+    const auto used = chunked->feed(in, request.body);
+    if (!used) return fail(used.error());
+    if (chunked->done()) finish();
+    return *used;
+  }
   std::size_t used = 0;
   while (used < in.size() && !parser.is_done()) {
-    if (parser.chunked()) {
-      const Rest rest = judge(in.substr(used));
-      if (rest == Rest::bad) return fail(bad("a chunk's size is not a hexadecimal number"));
-      if (rest == Rest::wait) break;
-    }
     boost::system::error_code code;
     const std::size_t step = parser.put(boost::asio::buffer(in.data() + used, in.size() - used), code);
     used += step;
     if (code && code != beast::error::need_more) return fail(explain(code, body_max));
     if (step == 0) break;
   }
-  if (parser.is_done()) {
-    finish();
-  } else if (in.size() - used > kChunkLineMax) {
-    return fail(bad("a chunk's size line is too long"));
-  }
+  if (parser.is_done()) finish();
   return used;
 }
 
@@ -194,7 +183,10 @@ RequestReader::State RequestReader::state() const { return inside_->state; }
 const Error& RequestReader::failure() const { return inside_->failure; }
 Incoming& RequestReader::request() { return inside_->request; }
 bool RequestReader::keep_alive() const { return inside_->keep_alive; }
-bool RequestReader::has_body() const { return !inside_->parser.is_done() || !inside_->request.body.empty(); }
+bool RequestReader::has_body() const {
+  const bool whole = inside_->chunked ? inside_->chunked->done() : inside_->parser.is_done();
+  return !whole || !inside_->request.body.empty();
+}
 
 bool RequestReader::expects_continue() const {
   return !inside_->request.http_1_0 && equal_no_case(inside_->request.headers.get("expect"), "100-continue");

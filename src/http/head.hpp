@@ -1,5 +1,5 @@
 #pragma once
-// RequestReader: the bytes of one request, as they come, into an Incoming. Beast's parser does the grammar; the rules that
+// RequestReader: the bytes of one request, as they come, into an Incoming. Beast's parser does the grammar of heads; the rules that
 // keep two parsers from seeing two different requests (RFC 9112: one length, one Host, no folded lines) are checked here,
 // before anything acts on the head. Used by one session on its thread; a fresh one per request.
 #include <cstdint>
