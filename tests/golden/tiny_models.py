@@ -14,6 +14,7 @@ Usage: tiny_models.py OUTDIR. Writes, for each ARCH in llama llama3 llama_linear
 Sizes are odd on purpose: vocabularies that no 32 divides, hidden 48/80/96, GQA, head_dim unlike hidden / heads, tied and
 untied heads. A sliding window of W means that a token sees itself and the W - 1 tokens before it.
 """
+import collections
 import copy
 import json
 import os
@@ -90,7 +91,11 @@ def make_tokenizer(pre, size):
     else:
         text = [line.replace(" ", "▁") for line in ["▁" + line for line in TEXT]]
         trained = Tokenizer(models.BPE())
-        trained.train_from_iterator(text, trainers.BpeTrainer(vocab_size=size - 259, show_progress=False, limit_alphabet=24))
+        # The trainer cuts an alphabet among letters that are as frequent by chance: it is told which ones stay.
+        count = collections.Counter("".join(text))
+        letters = sorted(count, key=lambda c: (-count[c], c))[:24]
+        trained.train_from_iterator(text, trainers.BpeTrainer(vocab_size=size - 259, show_progress=False, limit_alphabet=24,
+                                                              initial_alphabet=letters))
         body = json.loads(trained.to_str())["model"]
         pieces = sorted(body["vocab"], key=body["vocab"].get)
         names = SPECIALS + [f"<0x{b:02X}>" for b in range(256)] + pieces

@@ -142,6 +142,7 @@ int ThreadPool::free_core(int besides) const {
 // Before a round, while others compete for the cores: the system may have put the caller where a worker is held.
 void ThreadPool::keep_apart() {
   const bool over = apart_rounds_.fetch_sub(1, std::memory_order_relaxed) == 1;
+  if (over) std::atomic_thread_fence(std::memory_order_seq_cst);   // work_loop: one of the two sees what the other wrote
   const int here = current_core();
   for (const auto& worker : members_) {
     const int held = worker->held.load(std::memory_order_relaxed);
@@ -224,7 +225,11 @@ void ThreadPool::work_loop(Member& self, int thread) {
     const bool last = taken > 0 && done_.fetch_add(taken) + taken == jobs;
     self.holds.store(Member::nothing, std::memory_order_release);
     if (last && caller_sleeps_.exchange(0) == 1) wake_all(caller_sleeps_);
-    if (const int home = self.home.exchange(-1, std::memory_order_relaxed); home >= 0) self.hold_on(home);
+    if (const int home = self.home.exchange(-1, std::memory_order_relaxed); home >= 0 && self.hold_on(home)) {
+      // It may come here after the rounds in which workers are held, having been preempted all that time.
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      if (apart_rounds_.load(std::memory_order_relaxed) == 0) self.let_go();
+    }
   }
 }
 
