@@ -1,7 +1,7 @@
 #pragma once
 // ChunkedBody: the chunked coding of a request's body (RFC 9112 7.1), byte by byte as it arrives: how the bytes were cut on their
 // way never changes what is read, and a mistake is told with the byte that makes it one. Strict where two readers could differ:
-// every line ends with CR LF, sizes are hexadecimal digits alone. Extensions and trailers are checked, bounded and dropped.
+// every line ends with CR LF, sizes are hexadecimal digits and, behind them, blanks. Extensions and trailers are checked, bounded and dropped.
 #include <cstddef>
 #include <cstdint>
 #include <string>
