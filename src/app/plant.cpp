@@ -18,6 +18,7 @@
 
 #include "energy.hpp"
 #include "fetch.hpp"
+#include "last_resort.hpp"
 #include "model_house.hpp"
 #include "models.hpp"
 #include "notify.hpp"
@@ -39,6 +40,7 @@ namespace tokenworks::app {
 namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::int64_t kWatcherPatience = 60 * kSecond;    // the loop that watches the engines, and an end after a lost device
 
 sigset_t handled_signals() {
   sigset_t set;
@@ -385,7 +387,10 @@ int Plant::run() {
 
   const sigset_t signals = handled_signals();
   int exit_code = kOk;
+  LastResort resort(kWatcherPatience, [] { leave_at_once(kDeviceLost); });
+  const LastResortThread resort_ticks(resort);
   for (;;) {
+    resort.alive();
     const timespec patience{0, 250'000'000};
     const int signal = sigtimedwait(&signals, nullptr, &patience);
     if (signal == SIGHUP) reloader_->ask();
@@ -399,6 +404,11 @@ int Plant::run() {
     admission_->tick(config_.plant.limits.hold_expiry_ns);
     administration_->catch_up();
     notify_supervisor("WATCHDOG=1");
+  }
+  if (exit_code == kDeviceLost) {
+    resort.within(config_.plant.limits.drain_ns + kWatcherPatience);
+  } else {
+    resort.rest();                                   // the supervisor decides how long a stop may take
   }
   shut_down();
   return exit_code;

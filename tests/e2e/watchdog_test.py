@@ -1,4 +1,8 @@
-"""A step that never returns, on the real daemon: its engine thread is frozen from outside, with ptrace, and nothing else of it."""
+"""A step that never returns, on the real daemon: its engine thread is frozen from outside, with ptrace, and nothing else of it.
+
+Wherever it happens to be: in a kernel, where the plant ends its requests and itself in order, or with a lock in its hands (often
+while it wakes an IO thread, on a busy machine), where nothing is left but to leave without an orderly end. Either way the process
+is gone with code 70, and the books are whole at the next start."""
 import json, os, subprocess, sys, threading, time, urllib.error, urllib.request
 
 import pytest
@@ -31,6 +35,8 @@ def ready(plant):
         return urllib.request.urlopen(plant.admin + "/readyz", timeout=10).status
     except urllib.error.HTTPError as error:
         return error.code
+    except OSError:                                       # nobody answers any more
+        return 0
 
 
 def engine_thread(pid):
@@ -43,7 +49,7 @@ def engine_thread(pid):
 
 class Stream(threading.Thread):
     def __init__(self, plant, key):
-        super().__init__()
+        super().__init__(daemon=True)
         self.plant, self.key, self.lines, self.began = plant, key, [], threading.Event()
 
     def run(self):
@@ -63,7 +69,7 @@ class Stream(threading.Thread):
 
 
 def test_a_step_that_never_returns_drops_readiness_ends_its_streams_and_the_process_exits_with_70():
-    with Plant() as plant:
+    with Plant(progress="step") as plant:                 # a client gets nothing that is not committed: exact, wherever it ends
         key = plant.key()
         stream = Stream(plant, key)
         stream.start()
@@ -82,7 +88,7 @@ def test_a_step_that_never_returns_drops_readiness_ends_its_streams_and_the_proc
             stream.join(60)
             assert not stream.is_alive()
             log = plant.log_text()
-            assert "step_stuck" in log and "device_lost" in log
+            assert "device_lost" in log
         finally:
             freezer.kill()
             freezer.wait()
