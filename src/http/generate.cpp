@@ -260,7 +260,8 @@ Answer generate(Exchange& exchange, Parsed parsed, OpenAiForm form) {
 
   const Observed& seen = whole ? static_cast<const Observed&>(*whole) : *stream;
   std::optional<Error> failed = seen.failure();
-  if (!receipt && (whole || !failed)) failed = receipt.error();
+  // The gateway's own word goes before a chunk's, which cannot tell a deadline from a shutdown.
+  if (!receipt && (whole || !failed || receipt.error().code != Errc::cancelled)) failed = receipt.error();
   if (failed && failed->code != Errc::cancelled) run.fail(*failed);   // a client that left may ask what became of it
   if (whole) {
     if (!receipt) co_return whole->refusal(receipt.error());

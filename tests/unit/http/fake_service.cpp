@@ -31,6 +31,14 @@ asio::awaitable<Result<gateway::Receipt>> FakeService::generate(gateway::Caller,
   if (!begun) co_return left();
   if (model == "throw-late") throw std::runtime_error("planted later");
   if (model == "fail-late") co_return error(Errc::engine_failed, "the engine failed");
+  if (model == "late") {
+    std::vector<gateway::AnswerChunk> cut(1);
+    cut[0].finish = "cancelled";
+    auto writing = sink.write(std::move(cut));
+    const Result<> written = co_await std::move(writing);
+    if (!written) co_return left();
+    co_return error(Errc::deadline_exceeded, "the time was over");
+  }
   if (model == "wait") {
     co_await until_left(departure);
     tell(sink, receipt_of(id), "cancelled");

@@ -313,6 +313,16 @@ TEST(Server, AFailureAfterTheStartIsAnEventOfTheStream) {
   EXPECT_EQ(plant.client().ask(post("/v1/chat/completions", chat_body("broken"))).status, 500);
 }
 
+TEST(Server, AStreamCutOffByItsDeadlineSaysSoAndSpeaksOfNoShutdown) {
+  Plant plant;
+  const Response stream = plant.client().ask(post("/v1/chat/completions", chat_body("late", true)));
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_NE(stream.body.find(R"(data: {"error":{"message":"the time was over","type":"server_error","param":null,"code":"deadline_exceeded"}})"), std::string::npos)
+      << stream.body;
+  EXPECT_EQ(stream.body.find("[DONE]"), std::string::npos);
+  EXPECT_EQ(plant.client().ask(post("/v1/chat/completions", chat_body("late"))).status, 504);
+}
+
 TEST(Server, AnAnswerStoppedByItsBudgetSaysSo) {
   Plant plant;
   const Response whole = plant.client().ask(post("/v1/chat/completions", chat_body("budget")));
