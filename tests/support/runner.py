@@ -185,11 +185,11 @@ def python_tests(options, env, tally):
 
 
 def fuzzers(options, env, tally):
-    """libFuzzer with clang's sanitizers, five minutes a target: only with --long, since building it takes longer than running it."""
+    """libFuzzer with clang's sanitizers, three minutes a target: only with --long, since building it takes longer than running it."""
     if options.list:
         print("libFuzzer tests/fuzz/run")
         return
-    done = subprocess.run(["tests/fuzz/run", "--seconds", "300"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(["tests/fuzz/run", "--seconds", "180"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     targets = re.findall(r"^(ok  |FAIL) (\w+)", done.stdout, re.MULTILINE)
     tally.passed += sum(verdict == "ok  " for verdict, _ in targets)
     tally.failed += [f"fuzz/{target}" for verdict, target in targets if verdict != "ok  "]
