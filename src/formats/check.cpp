@@ -75,19 +75,21 @@ class TensorCheck {
     return fmt::format("[{}]", fmt::join(shape, ", "));
   }
 
+  std::string in_file(const std::string& name) const { return model_.format == "gguf" ? gguf_name(name) : name; }
+
   void look(const std::string& name, const std::vector<std::int64_t>& shape, bool needed) {
     if (failure_) return;
     const auto it = model_.tensors.find(name);
     if (it == model_.tensors.end()) {
       if (needed) {
         failure_ = error(Errc::bad_file, fmt::format("{}: tensor '{}' is missing; {} with {} layers needs it", file_,
-                                                     name, model_.config.architecture, model_.config.layers));
+                                                     in_file(name), model_.config.architecture, model_.config.layers));
       }
       return;
     }
     if (it->second.shape != shape) {
       failure_ = error(Errc::bad_file, fmt::format("{}: tensor '{}' has shape {}; the configuration means {}", file_,
-                                                   name, written(it->second.shape), written(shape)));
+                                                   in_file(name), written(it->second.shape), written(shape)));
     }
   }
 

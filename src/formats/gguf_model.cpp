@@ -194,26 +194,45 @@ TokenizerData read_tokenizer(Keys& keys) {
   return t;
 }
 
-// "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; names without a counterpart stay as they are.
+struct NamePair {
+  std::string_view gguf, hugging_face;
+};
+constexpr NamePair kWhole[] = {{"token_embd.weight", "model.embed_tokens.weight"},
+                               {"output_norm.weight", "model.norm.weight"},
+                               {"output.weight", "lm_head.weight"}};
+constexpr NamePair kInLayer[] = {
+    {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
+    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
+    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},           {"ffn_down", "mlp.down_proj"},
+    {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"}};
+using Side = std::string_view NamePair::*;
+
+// A name of one side as the other side writes it: <prefix>3.<stem>.weight; one without a counterpart stays as it is.
+std::string translated(const std::string& name, Side from, std::string_view prefix, Side to, std::string_view other_prefix) {
+  for (const NamePair& pair : kWhole) {
+    if (name == pair.*from) return std::string(pair.*to);
+  }
+  if (!name.starts_with(prefix)) return name;
+  const std::size_t layer = prefix.size(), stem = name.find('.', layer), kind = name.rfind('.');
+  if (stem == std::string::npos || kind <= stem) return name;
+  const std::string_view what = std::string_view(name).substr(stem + 1, kind - stem - 1);
+  for (const NamePair& pair : kInLayer) {
+    if (what != pair.*from) continue;
+    return std::string(other_prefix) + name.substr(layer, stem + 1 - layer) + std::string(pair.*to) + name.substr(kind);
+  }
+  return name;
+}
+
+// "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"
 std::string hugging_face_name(const std::string& name) {
-  static const std::map<std::string, std::string, std::less<>> kWhole = {
-      {"token_embd.weight", "model.embed_tokens.weight"},
-      {"output_norm.weight", "model.norm.weight"},
-      {"output.weight", "lm_head.weight"}};
-  static const std::map<std::string, std::string, std::less<>> kInLayer = {
-      {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-      {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-      {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},           {"ffn_down", "mlp.down_proj"},
-      {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"}};
-  if (const auto it = kWhole.find(name); it != kWhole.end()) return it->second;
-  const std::size_t layer = name.find('.'), stem = name.find('.', layer + 1), kind = name.rfind('.');
-  if (!name.starts_with("blk.") || stem == std::string::npos || kind <= stem) return name;
-  const auto it = kInLayer.find(std::string_view(name).substr(stem + 1, kind - stem - 1));
-  if (it == kInLayer.end()) return name;
-  return "model.layers." + name.substr(layer + 1, stem - layer - 1) + "." + it->second + name.substr(kind);
+  return translated(name, &NamePair::gguf, "blk.", &NamePair::hugging_face, "model.layers.");
 }
 
 }  // namespace
+
+std::string gguf_name(const std::string& name) {
+  return translated(name, &NamePair::hugging_face, "model.layers.", &NamePair::gguf, "blk.");
+}
 
 Result<ModelData> read_gguf(std::shared_ptr<const ByteSource> source) {
   ModelData model;

@@ -31,6 +31,9 @@ Result<> check(const std::string& file, const ModelData& model);
 Result<ModelData> read_gguf(std::shared_ptr<const ByteSource> source);
 Result<ModelData> read_hugging_face(const std::string& folder);
 
+// A tensor's Hugging Face name as a GGUF file writes it, for messages: people look for what is in their file.
+std::string gguf_name(const std::string& name);
+
 std::shared_ptr<const ModelFile> make_model_file(ModelData data);
 
 }  // namespace tokenworks::formats

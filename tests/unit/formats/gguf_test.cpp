@@ -48,9 +48,9 @@ TEST(Gguf, ATensorThatLiesIsNamed) {
   EXPECT_SAYS(lie([](auto& b) { b.tensors[3].dims = {1ull << 62}; }), "larger than 63 bits count");
   EXPECT_SAYS(lie([](auto& b) { b.tensors[3].dims = {8, 0}; }), "a dimension of 0");
   EXPECT_SAYS(lie([](auto& b) { b.tensors[3].dims = {2, 2, 2, 2, 2}; }), "claims 5 dimensions");
-  EXPECT_SAYS(lie([](auto& b) { b.tensors[3].dims = {8, 7}; }), "has shape [7, 8]; the configuration means [8, 8]");
+  EXPECT_SAYS(lie([](auto& b) { b.tensors[3].dims = {8, 7}; }), "tensor 'blk.0.attn_q.weight' has shape [7, 8]; the configuration means [8, 8]");
   EXPECT_SAYS(lie([](auto& b) { b.tensors[3].name = "blk.0.attn_k.weight"; }), "is there twice");
-  EXPECT_SAYS(lie([](auto& b) { b.tensors[3].name = "other"; }), "'model.layers.0.self_attn.q_proj.weight' is missing");
+  EXPECT_SAYS(lie([](auto& b) { b.tensors[3].name = "other"; }), "tensor 'blk.0.attn_q.weight' is missing");
   EXPECT_SAYS(lie([](auto& b) { b.tensors[3].name = std::string(65, 'x'); }), "claims 65 bytes");
   EXPECT_SAYS(lie([](auto& b) { b.tensors[0].name = "t"; }), "tensor 'token_embd.weight' is missing");
 }
@@ -91,7 +91,7 @@ TEST(Gguf, AConfigurationThatCannotBeServedSaysWhy) {
               "'general.architecture' is not a string");
   EXPECT_SAYS(lie([](auto& b) { replace(b, "llama.block_count", 0); }), "layers is 0");
   EXPECT_SAYS(lie([](auto& b) { replace(b, "llama.block_count", 2); }),
-              "'model.layers.1.input_layernorm.weight' is missing");
+              "tensor 'blk.1.attn_norm.weight' is missing");
   EXPECT_SAYS(lie([](auto& b) { replace(b, "llama.block_count", 0xffffffff); }), "out of range");
   EXPECT_SAYS(lie([](auto& b) { replace(b, "llama.attention.head_count", 0); }), "head_count' is missing or 0");
   EXPECT_SAYS(lie([](auto& b) { replace(b, "llama.attention.head_count_kv", 0); }), "key/value heads is 0");
