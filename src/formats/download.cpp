@@ -30,6 +30,12 @@ Error system_error(const std::string& path, const char* what) {
   return error(Errc::io, path + ": cannot " + what + ": " + std::strerror(errno));
 }
 
+// A bare file name stands in the working directory.
+std::string folder_of(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
 // The .part file: opened, locked, at its end. One download at a time per target, also across processes.
 class Part {
  public:
@@ -214,7 +220,7 @@ class Running {
                   true);
     }
     std::error_code ec;
-    const auto space = std::filesystem::space(std::filesystem::path(what_.target).parent_path(), ec);
+    const auto space = std::filesystem::space(folder_of(what_.target), ec);
     if (!ec && total_ > part_.size() && space.available < total_ - part_.size()) {
       return fail(error(Errc::io, fmt::format("{}: needs {} and the disk has {} free", what_.target,
                                               format_bytes(total_ - part_.size()), format_bytes(space.available))),
@@ -290,7 +296,7 @@ class Running {
 }  // namespace
 
 Result<std::uint64_t> download_file(Fetcher& fetcher, const Download& what, const OnProgress& on_progress) {
-  if (auto ok = make_folders(std::filesystem::path(what.target).parent_path().string()); !ok) return ok.error();
+  if (auto ok = make_folders(folder_of(what.target)); !ok) return ok.error();
   return Running(fetcher, what, on_progress).run();
 }
 

@@ -26,10 +26,10 @@ def binary():
     return path
 
 
-def pull(binary, tmp_path, source, *options, endpoint="http://127.0.0.1:9", **environment):
+def pull(binary, tmp_path, source, *options, endpoint="http://127.0.0.1:9", cwd=None, **environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
     clean.update(HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "hf"), TOKENWORKS_CACHE=str(tmp_path / "own"), **environment)
-    return subprocess.run([binary, "models", "pull", source, *options, "--json"], env=clean, capture_output=True, text=True, timeout=60)
+    return subprocess.run([binary, "models", "pull", source, *options, "--json"], env=clean, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 def good(result):
@@ -88,6 +88,8 @@ def test_a_wrong_hash_leaves_nothing_behind(binary, tmp_path):
         target = tmp_path / "mine.gguf"
         assert good(pull(binary, tmp_path, url, "--sha256", DIGEST, "--output", str(target)))["path"] == str(target)
         assert target.read_bytes() == WEIGHTS
+        assert good(pull(binary, tmp_path, url, "--output", "bare.gguf", cwd=tmp_path))["path"] == "bare.gguf"
+        assert (tmp_path / "bare.gguf").read_bytes() == WEIGHTS
 
 
 def test_several_gguf_files_are_listed(binary, tmp_path):
