@@ -98,7 +98,10 @@ void Fields::text(const std::string& key, std::string& into, bool required) {
 
 void Fields::texts(const std::string& key, std::vector<std::string>& into) {
   const YAML::Node node = has(key) ? node_[key] : YAML::Node(YAML::NodeType::Undefined);
-  if (!node.IsDefined() || node.IsScalar() || node.IsNull()) {   // one value, or the environment's comma-separated list
+  const std::string variable = document_.env_prefix + capitals(full(key));
+  if (document_.variables != nullptr) document_.variables->insert(variable);
+  // One value, or the environment's comma-separated list, which replaces whatever list stands here.
+  if (!node.IsDefined() || node.IsScalar() || node.IsNull() || std::getenv(variable.c_str()) != nullptr) {
     if (auto value = scalar(key, false)) {
       into.clear();
       std::size_t from = 0;

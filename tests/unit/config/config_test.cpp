@@ -203,6 +203,24 @@ TEST_F(ConfigTest, TheEnvironmentOverridesAnyKeyByItsPath) {
   EXPECT_EQ(c->plant.log_level, "warn");
 }
 
+TEST_F(ConfigTest, AListOfPlainValuesIsReplacedByTheEnvironmentWhetherTheFileHasOneOrNot) {
+  for (const bool in_file : {true, false}) {
+    write("tokenworks.yaml", replaced(kPlant, "listen:", in_file ? "listen: [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n#" : "#"));
+    setenv("TOKENWORKS_LISTEN", "127.0.0.1:8081,127.0.0.2:8082,127.0.0.3:8083", 1);
+    const auto c = load_it();
+    ASSERT_TRUE(c) << c.error().message;
+    EXPECT_EQ(c->plant.listen.size(), 3u) << in_file;
+    setenv("TOKENWORKS_LISTEN", "nonsense", 1);
+    EXPECT_NE(mistakes().find("environment variable TOKENWORKS_LISTEN: listen holds 'nonsense'"), std::string::npos) << mistakes();
+    unsetenv("TOKENWORKS_LISTEN");
+  }
+  setenv("TOKENWORKS_TENANTS_PLANS_STARTER_BUDGETS_0_WARN_AT", "10,20,30", 1);
+  const auto c = load_it();
+  unsetenv("TOKENWORKS_TENANTS_PLANS_STARTER_BUDGETS_0_WARN_AT");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->tenants.plans[0].budgets[0].warn_at, (std::vector<std::int64_t>{10, 20, 30}));
+}
+
 TEST_F(ConfigTest, AMistakeInTheEnvironmentNamesTheVariableAndAnUnknownOneIsAMistake) {
   setenv("TOKENWORKS_LIMITS_DRAIN", "soon", 1);
   setenv("TOKENWORKS_LEDGER_PROGRES", "step", 1);
