@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "commands.hpp"
 
@@ -37,25 +39,46 @@ bool no_books(const std::string& store) {
 
 namespace {
 
-// The message for a subcommand that does not exist, at whatever depth; "" when they all do.
-std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
+  const auto near = config::nearest(word, known);
+  return near ? "; did you mean '" + *near + "'?" : "";
+}
+
+// The message for a long option that `at` does not have, wherever it stands in the line.
+std::string unknown_option(const CLI::App& at, const std::string& path, int argc, char** argv, int from) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : at.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (int i = from; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word == "--") break;                         // what follows is text
+    word = word.substr(0, word.find('='));
+    if (!word.starts_with("--") || std::find(known.begin(), known.end(), word) != known.end()) continue;
+    return path + ": there is no option '" + word + "'" + did_you_mean(word, known) + "\nRun with --help for more information.";
+  }
+  return "";
+}
+
+// The message for a subcommand or an option that does not exist, at whatever depth; "" when they all do.
+std::string unknown_word(const CLI::App& app, int argc, char** argv) {
   const CLI::App* at = &app;
   std::string path = "tokenworks";
-  for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+  int i = 1;
+  for (; i < argc && argv[i][0] != '-'; ++i) {
     std::vector<std::string> known;
     for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) known.push_back(sub->get_name());
-    if (known.empty()) return "";
+    if (known.empty()) break;
     const std::string word = argv[i];
     if (std::find(known.begin(), known.end(), word) == known.end()) {
       std::string all;
       for (const std::string& name : known) all += (all.empty() ? "" : ", ") + name;
-      const auto near = config::nearest(word, known);
-      return path + ": there is no command '" + word + "'" + (near ? "; did you mean '" + *near + "'?" : "") + "\nCommands: " + all;
+      return path + ": there is no command '" + word + "'" + did_you_mean(word, known) + "\nCommands: " + all;
     }
     at = at->get_subcommand(word);
     path += " " + word;
   }
-  return "";
+  return unknown_option(*at, path, argc, argv, i);
 }
 
 }  // namespace
@@ -84,7 +107,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() != 0) {
-      if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) {
+      if (const std::string unknown = unknown_word(app, argc, argv); !unknown.empty()) {
         std::fprintf(stderr, "%s\n", unknown.c_str());
         return app::kBadUsage;
       }

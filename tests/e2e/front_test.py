@@ -231,6 +231,8 @@ def test_what_is_named_wrongly_on_the_command_line_is_said_and_ends_with_2(own):
     assert "did you mean 'acme'?" in refused("keys", "list", "--organization", "acmee", *flag)
     assert "did you mean 'usage'?" in refused("usge", *flag) and "Commands: " in refused("bogus")
     assert "did you mean 'create'?" in refused("keys", "crate")
+    assert "usage: there is no option '--confg'; did you mean '--config'?" in refused("usage", "--confg=x")
+    assert "there is no option '--bogus'" in refused("--bogus") and "there is no option" not in refused("usage")
     folder = refused("check", "--config", own.folder)
     assert "it is a directory" in folder and folder.count("\n") <= 2 and "tokenworks.yaml" in folder
     assert ":0:" not in refused("check", "--config", "/dev/null")
