@@ -5,6 +5,11 @@
 #include "kept_bodies.hpp"
 
 namespace tokenworks::jobs {
+namespace {
+
+constexpr std::int64_t kFullRetryMs = 60'000;        // keys of the same minute of yesterday become free until then
+
+}  // namespace
 
 Idempotency::Idempotency(ledger::Ledger& ledger, const Clock& clock, IdempotencyBounds bounds)
     : ledger_(ledger), clock_(clock), kept_(std::make_unique<KeptBodies>(bounds)) {}
@@ -28,6 +33,7 @@ Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, c
     }
     const Place place{row.organization.value, row.key};
     made->by_age_.emplace(row.created_unix_ns, place);
+    ++made->keys_[place.first];
     made->kept_->keep(place, static_cast<std::int64_t>(row.body.size()));
     made->rows_[place] = std::move(row);
   }
@@ -57,12 +63,20 @@ Result<std::optional<ledger::IdempotencyRow>> Idempotency::begin(const Organizat
       }
       return std::optional(known);
     }
+    if (const auto has = keys_.find(place.first); has != keys_.end() && has->second >= kept_->bounds().keys_per_organization) {
+      Error e = error(Errc::rate_limit_exceeded,
+                      "Your organization has used " + std::to_string(has->second) + " Idempotency-Keys within 24 hours, the most that are "
+                      "kept; nothing was run. Ask again without the header, or once earlier keys are a day old.", "Idempotency-Key");
+      e.retry_after_ms = kFullRetryMs;
+      return e;
+    }
     row.organization = organization;
     row.key = key;
     row.body_hash = body_hash;
     row.request = request;
     row.created_unix_ns = clock_.unix_ns();
     rows_[place] = row;
+    ++keys_[place.first];
     by_age_.emplace(row.created_unix_ns, place);
   }
   // Queued before the HOLD of the same request: the ledger commits in order, so no charge can outlive its key.
@@ -123,6 +137,7 @@ void Idempotency::forget(const OrganizationId& organization, const std::string& 
     row = std::move(found->second);
     kept_->drop(place);
     rows_.erase(found);
+    uncount(place.first);
     const auto [first, last] = by_age_.equal_range(row.created_unix_ns);
     const auto at = std::find_if(first, last, [&](const auto& aged) { return aged.second == place; });
     if (at != last) by_age_.erase(at);
@@ -131,12 +146,18 @@ void Idempotency::forget(const OrganizationId& organization, const std::string& 
   (void)ledger_.queue_idempotency(std::move(row), {});
 }
 
+void Idempotency::uncount(const std::string& organization) {
+  const auto found = keys_.find(organization);
+  if (--found->second == 0) keys_.erase(found);
+}
+
 void Idempotency::drop_old() {
   const std::int64_t oldest = clock_.unix_ns() - kKeptNs;
   while (!by_age_.empty() && by_age_.begin()->first < oldest) {
     const auto found = rows_.find(by_age_.begin()->second);
     if (found != rows_.end() && found->second.created_unix_ns < oldest) {
       kept_->drop(found->first);
+      uncount(found->first.first);
       rows_.erase(found);
     }
     by_age_.erase(by_age_.begin());

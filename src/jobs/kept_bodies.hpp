@@ -25,6 +25,7 @@ class KeptBodies {
   // Whose answer must go next; the caller drops it and asks again. nullopt: all are within their bounds.
   std::optional<Place> too_many() const;
   std::int64_t bytes() const { return bytes_; }
+  const IdempotencyBounds& bounds() const { return bounds_; }
 
  private:
   struct Body {

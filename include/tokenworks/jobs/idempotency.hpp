@@ -4,7 +4,8 @@
 // for 24 hours, in memory for lookups and in the ledger so that a restart remembers. Answers up to 64 KiB are kept whole,
 // larger ones as usage only; under `retention: none` no content is kept. All answers together are bounded in bytes, per
 // organization and in all: beyond, the oldest lose their content and keep their key, so that a repeat is never charged again
-// and gets its usage alone. Any thread; one short mutex, no I/O under it.
+// and gets its usage alone. Keys are bounded as well, per organization: one with too many is refused new ones until a day has
+// passed over the oldest, since a key that were given up could be charged twice. Any thread; one short mutex, no I/O under it.
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -22,8 +23,9 @@ namespace tokenworks::jobs {
 
 class KeptBodies;
 
-struct IdempotencyBounds {                           // of the answers that are kept; keys are not counted
+struct IdempotencyBounds {                           // of the answers that are kept, without their keys; and of the keys
   std::int64_t bytes = std::int64_t{256} << 20, bytes_per_organization = std::int64_t{32} << 20;
+  std::int64_t keys_per_organization = 1'000'000;
 };
 
 class Idempotency {
@@ -36,7 +38,7 @@ class Idempotency {
   ~Idempotency();
 
   // nullopt: run the request, then call finish() or forget(). A row: replay it. Errors: invalid_request (a key that is too
-  // long), idempotency_in_progress, idempotency_mismatch.
+  // long), idempotency_in_progress, idempotency_mismatch, rate_limit_exceeded (the organization has too many keys).
   Result<std::optional<ledger::IdempotencyRow>> begin(const OrganizationId& organization, const std::string& key,
                                                       const Digest& body_hash, const RequestId& request);
   // The answer as the client got it; status 0: it was cut off. `keep_body` false under `retention: none`.
@@ -50,6 +52,7 @@ class Idempotency {
   using Place = std::pair<std::string, std::string>;   // organization, key
   Idempotency(ledger::Ledger& ledger, const Clock& clock, IdempotencyBounds bounds);
   void drop_old();
+  void uncount(const std::string& organization);
   std::vector<ledger::IdempotencyRow> drop_bodies();
 
   ledger::Ledger& ledger_;
@@ -57,6 +60,7 @@ class Idempotency {
   mutable std::mutex mutex_;
   std::map<Place, ledger::IdempotencyRow> rows_;
   std::multimap<std::int64_t, Place> by_age_;
+  std::map<std::string, std::int64_t> keys_;         // rows_ of each organization that has some
   std::unique_ptr<KeptBodies> kept_;                 // the bytes of the bodies in rows_
 };
 

@@ -190,6 +190,33 @@ TEST_F(IdempotencyTest, WithoutRoomEveryAnswerIsRepeatedAsItsUsageAlone) {
   EXPECT_EQ(repeated("acme", "k"), 0u);
 }
 
+TEST_F(IdempotencyTest, AnOrganizationWithTooManyKeysIsRefusedNewOnesAndNoneIsGivenUpBeforeItsDay) {
+  const auto refused = [this](const std::string& key) {
+    const auto answer = begin(key, "body");
+    return !answer && answer.error().code == Errc::rate_limit_exceeded && answer.error().retry_after_ms > 0;
+  };
+  open({.keys_per_organization = 3});
+  answered("acme", "one", 10);
+  clock_.advance_ns(3600 * 1'000'000'000ll);
+  answered("acme", "two", 10);
+  ASSERT_FALSE(begin("runs", "body")->has_value());
+  EXPECT_TRUE(refused("four"));
+  EXPECT_TRUE(refused("four")) << "a refusal must not take a place";
+  answered("other", "four", 10);                     // its own count
+  EXPECT_EQ(repeated("acme", "one"), 10u);           // the oldest as well
+  book_->forget(OrganizationId{"acme"}, "runs");     // nothing ran: its place is free
+  answered("acme", "four", 10);
+  EXPECT_TRUE(refused("five"));
+  open({.keys_per_organization = 3});                // a restart counts what it reads again
+  EXPECT_TRUE(refused("five"));
+  EXPECT_EQ(repeated("acme", "two"), 10u);
+  clock_.advance_ns(Idempotency::kKeptNs - 3600 * 1'000'000'000ll + 1);   // a day over the first
+  answered("acme", "five", 10);
+  EXPECT_TRUE(refused("six"));
+  open({.keys_per_organization = 1});                // a smaller bound takes none away
+  for (const char* key : {"two", "four", "five"}) EXPECT_EQ(repeated("acme", key), 10u);
+}
+
 TEST_F(IdempotencyTest, AForgottenKeyIsFreeAndADayEndsEveryKey) {
   ASSERT_TRUE(begin("k", "body"));
   book_->forget(OrganizationId{"acme"}, "k");
