@@ -5,11 +5,20 @@
 #include <algorithm>
 #include <future>
 
+#include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/formats/model_file.hpp"
 #include "tokenworks/model/tensor_parallel.hpp"
 
 namespace tokenworks::app {
+namespace {
+
+// What a client sees: numerics as the runner knows them, and whose weights. Another file of the same shape answers differently.
+std::string served_fingerprint(const std::string& numerics, const std::string& digest) {
+  return "fp_" + hex(sha256(numerics + '\n' + digest)).substr(0, 12);
+}
+
+}  // namespace
 
 Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec& spec, OpenedModel opened, const config::Plant::Limits& limits,
                                                          const std::string& cache_secret, const Clock& clock,
@@ -41,7 +50,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   model->card.id = spec.id;
   model->card.owned_by = "tokenworks";
   model->card.digest = model->model_digest;
-  model->card.fingerprint = info.fingerprint;
+  model->card.fingerprint = served_fingerprint(info.fingerprint, model->model_digest);
   model->card.format = file->format();
   model->card.aliases = spec.aliases;
   model->card.context_tokens = info.context_tokens;

@@ -117,10 +117,12 @@ Result<> EngineImpl::submit(Ticket ticket, Sequence sequence, std::shared_ptr<To
   }
   const std::int64_t now = clock_.steady_ns();
   auto request = std::make_unique<Request>(std::move(ticket), std::move(sequence), std::move(stream));
-  if (auto entered = book_.enter(request->entry, now); !entered) {
+  const auto entered = book_.enter(request->entry, now);
+  if (!entered) {
     waiting_.fetch_sub(1);
     return entered.error();
   }
+  request->entry.promise = *entered;
   {
     std::lock_guard lock(streams_mutex_);
     streams_.emplace(request->stream, request->sequence.choices);

@@ -3,6 +3,7 @@
 // the engine thread says when they began and ended and publishes how busy the plant is; one mutex, held for a look-up.
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 
 #include "engine/retry_pacer.hpp"
@@ -12,21 +13,31 @@
 
 namespace tokenworks::engine {
 
+struct QueuePromise {                                // what a request was let in on
+  std::int64_t entered_ns = 0, takes_ns = 0;         // until its end, as predicted; 0: it was not asked
+};
+
 struct QueueEntry {                                  // a request as the book counts it
   std::uint32_t tenant = 0, weight = 1;
   Tier tier = Tier::standard;
   std::int64_t reserved_tokens_per_second = 0;
   std::int64_t choices = 1, prompt_tokens = 1, max_tokens = 1;
   std::int64_t deadline_ns = 0;                      // steady; 0: none
+  std::uint64_t fingerprint = 0;                     // the same when a client sends the request again; 0: unknown
+  QueuePromise promise;                              // as enter() gave it
 };
+
+// Of what a client would send again unchanged, never 0. Not a secret's hash: it is compared inside one tenant's queue only.
+std::uint64_t fingerprint(std::span<const TokenId> prompt, std::int64_t max_tokens);
 
 class QueueBook {
  public:
   explicit QueueBook(std::int64_t requests_max) : requests_max_(requests_max) {}
 
   // Counts the request among the waiting. rate_limit_exceeded: its tenant has enough waiting in this tier;
-  // server_is_overloaded: it is not expected to end before its deadline. Both with retry_after_ms.
-  Result<> enter(const QueueEntry& entry, std::int64_t now_ns);
+  // server_is_overloaded: it is not expected to end before its deadline. Both with retry_after_ms, after which it is let in
+  // before others of its tenant.
+  Result<QueuePromise> enter(const QueueEntry& entry, std::int64_t now_ns);
   void began(const QueueEntry& entry, std::int64_t now_ns);   // its first rows are computed
   // `complete`: it came to its own end, and says how long that takes; cut short by a deadline it says that it takes longer.
   enum class End : std::uint8_t { complete, late, other };
@@ -45,13 +56,18 @@ class QueueBook {
   std::int64_t wait_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const;
   std::int64_t run_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const;
   std::int64_t pace_ns(const Queue& q, const scheduler::Forecast& f, const scheduler::NewSequence& s) const;
+  double caution(std::int64_t now_ns) const;
+  void learn(const QueueEntry& entry, std::int64_t now_ns, bool late);
   Queue& queue(const QueueEntry& e) { return queues_[std::uint64_t{e.tenant} * 4 + static_cast<std::uint64_t>(e.tier)]; }
 
   const std::int64_t requests_max_;
   std::mutex mutex_;
   scheduler::Forecast forecast_;
   bool known_ = false;                               // a forecast came
-  double caution_ = 1.1;                             // on predictions: grows when one that was let in is late, and wears off
+  // The worst that promises came out of late, as a part of what was predicted; fades in seconds. Slow machines show here
+  // before anybody is late, because most promises leave some time.
+  double worst_ = 0;
+  std::int64_t worst_ns_ = 0;                        // when worst_ was that much
   std::int64_t waiting_ = 0, prompt_tokens_ = 0;     // sequences of all queues, and what they have to compute
   std::unordered_map<std::uint64_t, Queue> queues_;
 };

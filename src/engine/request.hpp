@@ -83,7 +83,9 @@ struct Request {
     const auto& p = sequence.sampling;
     penalties_from_prompt = p.repetition_penalty != 1.0f;
     entry = {ticket.tenant(), ticket.weight(), ticket.tier(), ticket.reserved_tokens_per_second(), sequence.choices,
-             static_cast<std::int64_t>(sequence.prompt.size()), sequence.max_tokens, sequence.deadline_ns};
+             static_cast<std::int64_t>(sequence.prompt.size()), sequence.max_tokens, sequence.deadline_ns, 0, {}};
+    entry.fingerprint = fingerprint(sequence.prompt.empty() && !sequence.texts.empty() ? sequence.texts.front() : sequence.prompt,
+                                    sequence.max_tokens);
     for (const auto& text : sequence.texts) entry.prompt_tokens += static_cast<std::int64_t>(text.size());
     penalties = penalties_from_prompt || p.presence_penalty != 0.0f || p.frequency_penalty != 0.0f;
   }

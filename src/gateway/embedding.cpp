@@ -119,7 +119,8 @@ Embedding::~Embedding() {
   if (running_) model_->engine->cancel(id_);
 }
 
-asio::awaitable<Result<Embedded>> Embedding::run(std::vector<std::vector<TokenId>> texts, model::Pooling pooling, Outcome& outcome) {
+asio::awaitable<Result<Embedded>> Embedding::run(std::vector<std::vector<TokenId>> texts, model::Pooling pooling,
+                                                std::int64_t deadline_ns, Outcome& outcome) {
   for (const auto& text : texts) lengths_.push_back(static_cast<std::int64_t>(text.size()));
   vectors_.resize(texts.size());
   engine::Sequence sequence;
@@ -127,7 +128,7 @@ asio::awaitable<Result<Embedded>> Embedding::run(std::vector<std::vector<TokenId
   sequence.choices = static_cast<std::uint32_t>(texts.size());
   sequence.max_tokens = 1;
   sequence.texts = std::move(texts);
-  if (request_->timeout_ns > 0) sequence.deadline_ns = parts_.clock.steady_ns() + request_->timeout_ns;
+  sequence.deadline_ns = deadline_ns;
   stream_ = std::make_shared<engine::TokenStream>([bell = bell_] { bell->ring(); });
   auto accepted = model_->engine->submit(hold_.take_ticket(), std::move(sequence), stream_);
   if (!accepted) co_return accepted.error();

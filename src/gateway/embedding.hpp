@@ -30,7 +30,7 @@ class Embedding {
   Embedding(const Embedding&) = delete;
   Embedding& operator=(const Embedding&) = delete;
 
-  boost::asio::awaitable<Result<Embedded>> run(std::vector<std::vector<TokenId>> texts, model::Pooling pooling, Outcome& outcome);
+  boost::asio::awaitable<Result<Embedded>> run(std::vector<std::vector<TokenId>> texts, model::Pooling pooling, std::int64_t deadline_ns, Outcome& outcome);
 
  private:
   void take_events();

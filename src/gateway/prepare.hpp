@@ -17,6 +17,7 @@ struct Prepared {
   std::vector<std::vector<TokenId>> prompts;
   std::vector<std::shared_ptr<engine::Constraint>> constraints;   // empty, or one per prompt and choice
   AnswerBegin begin;                                 // of a chat
+  std::int64_t arrived_ns = 0;                       // steady: when the request came, before all this; its time limit counts from then
 };
 
 boost::asio::awaitable<Result<Prepared>> prepare(std::shared_ptr<const GenerateRequest> request,

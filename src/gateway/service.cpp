@@ -156,6 +156,7 @@ asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId 
 asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, RequestId id,
                                                             std::shared_ptr<const GenerateRequest> request, AnswerSink& sink,
                                                             Departure& departure, Outcome& outcome) {
+  const std::int64_t arrived_ns = parts_.clock.steady_ns();
   auto usable = use(caller, request->model, request->data_class, outcome.model);
   if (!usable) co_return usable.error();
   const tenancy::Principal& who = *caller.principal;
@@ -178,6 +179,7 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   auto preparing = prepare(request, model, unix_seconds, bell, parts_.workers);
   auto prepared = co_await std::move(preparing);
   if (!prepared) co_return prepared.error();
+  prepared->arrived_ns = arrived_ns;
 
   Ask ask;
   ask.request = id;
@@ -234,6 +236,7 @@ asio::awaitable<Result<Embedded>> ServiceImpl::embed(Caller caller, RequestId id
 
 asio::awaitable<Result<Embedded>> ServiceImpl::admit_and_embed(Caller caller, RequestId id, std::shared_ptr<const EmbedRequest> request,
                                                                Departure& departure, RateState& rates, Outcome& outcome) {
+  const std::int64_t deadline_ns = request->timeout_ns > 0 ? parts_.clock.steady_ns() + request->timeout_ns : 0;
   auto usable = use(caller, request->model, request->data_class, outcome.model);
   if (!usable) co_return usable.error();
   const std::shared_ptr<const ServedModel> model = std::move(usable->model);
@@ -276,7 +279,7 @@ asio::awaitable<Result<Embedded>> ServiceImpl::admit_and_embed(Caller caller, Re
   rates = entrance->rates();
   if (!hold) co_return hold.error();
   Embedding embedding(parts_, model, request, id, bell, signals, std::move(*hold), departure);
-  auto running = embedding.run(std::move(*texts), *pooling, outcome);
+  auto running = embedding.run(std::move(*texts), *pooling, deadline_ns, outcome);
   auto embedded = co_await std::move(running);
   co_return embedded;
 }

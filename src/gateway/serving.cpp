@@ -37,7 +37,7 @@ Serving::Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> m
                  Departure& departure, Outcome& outcome)
     : parts_(parts), model_(std::move(model)), request_(std::move(request)), id_(id), bell_(std::move(bell)),
       signals_(std::move(signals)), prepared_(std::move(prepared)), hold_(std::move(hold)), start_(std::move(start)),
-      sink_(sink), quick_(dynamic_cast<QuickSink*>(&sink)), departure_(departure), outcome_(outcome), began_ns_(parts.clock.steady_ns()) {
+      sink_(sink), quick_(dynamic_cast<QuickSink*>(&sink)), departure_(departure), outcome_(outcome), began_ns_(prepared_.arrived_ns) {
   if (request_->timeout_ns > 0) deadline_ns_ = began_ns_ + request_->timeout_ns;
   for (const auto& prompt : prepared_.prompts) usage_.input += static_cast<std::int64_t>(prompt.size());
   // A plain pointer: the departure outlives this object, and the destructor takes the call back.

@@ -10,6 +10,12 @@
 #include "scheduler/state.hpp"
 
 namespace tokenworks::scheduler {
+namespace {
+
+constexpr double kPaceSteps = 20;
+constexpr std::int64_t kPaceAfter = 32;              // observations until the cost model is worth comparing with
+
+}  // namespace
 
 // Charged is what was computed, also for nobody: the step's budget was spent on it. Throughput that was bought is another
 // matter: it is owed in tokens.
@@ -98,6 +104,13 @@ void Scheduler::State::resolve(const Assumed::Item& item, const Outcome& outcome
   end(item.handle, false);
 }
 
+// The cost model takes hundreds of steps to believe that the machine became slower; promises made meanwhile need it in twenty.
+void Scheduler::State::note_pace(const StepLoad& of, std::int64_t took_ns) {
+  if (took_ns <= 0 || cost.observed() < kPaceAfter) return;
+  const double ratio = std::clamp(static_cast<double>(took_ns) / cost.predict(of), 0.25, 4.0);
+  pace += (ratio - pace) / kPaceSteps;
+}
+
 void Scheduler::assume(std::span<const std::uint8_t> goes_on) { state_->assume(goes_on); }
 
 void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, std::int64_t step_ns) {
@@ -121,6 +134,7 @@ void Scheduler::commit(std::span<const Outcome> outcomes, std::int64_t now_ns, s
     sampled += item.samples;
   }
   assert(sampled == outcomes.size());
+  st.note_pace(done.load, step_ns);
   st.cost.observe(done.load, step_ns);
   if (step_ns > 0) st.step_ns += 0.1 * (std::min(static_cast<double>(step_ns), 8 * st.step_ns) - st.step_ns);
   ++st.counters.steps;

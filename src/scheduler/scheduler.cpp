@@ -294,6 +294,7 @@ std::int64_t Scheduler::next_deadline_ns() const { return state_->deadlines.empt
 Forecast Scheduler::forecast() const {
   const State& st = *state_;
   Forecast f;
+  const double slower = std::max(st.pace, 1.0);      // steps that are quick for a moment promise nothing
   f.step_ns = st.step_ns;
   f.base_ns = st.cost.base();
   StepLoad decodes;
@@ -307,6 +308,7 @@ Forecast Scheduler::forecast() const {
   constexpr std::int64_t kChunk = 128;
   f.prompt_token_ns = (st.cost.predict({.prefill = kChunk, .prefill_pairs = kChunk * kChunk / 2}) - f.base_ns) / kChunk;
   f.output_token_ns = (st.cost.predict(decodes) - f.base_ns) / static_cast<double>(decodes.decodes);
+  f.base_ns *= slower, f.prompt_token_ns *= slower, f.output_token_ns *= slower;
   f.hold_ns = st.hold_ns;
   std::int64_t weights = 0;
   for (const TierState& tier : st.tiers) weights = std::max(weights, tier.active_weight);

@@ -205,6 +205,7 @@ struct Scheduler::State {
   void assume(std::span<const std::uint8_t> goes_on);
   void return_credit(const PlannedRows& item, FlowId flow);
   void resolve(const Assumed::Item& item, const Outcome& outcome);
+  void note_pace(const StepLoad& of, std::int64_t took_ns);
   void publish_full_blocks(Seq& s);
 
   // room_making.cpp
@@ -294,6 +295,7 @@ struct Scheduler::State {
   std::int64_t now = 0;
   double hold_ns = 0;                                // smoothed time a sequence holds its slot
   double step_ns = 0;                                // smoothed
+  double pace = 1;                                   // what steps took lately, of what the cost model expected
   double answer_tokens = 64, answer_spread = 32;       // smoothed output of ended sequences, and its distance from that
 
   StepPlan plan;

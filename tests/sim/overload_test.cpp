@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 
@@ -18,22 +19,56 @@ constexpr std::int64_t kStepNs = 60'000'000;         // no step is longer: two t
 
 struct Outcome {
   double goodput = 0;                                // output tokens a second of requests that ended in time
+  std::int64_t longest_retry_ms = 0;
   std::int64_t offered = 0, accepted = 0, in_time = 0, late = 0, refused_wait = 0, refused_queue = 0;
 };
 
-Outcome run(double requests_per_second, bool admission, std::uint64_t seed, double taught = 1) {
+// A machine that is not alone: for seconds at a time everything takes longer, single steps take what they like, and now and
+// then nothing runs for a while.
+class Weather {
+ public:
+  explicit Weather(std::uint64_t seed) : random_(seed) {}
+  double operator()(double ns, std::int64_t now_ns) {
+    if (now_ns >= until_) {
+      constexpr std::array<double, 6> kPhases = {1, 1, 1, 1.15, 1.3, 1.5};
+      phase_ = kPhases[random_() % kPhases.size()];
+      until_ = now_ns + kSecond + static_cast<std::int64_t>(random_() % 8'000) * 1'000'000;
+    }
+    double jitter = 0;                               // roughly normal
+    for (int i = 0; i < 4; ++i) jitter += static_cast<double>(random_() % 2001) / 1000 - 1;
+    const double stall = random_() % 500 == 0 ? 150e6 : 0;
+    return ns * phase_ * std::exp(0.15 * jitter) + stall;
+  }
+
+ private:
+  std::mt19937_64 random_;
+  double phase_ = 1;
+  std::int64_t until_ = 0;
+};
+
+struct Plant {
+  std::int64_t allowed_ns = kAllowed;
+  std::uint64_t tenants = 8;
+  std::int32_t slots = 48;
+  double taught = 1;
+  bool rough = false;
+};
+
+Outcome run(double requests_per_second, bool admission, std::uint64_t seed, const Plant& plant = {}) {
   scheduler::Options options;
   options.kv_blocks = 4096;
   options.context_tokens = 4096;
   options.rows_max = 512;
-  options.sequences_max = 48;
+  options.sequences_max = plant.slots;
   options.cache_secret = "secret";
   test::SchedulerDriver driver(options, false);
-  driver.teach_wrongly(taught);
+  driver.teach_wrongly(plant.taught);
   engine::QueueBook book(admission ? 64 : 1 << 30);
   std::mt19937_64 random(seed);
-  const auto takes = [](const scheduler::StepPlan& p) {
-    return static_cast<std::int64_t>(1e6 + 1e5 * p.prefill_tokens + 3e5 * p.decode_tokens);
+  Weather weather(seed);
+  const auto takes = [&](const scheduler::StepPlan& p) {
+    const double ns = 1e6 + 1e5 * p.prefill_tokens + 3e5 * p.decode_tokens;
+    return static_cast<std::int64_t>(plant.rough ? weather(ns, driver.now()) : ns);
   };
   struct Known {
     engine::QueueEntry entry;
@@ -48,7 +83,7 @@ Outcome run(double requests_per_second, bool admission, std::uint64_t seed, doub
   const auto ends = [&](std::uint64_t id, bool complete) {
     const auto k = known.find(id);
     book.ended(k->second.entry, k->second.began, driver.now(), complete ? engine::QueueBook::End::complete : engine::QueueBook::End::late);
-    if (k->second.deadline - kAllowed > warm) {
+    if (k->second.deadline - plant.allowed_ns > warm) {
       const bool timely = complete && driver.now() <= k->second.deadline + kStepNs;
       (timely ? out.in_time : out.late) += 1;
       if (timely) good_tokens += static_cast<double>(k->second.output);
@@ -67,22 +102,24 @@ Outcome run(double requests_per_second, bool admission, std::uint64_t seed, doub
   };
   while (driver.now() < until) {
     for (; next <= driver.now(); next += static_cast<std::int64_t>(-std::log(1 - static_cast<double>(random() % 1'000'000) / 1e6) / requests_per_second * 1e9)) {
-      const auto tenant = static_cast<std::uint32_t>(random() % 8);
+      const auto tenant = static_cast<std::uint32_t>(random() % plant.tenants);
       const auto length = static_cast<std::int32_t>(100 + random() % 400), output = static_cast<std::int32_t>(32 + random() % 64);
-      engine::QueueEntry entry{tenant, 1 + tenant % 2, Tier::standard, 0, 1, length, output, next + kAllowed};
+      engine::QueueEntry entry{tenant, 1 + tenant % 2, Tier::standard, 0, 1, length, output, next + plant.allowed_ns, static_cast<std::uint64_t>(out.offered) + 1, {}};
       if (!admission) entry.deadline_ns = 0;
       ++out.offered;
-      if (const auto entered = book.enter(entry, driver.now()); !entered) {
+      const auto entered = book.enter(entry, driver.now());
+      if (!entered) {
         (entered.error().code == Errc::rate_limit_exceeded ? out.refused_queue : out.refused_wait) += 1;
         EXPECT_GE(entered.error().retry_after_ms, 1000);
-        EXPECT_LE(entered.error().retry_after_ms, engine::RetryPacer::kHorizonNs / 1'000'000);
+        out.longest_retry_ms = std::max(out.longest_retry_ms, entered.error().retry_after_ms);
         continue;
       }
+      entry.promise = *entered;
       ++out.accepted;
       std::vector<TokenId> prompt(static_cast<std::size_t>(length));
       for (TokenId& t : prompt) t = static_cast<TokenId>(random() % 30'000);
-      const auto h = driver.add(tenant, 1 + tenant % 2, Tier::standard, std::move(prompt), output, scheduler::kNoHandle, next + kAllowed);
-      known[driver.live().at(h).id] = {entry, next + kAllowed, output, 0};
+      const auto h = driver.add(tenant, 1 + tenant % 2, Tier::standard, std::move(prompt), output, scheduler::kNoHandle, next + plant.allowed_ns);
+      known[driver.live().at(h).id] = {entry, next + plant.allowed_ns, output, 0};
     }
     std::map<std::uint64_t, bool> before;
     for (const auto& [h, l] : driver.live()) before[l.id] = true;
@@ -92,7 +129,7 @@ Outcome run(double requests_per_second, bool admission, std::uint64_t seed, doub
     for (const auto& [id, unused] : before) ends(id, std::find(ended.begin(), ended.end(), id) != ended.end());
     book.publish(driver.scheduler().forecast());
   }
-  out.goodput = good_tokens / (static_cast<double>(until - warm - kAllowed) / 1e9);
+  out.goodput = good_tokens / (static_cast<double>(until - warm - plant.allowed_ns) / 1e9);
   return out;
 }
 
@@ -119,6 +156,7 @@ TEST(Overload, AtFourTimesTheLoadGoodputStaysAndWhoWasLetInIsInTime) {
     EXPECT_EQ(over.late, 0);
     EXPECT_GT(over.refused_wait, over.accepted);     // it was an overload
     EXPECT_LT(open.goodput, 0.5 * over.goodput);     // and one that hurts without admission
+    EXPECT_LE(over.longest_retry_ms, 25'000);        // nobody comes again here, so nobody has to stand behind them
   }
 }
 
@@ -143,13 +181,36 @@ TEST(Overload, AWrongCostModelCostsNobodyItsDeadlineAndLittleGoodput) {
   for (const double taught : {0.7, 1.3}) {
     for (const double load : {21.0, 24.0, 80.0}) {
       for (std::uint64_t seed = 1; seed <= 3; ++seed) {
-        const Outcome o = run(load, true, seed, taught);
+        const Outcome o = run(load, true, seed, {.taught = taught});
         print(taught < 1 ? "steps believed 30 % shorter" : "steps believed 30 % longer", load, o);
         EXPECT_EQ(o.late, 0) << taught << " at " << load;
         if (load > 50) { EXPECT_GE(o.goodput, 0.95 * peak) << taught; }
       }
     }
   }
+}
+
+// As the daemon's bench does it, on a machine with others: four tenants, four seconds, thirty-two slots.
+TEST(Overload, OnAMachineWithOthersPromisesAreKeptAndTheGoodputStays) {
+  const Plant plant{.allowed_ns = 4 * kSecond, .tenants = 4, .slots = 32, .rough = true};
+  std::int64_t late = 0, accepted = 0;
+  double peak = 0, over = 0;
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    double highest = 0;
+    for (const double load : {16.0, 20.0}) {
+      const Outcome o = run(load, true, seed, plant);
+      print("rough machine", load, o);
+      highest = std::max(highest, o.goodput);
+      late += o.late, accepted += o.accepted;
+    }
+    const Outcome o = run(64, true, seed, plant);
+    print("rough machine", 64, o);
+    peak += highest, over += o.goodput;
+    late += o.late, accepted += o.accepted;
+  }
+  // Nobody can promise what the machine will do in the next second; all but never is what is asked for.
+  EXPECT_LE(late, accepted / 500);
+  EXPECT_GE(over, 0.95 * peak);
 }
 
 }  // namespace
