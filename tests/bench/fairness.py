@@ -99,7 +99,8 @@ def overload(options, put):
                 for n in ("acme", "beta", "gamma", "delta")]
 
     def goodput(records, seconds):
-        """Output tokens a second of requests that ended in time, while the load was on and steady; accepted; late among them."""
+        """Output tokens a second of requests that ended in time, while the load was on and steady; accepted; late among them. Late is
+        what the daemon cut off at its deadline, and what reached us later than that and a step."""
         warm = min(DEADLINE_S, seconds / 3)
         taken = [r for r in records if r["status"] not in (0, 429, 503)]
         in_time = [r for r in taken if r["whole"] and r["end"] - r["sent"] <= DEADLINE_S + STEP_S]
@@ -119,7 +120,12 @@ def overload(options, put):
         records = d.offer(2 * seconds, sources(d, 4 * peak_load), patience=6)
         good, t, l = goodput(records, 2 * seconds)
         print(f"  offered {4 * peak_load:.1f} requests/s: goodput {good:.0f} tokens/s, {len(t)} accepted; late ones:",
-              [(r["status"], round(r["sent"], 1), r["end"] and round(r["end"] - r["sent"], 2), r["tokens"]) for r in l], flush=True)
+              [(r["status"], round(r["sent"], 1), r["end"] and round(r["end"] - r["sent"], 2), r["tokens"], "whole" if r["whole"] else "cut")
+               for r in l], flush=True)
+        slow = {k: v for k, v in d.metrics().items() if k.startswith("tokenworks_request_seconds_bucket") and 2 < float(k.split(chr(34))[1]) < 12}
+        print("  the daemon's own account of how long the admitted took:", slow, flush=True)
+        lag = sorted(r["lag"] for r in records)
+        print(f"  the client's own lateness: p99 {1e3 * pct(lag, 99):.0f} ms, most {1e3 * lag[-1]:.0f} ms", flush=True)
     put("goodput tokens/s, at its peak", peak)
     put("goodput tokens/s, at four times that load", good)
     put("goodput at four times the load, of its peak", good / peak, ">=", 0.95)

@@ -1,6 +1,6 @@
 """Load on a daemon from one cheap process: streams of several tenants, at a rate that does not care for the answers (`rate`), or
 from clients that ask again when they have theirs (`clients`). Reads a JSON description on stdin, writes one record a request:
-name, sent, ttft, end (seconds; null: never), prompt, tokens, marks (when tokens came), status, retry_ms, attempt, whole.
+name, sent, ttft, end (seconds; null: never), prompt, tokens, marks (when tokens came), status, retry_ms, attempt, whole, lag (how late we were ourselves).
 Called by fairness.py."""
 import asyncio, json, os, random, re, sys, time
 
@@ -30,9 +30,9 @@ class Source:
         return (f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self.spec['key']}\r\ncontent-type: application/json\r\n"
                 f"{timeout}connection: close\r\ncontent-length: {len(text)}\r\n\r\n").encode() + text
 
-    async def ask(self, body, attempt):
+    async def ask(self, body, attempt, due=None):
         record = {"name": self.spec["name"], "sent": now(), "ttft": None, "end": None, "tokens": 0, "marks": [], "status": 0, "retry_ms": None,
-                  "attempt": attempt, "whole": False, "prompt": 0}
+                  "attempt": attempt, "whole": False, "prompt": 0, "lag": 0.0 if due is None else now() - due}
         records.append(record)
         writer, head, tail = None, b"", b""
         try:
@@ -69,7 +69,7 @@ class Source:
         tasks, due = [], 0.0
         while (due := due + self.random.expovariate(self.spec["rate"])) < until:
             await asyncio.sleep(max(0.0, due - now()))
-            tasks.append(asyncio.create_task(self.ask(self.body(), 1)))
+            tasks.append(asyncio.create_task(self.ask(self.body(), 1, due)))
         await asyncio.gather(*tasks)
 
     async def in_turn(self, delay):
