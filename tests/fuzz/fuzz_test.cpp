@@ -10,6 +10,8 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <regex>
+#include <set>
 #include <string>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -103,6 +105,29 @@ TEST_P(Fuzz, NothingInTheCorpusOrNearItBreaksATarget) {
   getrusage(RUSAGE_SELF, &after);
   if (!sanitized) {
     EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 1 << 20) << "KiB more than before";
+  }
+}
+
+// The build for libFuzzer compiles a list of files instead of the rooms, and needs clang: what the linker took for this program,
+// by its map, says without it whether the list is whole.
+TEST(FuzzReaders, AreAllThatTheTargetsNeed) {
+  std::ifstream in(TOKENWORKS_FUZZ_MAP);
+  const std::regex member(R"(libtw_(http|gateway)\.a\((\w+)\.cpp\.o\))");
+  const std::string readers = " " TOKENWORKS_FUZZ_READERS " ";
+  std::set<std::string> needed;                      // by a target, or by a file that is needed
+  std::string taken, wanted_by;                      // a line each, the second indented
+  for (std::string line; std::getline(in, line);) {
+    std::swap(taken, wanted_by);
+    wanted_by = line;
+    std::smatch name, by;
+    if (!wanted_by.starts_with(" ") || !std::regex_search(taken, name, member)) continue;
+    const bool by_target = wanted_by.find("/targets/") != std::string::npos;
+    if (!by_target && !(std::regex_search(wanted_by, by, member) && needed.contains(by[1].str() + "/" + by[2].str()))) continue;
+    needed.insert(name[1].str() + "/" + name[2].str());
+  }
+  EXPECT_FALSE(needed.empty());
+  for (const std::string& name : needed) {
+    EXPECT_NE(readers.find(" " + name + " "), std::string::npos) << name << ".cpp: add it to READERS in tests/fuzz/CMakeLists.txt";
   }
 }
 
