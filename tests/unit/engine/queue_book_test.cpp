@@ -63,6 +63,73 @@ TEST(QueueBook, WithoutAForecastNobodyIsRefusedForTime) {
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(book.enter(request(1, 1000, 1), 0));
 }
 
+// Promises of about three seconds: how late they turn out decides what is promised next, and is forgotten when it is over.
+TEST(QueueBook, WhatPromisesTurnOutLateIsAddedToTheNextAndFades) {
+  scheduler::Forecast f = busy();
+  f.prompt_tokens = 0, f.waiting = 1;
+  QueueBook book(1000);
+  book.publish(f);
+  const std::int64_t allowed = 4 * kSecond;
+  const auto enters = [&](std::int64_t now) {
+    QueueEntry e = request(1, 100, now + allowed);
+    const auto promise = book.enter(e, now);
+    if (!promise) return std::int64_t{0};
+    e.promise = *promise;
+    book.ended(e, 0, now, QueueBook::End::other);    // asked only
+    return promise->takes_ns;
+  };
+  const std::int64_t takes = enters(0);
+  ASSERT_GT(takes, allowed / 4);
+  ASSERT_LT(2 * takes, allowed);
+  QueueEntry e = request(1, 100, allowed);
+  e.promise = *book.enter(e, 0);
+  book.began(e, 1);
+  book.ended(e, 1, static_cast<std::int64_t>(2.2 * static_cast<double>(takes)), QueueBook::End::complete);   // in time, but barely
+  EXPECT_EQ(enters(5 * kSecond), 0) << "a machine that slow cannot keep it";
+  EXPECT_GT(enters(100 * kSecond), 0) << "that was long ago";
+}
+
+TEST(QueueBook, WithoutAWaitARunThatTakesTooLongIsRefusedWhileMuchRuns) {
+  scheduler::Forecast f = busy();
+  f.waiting = 0, f.prompt_tokens = 0, f.running = 9, f.step_ns = 60e6;   // a slot is free; eighty tokens take five seconds
+  QueueBook book(1000);
+  book.publish(f);
+  const auto refused = book.enter(request(1, 100, 4 * kSecond), 0);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::server_is_overloaded);
+  EXPECT_TRUE(book.enter(request(1, 100, 20 * kSecond), 0));
+  f.running = 2;                                     // hardly anything runs: to come later would not help it
+  QueueBook quiet(1000);
+  quiet.publish(f);
+  EXPECT_TRUE(quiet.enter(request(1, 100, 4 * kSecond), 0));
+}
+
+TEST(QueueBook, WhoComesAgainAsToldStandsBeforeANewcomer) {
+  QueueBook book(4);
+  QueueEntry waits = request(1);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(book.enter(waits, 0));
+  QueueEntry returns = request(1), fresh = request(1);
+  returns.fingerprint = 7;
+  const auto told = book.enter(returns, 0);
+  ASSERT_FALSE(told);
+  const std::int64_t then = told.error().retry_after_ms * 1'000'000;
+  book.began(waits, then);                           // one place is free
+  fresh.fingerprint = 8;
+  EXPECT_FALSE(book.enter(fresh, then)) << "it is kept";
+  EXPECT_TRUE(book.enter(returns, then));
+  book.began(waits, then);
+  EXPECT_TRUE(book.enter(request(1), then)) << "nobody else was told to come now";
+}
+
+TEST(QueueBook, AFingerprintIsTheRequestsOwn) {
+  const std::vector<TokenId> prompt(1000, 5), other = [&] { auto p = prompt; p[999] = 6; return p; }();
+  EXPECT_EQ(fingerprint(prompt, 10), fingerprint(prompt, 10));
+  EXPECT_NE(fingerprint(prompt, 10), fingerprint(prompt, 11));
+  EXPECT_NE(fingerprint(prompt, 10), fingerprint(other, 10));
+  EXPECT_NE(fingerprint(std::span(prompt).first(300), 10), fingerprint(std::span(prompt).first(301), 10));
+  EXPECT_NE(fingerprint({}, 1), 0u);
+}
+
 TEST(EngineQueue, TheBoundPerTenantAndTierHoldsThroughTheEngine) {
   EngineOptions options;
   options.queue_per_tenant = 3;
