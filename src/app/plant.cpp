@@ -451,16 +451,13 @@ void Plant::shut_down() {
 
 }  // namespace
 
-int check(const std::string& config_path) {
+Result<std::string> check(const std::string& config_path) {
   const auto opened = open_plant(config_path);
-  if (!opened) {
-    std::fprintf(stderr, "%s\n", opened.error().message.c_str());
-    return kBadUsage;
-  }
+  if (!opened) return opened.error();
   const config::Config& c = opened->config;
-  std::printf("%s: ok (%zu models, %zu plans, %zu organizations, prices %s in %s)\n", c.path.c_str(), c.plant.models.size(),
-              c.tenants.plans.size(), c.tenants.organizations.size(), c.prices.version.c_str(), c.prices.currency.c_str());
-  return kOk;
+  const auto count = [](std::size_t n, const char* what) { return std::to_string(n) + what; };
+  return c.path + ": ok (" + count(c.plant.models.size(), " models, ") + count(c.tenants.plans.size(), " plans, ") +
+         count(c.tenants.organizations.size(), " organizations, prices ") + c.prices.version + " in " + c.prices.currency + ")";
 }
 
 int serve(const std::string& config_path) {

@@ -35,11 +35,16 @@ int verify(const config::Config& c) {
   return report->ok ? app::kOk : app::kCheckFailed;
 }
 
+// What was done: as JSON where it was asked for, else in words.
+void say(const nlohmann::ordered_json& report, const std::string& words) {
+  std::printf("%s\n", flags.json ? report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str() : words.c_str());
+}
+
 int backup(const config::Config& c) {
   if (no_books(store_of(c))) return app::kCheckFailed;
   const std::string to = std::filesystem::absolute(flags.path).string();
   if (auto done = ledger::backup_file(store_of(c), to); !done) return fail(done.error());
-  std::printf("%s\n", to.c_str());
+  say({{"ok", true}, {"path", to}}, to);
   return app::kOk;
 }
 
@@ -51,7 +56,7 @@ int restore(const config::Config& c) {
     return app::kCheckFailed;
   }
   if (auto done = ledger::restore(flags.path, store_of(c), flags.replace); !done) return fail(done.error());
-  std::printf("%s restored from %s\n", store_of(c).c_str(), flags.path.c_str());
+  say({{"ok", true}, {"path", store_of(c)}, {"from", flags.path}}, store_of(c) + " restored from " + flags.path);
   return app::kOk;
 }
 
@@ -67,7 +72,7 @@ int erase(const config::Config& c) {
     if (!opened) return fail(opened.error());
     if (auto done = (*opened)->administration().erase_annotations(flags.organization, "local"); !done) return fail(done.error());
   }
-  std::printf("the names and tags of %s are erased; its entries and sums stay\n", flags.organization.c_str());
+  say({{"ok", true}, {"organization", flags.organization}}, "the names and tags of " + flags.organization + " are erased; its entries and sums stay");
   return app::kOk;
 }
 
@@ -104,6 +109,7 @@ void add_ledger(CLI::App& app, Action& action) {
   const auto add = [&](const char* name, const char* what, int (*act)(const config::Config&)) {
     CLI::App* sub = group->add_subcommand(name, what);
     sub->add_option("--config", flags.config, "tokenworks.yaml")->required();
+    sub->add_flag("--json", flags.json, std::string(name) == "show" ? "Print JSON (always so)" : "Print JSON");
     sub->callback([&action, act] {
       action = [act] {
         config::Config c;
@@ -113,7 +119,7 @@ void add_ledger(CLI::App& app, Action& action) {
     });
     return sub;
   };
-  add("verify", "Recompute chain, balances and rollups; also beside a running daemon", verify)->add_flag("--json", flags.json, "Print JSON");
+  add("verify", "Recompute chain, balances and rollups; also beside a running daemon", verify);
   add("backup", "A consistent copy, also beside a running daemon", backup)->add_option("path", flags.path, "File to write")->required();
   CLI::App* back = add("restore", "Put a verified backup in place; the daemon must be stopped", restore);
   back->add_option("path", flags.path, "The backup")->required();
@@ -122,7 +128,6 @@ void add_ledger(CLI::App& app, Action& action) {
       ->add_option("--organization", flags.organization, "Whose")->required();
   CLI::App* entries = add("show", "Every entry of one request, as JSON", show);
   entries->add_option("request", flags.request, "req_...")->required();
-  entries->add_flag("--json", flags.json, "Print JSON (always so)");
 }
 
 }  // namespace tokenworks::cli

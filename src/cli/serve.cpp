@@ -1,4 +1,6 @@
 #include <cstdio>
+#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "commands.hpp"
 
@@ -20,11 +22,26 @@ int print_reference() {
   return app::kOk;
 }
 
+int check(const std::string& config_path, bool as_json) {
+  const Result<std::string> summary = app::check(config_path);
+  if (as_json) {
+    nlohmann::ordered_json report{{"ok", summary.has_value()}, {"mistakes", nlohmann::ordered_json::array()}};
+    std::istringstream lines(summary ? "" : summary.error().message);
+    for (std::string line; std::getline(lines, line);) report["mistakes"].push_back(line);
+    std::printf("%s\n", report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  } else if (summary) {
+    std::printf("%s\n", summary->c_str());
+  } else {
+    std::fprintf(stderr, "%s\n", summary.error().message.c_str());
+  }
+  return summary ? app::kOk : app::kBadUsage;
+}
+
 }  // namespace
 
 void add_serve(CLI::App& app, Action& action) {
   static std::string config_path;
-  static bool reference = false;
+  static bool reference = false, as_json = false;
   CLI::App* serve = app.add_subcommand("serve", "Run the plant until SIGTERM (drains) or a second one; SIGHUP reloads");
   serve->add_option("--config", config_path, "tokenworks.yaml")->required();
   serve->callback([&action] {
@@ -33,6 +50,7 @@ void add_serve(CLI::App& app, Action& action) {
   CLI::App* check_command = app.add_subcommand("check", "Report everything a start would refuse, all of it at once: configuration, certificates, models, device");
   check_command->add_option("--config", config_path, "tokenworks.yaml");
   check_command->add_flag("--reference", reference, "Print every configuration key as a table instead");
+  check_command->add_flag("--json", as_json, "Print JSON");
   check_command->callback([&action] {
     action = [] {
       if (reference) return print_reference();
@@ -40,7 +58,7 @@ void add_serve(CLI::App& app, Action& action) {
         std::fprintf(stderr, "tokenworks: check needs --config FILE (or --reference)\n");
         return app::kBadUsage;
       }
-      return app::check(config_path);
+      return check(config_path, as_json);
     };
   });
 }

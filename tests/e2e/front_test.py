@@ -1,5 +1,5 @@
 """What operators and clients meet at the front: who may use what, counts that agree, reloads that leave a trace."""
-import csv, io, json, signal, sqlite3, subprocess, time, urllib.error, urllib.request
+import csv, io, json, os, signal, sqlite3, subprocess, time, urllib.error, urllib.request
 from decimal import Decimal
 
 import pytest
@@ -238,6 +238,9 @@ def test_what_is_named_wrongly_on_the_command_line_is_said_and_ends_with_2(own):
     assert ":0:" not in refused("check", "--config", "/dev/null")
     found = json.loads(own.cli("doctor", "--json", *flag).stdout)
     assert found["ok"] is True and {"build", "cores", "configuration", "disk"} <= {c["name"] for c in found["checks"]}
+    assert json.loads(own.cli("check", "--json", *flag).stdout) == {"ok": True, "mistakes": []}
+    copy = os.path.join(own.folder, "copy.sqlite")
+    assert json.loads(own.cli("ledger", "backup", copy, "--json", *flag).stdout) == {"ok": True, "path": copy} and os.path.exists(copy)
 
 
 def test_names_are_erased_with_and_without_a_daemon_and_only_of_those_there_are():
@@ -338,5 +341,7 @@ def test_the_environment_is_checked_as_the_files_are():
         done = plant.cli("check", "--config", plant.config, check=False)
         assert done.returncode == 2 and "environment variable TOKENWORKS_LIMITS_DRAIN" in done.stderr
         assert "did you mean 'TOKENWORKS_LEDGER_PROGRESS'?" in done.stderr and "tokenworks.yaml:" not in done.stderr
+        told = plant.cli("check", "--config", plant.config, "--json", check=False)
+        assert told.returncode == 2 and json.loads(told.stdout) == {"ok": False, "mistakes": done.stderr.splitlines()}
     finally:
         plant.close()

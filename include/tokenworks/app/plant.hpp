@@ -15,8 +15,9 @@ inline constexpr int kOk = 0, kCheckFailed = 1, kBadUsage = 2, kUnreachable = 3,
 const char* version();                               // "0.1.0"
 const char* build_id();                              // "0.1.0+<commit>"
 
-// Everything a start would refuse, without starting: prints every mistake, a line each, or that all is well.
-int check(const std::string& config_path);
+// Everything a start would refuse, without starting: the error's message has every mistake, a line each; a line on what
+// the files hold where there is none.
+Result<std::string> check(const std::string& config_path);
 // Serves until SIGTERM or SIGINT (drains; a second one stops fast); SIGHUP reloads. Start-up errors go to stderr: first the
 // list of check(). Blocks the signals it handles in the calling thread first: call it before any other thread exists.
 int serve(const std::string& config_path);
