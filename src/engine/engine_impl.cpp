@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "tokenworks/base/burst.hpp"
 #include "tokenworks/base/log.hpp"
 
 namespace tokenworks::engine {
@@ -422,9 +423,12 @@ void EngineImpl::leave_waiting(Request& request) {
 
 // One wake per stream and step, then the ended requests go.
 void EngineImpl::flush() {
-  for (Request* request : touched_) {
-    request->touched = false;
-    request->stream->flush();
+  {
+    const Burst wakes;
+    for (Request* request : touched_) {
+      request->touched = false;
+      request->stream->flush();
+    }
   }
   touched_.clear();
   {

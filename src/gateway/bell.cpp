@@ -7,22 +7,33 @@
 #include <mutex>
 #include <vector>
 
+#include "tokenworks/base/burst.hpp"
+
 namespace tokenworks::gateway {
 namespace asio = boost::asio;
 
 // The bells of one io_context. `rung_` is shared, the list of those that wait is the IO thread's own.
-class BellBoard : public std::enable_shared_from_this<BellBoard> {
+class BellBoard : public Burst::End, public std::enable_shared_from_this<BellBoard> {
  public:
   explicit BellBoard(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
   static std::shared_ptr<BellBoard> of(const asio::any_io_executor& executor);
 
   void ring(std::shared_ptr<Bell> bell) {
-    std::lock_guard lock(mutex_);
-    if (closed_) return;
-    rung_.push_back(std::move(bell));
-    if (posted_) return;
-    posted_ = true;
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_) return;
+      rung_.push_back(std::move(bell));
+      if (posted_) return;
+      posted_ = true;
+    }
+    if (!Burst::postpone(shared_from_this())) burst_over();
+  }
+
+  // Not under the lock of the list, which the thread that this wakes needs at once.
+  void burst_over() override {
+    std::lock_guard lock(post_mutex_);
+    if (ended_) return;
     asio::post(executor_, [board = shared_from_this()] { board->wake_all(); });
   }
 
@@ -44,6 +55,10 @@ class BellBoard : public std::enable_shared_from_this<BellBoard> {
       std::lock_guard lock(mutex_);
       closed_ = true;
       late.swap(rung_);
+    }
+    {
+      std::lock_guard lock(post_mutex_);
+      ended_ = true;
     }
     while (first_ != nullptr) first_->drop();
   }
@@ -85,6 +100,8 @@ class BellBoard : public std::enable_shared_from_this<BellBoard> {
   std::mutex mutex_;
   std::vector<std::shared_ptr<Bell>> rung_, spare_;  // the spare one is empty, and saves an allocation per wake
   bool posted_ = false, closed_ = false;
+  std::mutex post_mutex_;                            // nothing is posted to an io_context that has ended
+  bool ended_ = false;
 };
 
 namespace {

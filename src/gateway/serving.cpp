@@ -204,8 +204,9 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
   usage_.output = output_before_ + output;
   usage_.reasoning = reasoning_before_ + reasoning;
   usage_.cached_input = cached_before_ + stream_->cached_tokens();
-  if (const std::int64_t began = stream_->began_ns(); outcome_.queue_seconds < 0 && began != 0) {   // of the first prompt
-    outcome_.queue_seconds = static_cast<double>(std::max<std::int64_t>(0, began - submitted_ns_)) * 1e-9;
+  if (outcome_.queue_seconds < 0) {                  // of the first prompt
+    const std::int64_t began = stream_->began_ns();
+    if (began != 0) outcome_.queue_seconds = static_cast<double>(std::max<std::int64_t>(0, began - submitted_ns_)) * 1e-9;
   }
   // Of an answer that nobody has seen and that ends now the end itself tells the ledger. (In step mode deliver() waits for it.)
   const bool at_end = !parts_.progress_step && !running_ && prompt + 1 == prepared_.prompts.size() && quick_ != nullptr && !quick_->streams();

@@ -6,6 +6,7 @@
 #include "ledger/journal.hpp"
 #include "ledger/rules.hpp"
 #include "ledger/service.hpp"
+#include "tokenworks/base/burst.hpp"
 #include "tokenworks/base/log.hpp"
 
 namespace tokenworks::ledger {
@@ -290,19 +291,22 @@ void Service::committed(std::int64_t nanoseconds) {
     if (r != nullptr && r->record.type == EntryType::settle) oldest = r->queued_ns;
   }
   pending_settle_ns_ = oldest;
-  for (std::size_t i = 0; i < count; ++i) {
-    Item& item = pending_[first + i];
-    if (auto* r = std::get_if<RecordItem>(&item)) {
-      --queued_;
-      if (!outcomes_[i]) refused(outcomes_[i].error());
-      tell(r->durable, outcomes_[i]);
-    } else if (auto* task = std::get_if<TaskItem>(&item)) {
-      if (!outcomes_[i]) log::warn("ledger.task_failed", {{"error", outcomes_[i].error().message}});
-      tell(task->durable, outcomes_[i]);
+  {
+    const Burst wakes;                               // over before the checkpoint, which may take its time
+    for (std::size_t i = 0; i < count; ++i) {
+      Item& item = pending_[first + i];
+      if (auto* r = std::get_if<RecordItem>(&item)) {
+        --queued_;
+        if (!outcomes_[i]) refused(outcomes_[i].error());
+        tell(r->durable, outcomes_[i]);
+      } else if (auto* task = std::get_if<TaskItem>(&item)) {
+        if (!outcomes_[i]) log::warn("ledger.task_failed", {{"error", outcomes_[i].error().message}});
+        tell(task->durable, outcomes_[i]);
+      }
     }
-  }
-  for (auto& [waiters, result] : waiting) {
-    for (OnDurable& waiter : waiters) tell(waiter, result);
+    for (auto& [waiters, result] : waiting) {
+      for (OnDurable& waiter : waiters) tell(waiter, result);
+    }
   }
   asked_ = false;
   outcomes_.clear();

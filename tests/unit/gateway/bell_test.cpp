@@ -7,8 +7,11 @@
 #include <boost/asio/post.hpp>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <thread>
 #include <vector>
+
+#include "tokenworks/base/burst.hpp"
 
 namespace tokenworks::gateway {
 namespace {
@@ -147,6 +150,48 @@ TEST(Bell, WhatSleepsDiesWithItsContextAndLateRingsAreHarmless) {
   late.reset();
 }
 
+TEST(Bell, RingsOfABurstWakeTheirThreadWhenItIsOver) {
+  asio::io_context io(1), other(1);
+  std::vector<std::shared_ptr<Bell>> bells;
+  int seen = 0;
+  for (int i = 0; i < 6; ++i) {
+    asio::io_context& here = i % 2 == 0 ? io : other;
+    bells.push_back(std::make_shared<Bell>(here.get_executor()));
+    asio::co_spawn(here, count_wakes(bells.back(), 1, seen), asio::detached);
+  }
+  io.poll();
+  other.poll();
+  {
+    const Burst outer;
+    for (const auto& bell : bells) {
+      const Burst inner;
+      bell->ring();
+    }
+    EXPECT_EQ(io.poll() + other.poll(), 0u);
+    EXPECT_EQ(seen, 0);
+    std::thread([&] { bells.front()->ring(); }).join();   // a thread without a burst: its ring is on the board already
+    EXPECT_EQ(io.poll(), 0u);
+  }
+  EXPECT_EQ(io.poll_one(), 1u);
+  EXPECT_EQ(seen, 3);
+  EXPECT_EQ(other.poll_one(), 1u);
+  EXPECT_EQ(seen, 6);
+}
+
+TEST(Bell, ABurstThatOutlivesTheContextWakesNobody) {
+  int alive = 0;
+  std::shared_ptr<Bell> late;
+  const Burst burst;
+  {
+    asio::io_context io(1);
+    late = std::make_shared<Bell>(io.get_executor());
+    asio::co_spawn(io, hold_and_wait(late, alive), asio::detached);
+    io.poll();
+    late->ring();
+  }
+  EXPECT_EQ(alive, 0);
+}
+
 TEST(Bell, RingsOfOtherThreadsAreNeverLost) {
   asio::io_context io(1);
   auto work = asio::make_work_guard(io);
@@ -174,6 +219,8 @@ TEST(Bell, RingsOfOtherThreadsAreNeverLost) {
   for (int t = 0; t < 2; ++t) {
     ringers.emplace_back([&, t] {
       for (int round = 0; round < kRounds; ++round) {
+        std::optional<Burst> burst;
+        if (t == 0) burst.emplace();
         for (int i = t; i < kBells; i += 2) {
           ++told[static_cast<std::size_t>(i)];
           bells[static_cast<std::size_t>(i)]->ring();
