@@ -59,6 +59,9 @@ class SchemaCompiler {
   Expr write_number(const Shape& shape);
   Expr write_string(const Shape& shape);
   Expr write_array(const Shape& shape);
+  // schema_unique.cpp
+  Expr write_unique(const Shape& shape);
+  std::optional<unsigned> named_values(const Sub& sub, std::vector<const Json*>& all);
   // schema_object.cpp
   Expr write_object(const Shape& shape);
   Expr write_members(const Shape& shape, std::vector<std::pair<Expr, bool>> members, const std::vector<Expr>& extra,

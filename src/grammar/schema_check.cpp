@@ -17,6 +17,16 @@ unsigned type_of(const Json& v) {
   return v.is_array() ? kArray : kObject;
 }
 
+// Two of a list's values are equal; the order of keys does not count.
+bool repeats(const Json& list, Budget& budget) {
+  const nlohmann::json plain = list;
+  if (!budget.step(plain.size() * plain.size() / 4)) return true;
+  for (auto a = plain.begin(); a != plain.end(); ++a) {
+    if (std::find(plain.begin(), a, *a) != a) return true;
+  }
+  return false;
+}
+
 std::string json_inside(const std::string& text) {
   const Expr e = spelled_text(text, Spelling::json);
   return e->kind == Node::Kind::bytes ? e->bytes : "";
@@ -88,6 +98,7 @@ bool SchemaCompiler::fits(const Json& value, const Shape& shape) {
     case kArray: {
       const auto n = static_cast<std::int64_t>(value.size());
       if (n < shape.min_items || (shape.max_items >= 0 && n > shape.max_items)) return false;
+      if (shape.unique && repeats(value, budget_)) return false;
       for (std::size_t i = 0; i < value.size(); ++i) {
         if (!fits(value[i], i < shape.prefix.size() ? shape.prefix[i] : shape.items)) return false;
       }

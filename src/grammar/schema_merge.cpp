@@ -66,6 +66,7 @@ bool SchemaCompiler::conjoin(const Shape& a, const Shape& b, Shape& out) {
   out.items = both(a.items, b.items);
   out.min_items = std::max(a.min_items, b.min_items);
   out.max_items = least(a.max_items, b.max_items);
+  if (!out.unique) out.unique = b.unique;
   conjoin_objects(a, b, out);
   return out.types != 0 && !(out.values && out.values->empty());
 }

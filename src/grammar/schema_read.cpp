@@ -287,7 +287,7 @@ void SchemaCompiler::read_keyword(const std::string& key, const Json& value, con
     shape.max_items = count(key, value, path);
   } else if (key == "uniqueItems") {
     if (!value.is_boolean()) return wrong(key, path, "must be true or false");
-    if (value.get<bool>()) return unsupported(key, path, "a list cannot be kept free of repetitions by a grammar");
+    if (value.get<bool>()) shape.unique = path;
   } else if (key == "properties" || key == "patternProperties") {
     read_properties(key, value, path, shape);
   } else if (key == "additionalProperties") {

@@ -138,6 +138,7 @@ Expr SchemaCompiler::write_string(const Shape& shape) {
 Expr SchemaCompiler::write_array(const Shape& shape) {
   const std::int64_t most = shape.max_items;
   if (most >= 0 && shape.min_items > most) return nothing();
+  if (shape.unique && (most < 0 || most > 1)) return write_unique(shape);
   const Expr open = sequence({literal("["), json_.space()}), close = literal("]");
   // What may follow once `i` items were written, from the back.
   const auto fixed = static_cast<std::int64_t>(shape.prefix.size());

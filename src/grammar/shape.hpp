@@ -43,6 +43,7 @@ struct Shape {
   std::vector<Sub> prefix;
   Sub items;
   std::int64_t min_items = 0, max_items = -1;
+  std::optional<std::string> unique;  // uniqueItems, and where it stands
   std::vector<std::pair<std::string, Sub>> properties;
   std::set<std::string> required;
   std::vector<std::pair<std::string, Sub>> pattern_properties;

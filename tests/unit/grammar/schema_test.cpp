@@ -1,6 +1,7 @@
 // Schemas and patterns against jsonschema and Python's re: see tests/golden/grammars.py.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -111,6 +112,50 @@ TEST(JsonSchema, WhatIsWrittenUnderTheMaskIsAlwaysValid) {
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
 }
 
+// Every list of up to four values against the definition: no two equal, each allowed, as many as may be.
+TEST(JsonSchema, ListsOfNamedValuesAreKeptFreeOfRepetitions) {
+  struct Case {
+    const char *schema, *tried, *allowed;
+    std::size_t min, max;
+  };
+  const Case cases[] = {
+      {R"({"type":"array","items":{"enum":["a","b",1]},"uniqueItems":true})", R"(["a","b",1,"c"])", R"(["a","b",1])", 0, 3},
+      {R"({"type":"array","items":{"enum":["a","b",1,1.0]},"uniqueItems":true,"minItems":2})", R"(["a","b",1,"c"])", R"(["a","b",1])", 2, 3},
+      {R"({"type":"array","items":{"$ref":"#/$defs/c"},"uniqueItems":true,"maxItems":2,"$defs":{"c":{"anyOf":[{"const":"a"},{"type":["boolean","null"]}]}}})",
+       R"(["a",true,false,null])", R"(["a",true,false,null])", 0, 2},
+      {R"({"type":"array","items":{"enum":["a","b",3],"type":"string"},"uniqueItems":true,"minItems":1})", R"(["a","b",3])", R"(["a","b"])", 1, 2},
+      {R"({"allOf":[{"type":"array","items":{"enum":["a","b","c"]}},{"uniqueItems":true,"maxItems":3}]})", R"(["a","b","c"])", R"(["a","b","c"])", 0, 3},
+  };
+  const auto has = [](const Json& list, std::size_t end, const Json& value) {
+    return std::any_of(list.begin(), list.begin() + static_cast<std::ptrdiff_t>(end), [&](const Json& v) { return v == value; });
+  };
+  for (const Case& c : cases) {
+    const auto grammar = compile(Kind::json_schema, c.schema, test::small_trie());
+    ASSERT_TRUE(grammar) << c.schema << grammar.error().message;
+    const Json tried = Json::parse(c.tried), allowed = Json::parse(c.allowed);
+    for (std::size_t length = 0, all = 1; length <= 4; ++length, all *= tried.size()) {
+      for (std::size_t number = 0; number < all; ++number) {
+        Json list = Json::array();
+        for (std::size_t i = 0, rest = number; i < length; ++i, rest /= tried.size()) list.push_back(tried[rest % tried.size()]);
+        bool valid = length >= c.min && length <= c.max;
+        for (std::size_t i = 0; i < length; ++i) valid = valid && has(allowed, allowed.size(), list[i]) && !has(list, i, list[i]);
+        EXPECT_EQ(takes(**grammar, list.dump()), valid) << c.schema << " " << list;
+      }
+    }
+    EXPECT_EQ(takes(**grammar, "[ ]"), c.min == 0);
+  }
+  const auto takes_all = [](const char* schema, std::initializer_list<const char*> good, std::initializer_list<const char*> bad) {
+    const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
+    ASSERT_TRUE(grammar) << schema << grammar.error().message;
+    for (const char* text : good) EXPECT_TRUE(takes(**grammar, text)) << schema << text;
+    for (const char* text : bad) EXPECT_FALSE(takes(**grammar, text)) << schema << text;
+  };
+  takes_all(R"({"type":"array","items":{"type":"string"},"uniqueItems":true,"maxItems":1})", {"[]", R"(["x"])"}, {R"(["x","x"])"});
+  takes_all(R"({"enum":[[1,1],[1,2],[{"a":1,"b":2},{"b":2,"a":1}],3],"uniqueItems":true})", {"[1,2]", "3"}, {"[1,1]", R"([{"a":1,"b":2},{"b":2,"a":1}])"});
+  takes_all(R"({"type":"array","prefixItems":[{"type":"boolean"},{"type":"boolean"}],"items":false,"uniqueItems":true})",
+            {"[]", "[true]", "[true,false]", "[ false, true ]"}, {"[true,true]", "[true,false,true]"});
+}
+
 TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
   const auto refused = [](const std::string& schema, const std::string& part) {
     const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
@@ -125,6 +170,9 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
             "'" + std::string(keyword) + "' at #/properties/a");
   }
   refused(R"({"items": {"uniqueItems": true}})", "'uniqueItems' at #/items");
+  refused(R"({"type": "array", "items": {"type": "string"}, "uniqueItems": true})", "only where its values are named");
+  refused(R"({"type": "array", "items": {"enum": [1,2,3,4,5,6,7,8,9]}, "uniqueItems": true})", "at most 8");
+  refused(R"({"type": "array", "items": {"enum": [[], {}]}, "uniqueItems": true})", "'uniqueItems' at #");
   refused(R"({"type": "string", "format": "idn-email"})", "'idn-email'");
   refused(R"({"type": "number", "multipleOf": 0.1})", "'multipleOf' at #");
   refused(R"({"type": "wrong"})", "'type' at #");
