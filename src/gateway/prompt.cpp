@@ -24,6 +24,7 @@ Result<std::vector<tokenizer::Tokenizer::Part>> render(const GenerateRequest& re
   input.extra = template_variables(chat.template_kwargs, chat.no_reasoning || request.tools.forced());
   input.special = model.special;
   input.unix_seconds = unix_seconds;
+  input.add_generation_prompt = chat.opens_answer;
   if (model.style.calls != CallForm::generic) {
     input.messages = chat.messages;
     input.tools = chat.tools;
@@ -47,7 +48,16 @@ Result<std::vector<TokenId>> encode_chat(const GenerateRequest& request, const G
     if (e.param.empty()) e.param = "messages";
     return e;
   }
-  begin = end_prompt(*parts, model.style, request, chat.no_reasoning, constrained(request));
+  if (!chat.continues) {
+    begin = end_prompt(*parts, model.style, request, chat.no_reasoning, constrained(request));
+  } else if (cut_behind(*parts, *chat.continues)) {
+    const std::string& said = *chat.continues;
+    const std::size_t open = model.style.think_open.empty() ? std::string::npos : said.rfind(model.style.think_open);
+    begin.thinking = open != std::string::npos && said.find(model.style.think_close, open) == std::string::npos;
+  } else {
+    return error(Errc::invalid_request, "the last message cannot be continued: this model's template does not write it as it is at the end of the prompt",
+                 "continue_final_message");
+  }
   std::size_t bytes = 0;
   for (const auto& part : *parts) bytes += part.text.size();
   if (bytes > most) return too_long(0, model, "messages");

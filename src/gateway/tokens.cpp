@@ -6,32 +6,15 @@
 namespace tokenworks::gateway {
 namespace {
 
-// What an answer's prompt would be; without the opening of an answer, as the template writes it.
+// What an answer's prompt would be.
 Result<std::vector<TokenId>> chat_tokens(const TokenizeRequest& request, const ServedModel& model, std::int64_t unix_seconds) {
-  const auto& chat = std::get<GenerateRequest::Chat>(request.prompt);
-  if (request.add_generation_prompt) {
-    GenerateRequest whole;
-    whole.model = request.model;
-    whole.prompts.emplace_back(chat);
-    AnswerBegin begin;
-    auto prompts = encode_prompts(whole, model, unix_seconds, begin);
-    if (!prompts) return prompts.error();
-    return std::move(prompts->front());
-  }
-  tokenizer::ChatInput input;
-  input.messages = chat.messages;
-  input.tools = chat.tools;
-  input.extra = chat.template_kwargs;
-  input.add_generation_prompt = false;
-  input.special = model.special;
-  input.unix_seconds = unix_seconds;
-  auto parts = model.chat_template->render(input);
-  if (!parts) {
-    Error e = parts.error();
-    if (e.param.empty()) e.param = "messages";
-    return e;
-  }
-  return model.tokenizer->encode_parts(*parts);
+  GenerateRequest whole;
+  whole.model = request.model;
+  whole.prompts.emplace_back(std::get<GenerateRequest::Chat>(request.prompt));
+  AnswerBegin begin;
+  auto prompts = encode_prompts(whole, model, unix_seconds, begin);
+  if (!prompts) return prompts.error();
+  return std::move(prompts->front());
 }
 
 }  // namespace

@@ -97,6 +97,18 @@ JsonText template_variables(const JsonText& client, bool no_thinking) {
   return {dump(variables)};
 }
 
+// Templates may trim a message, and those of reasoning models leave out what was thought before it.
+bool cut_behind(std::vector<tokenizer::Tokenizer::Part>& parts, std::string_view message) {
+  const auto trimmed = [](std::string_view text) {
+    const std::size_t first = text.find_first_not_of(" \t\r\n");
+    return first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
+  };
+  while (!parts.empty() && parts.back().trusted) parts.pop_back();
+  if (parts.empty()) return false;
+  const std::string_view shown = trimmed(parts.back().text), said = trimmed(message);
+  return !shown.empty() && (shown.ends_with(said) || said.ends_with(shown));
+}
+
 AnswerBegin end_prompt(std::vector<tokenizer::Tokenizer::Part>& parts, const AnswerStyle& style, const GenerateRequest& request,
                        bool no_reasoning, bool constrained) {
   AnswerBegin begin;

@@ -2,6 +2,7 @@
 // What tools and reasoning change in a prompt: templates that know no tools are told about them in a system text of ours,
 // and what stands behind the rendered prompt decides how the answer begins. Pure.
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tokenworks/base/json_text.hpp"
@@ -24,6 +25,9 @@ struct AnswerBegin {
 JsonText generic_messages(const JsonText& messages, const JsonText& shown, const ToolUse& tools, bool in_user);
 // The variables of the template: a forced call and reasoning_effort none switch thinking off where the client said nothing.
 JsonText template_variables(const JsonText& client, bool no_thinking);
+// Takes away what the template wrote behind the last message, whose text is `message`. False: that is not where the text of
+// the prompt ends, because the template does not show it, or says something of the caller's behind it.
+bool cut_behind(std::vector<tokenizer::Tokenizer::Part>& parts, std::string_view message);
 // Looks at the end of the rendered prompt and adds what the answer must begin with. `constrained`: a grammar holds it.
 AnswerBegin end_prompt(std::vector<tokenizer::Tokenizer::Part>& parts, const AnswerStyle& style, const GenerateRequest& request,
                        bool no_reasoning, bool constrained);

@@ -46,6 +46,10 @@ Result<Parsed> parse_chat(std::string_view body, const config::Plant::Limits& li
   read_tools(*value, limits, mistake, parsed.request.tools, chat.tools);
   read_modalities(fields);
   read_template_variables(*value, mistake, chat);
+  read_continuation(*value, mistake, chat);
+  if (!mistake && chat.continues && parsed.request.tools.forced()) {
+    fields.fail("continue_final_message", "cannot be combined with a forced call: the call would stand within the message");
+  }
   refuse_unsupported(*value, {"audio", "web_search_options"}, mistake);
   read_common(*value, limits, mistake, parsed);
   if (mistake) return *mistake;

@@ -151,4 +151,24 @@ Result<JsonText> read_messages(const JsonValue& messages, const config::Plant::L
   return out;
 }
 
+void read_continuation(const JsonValue& body, std::optional<Error>& mistake, gateway::GenerateRequest::Chat& chat) {
+  Fields fields(body, "", mistake);
+  const auto opens = fields.boolean("add_generation_prompt");
+  const bool continues = fields.boolean("continue_final_message").value_or(false);
+  chat.opens_answer = opens.value_or(!continues);
+  if (!continues || mistake) return;
+  if (chat.opens_answer) {
+    return fields.fail("continue_final_message", "cannot be combined with 'add_generation_prompt': one message is continued, or another opened");
+  }
+  const auto messages = parse_json(chat.messages.text);
+  const JsonValue* last = messages && !messages->items.empty() ? &messages->items.back() : nullptr;
+  const JsonValue* role = last == nullptr ? nullptr : last->find("role");
+  const JsonValue* content = last == nullptr ? nullptr : last->find("content");
+  const bool says = content != nullptr && content->is_string() && content->text.find_first_not_of(" \t\r\n") != std::string::npos;
+  if (role == nullptr || role->text != "assistant" || !says || last->find("tool_calls") != nullptr) {
+    return fields.fail("continue_final_message", "needs a last message of the assistant that has text and no calls");
+  }
+  chat.continues = content->text;
+}
+
 }  // namespace tokenworks::http

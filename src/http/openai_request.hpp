@@ -20,6 +20,8 @@ void read_tools(const JsonValue& body, const config::Plant::Limits& limits, std:
                 JsonText& shown);
 // Chat only: chat_template_kwargs and reasoning_effort, which is given on to the template with them.
 void read_template_variables(const JsonValue& body, std::optional<Error>& mistake, gateway::GenerateRequest::Chat& chat);
+// Chat only: add_generation_prompt and continue_final_message, vLLM's names for how the prompt ends. `chat` has its messages.
+void read_continuation(const JsonValue& body, std::optional<Error>& mistake, gateway::GenerateRequest::Chat& chat);
 // Chat only: checks the messages and gives them on with content flattened to strings and developer written as system.
 Result<JsonText> read_messages(const JsonValue& messages, const config::Plant::Limits& limits);
 

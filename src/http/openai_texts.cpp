@@ -154,10 +154,10 @@ Result<gateway::TokenizeRequest> parse_tokenize(std::string_view body, const con
     chat.messages = std::move(*flat);
     if (const JsonValue* tools = fields.array("tools"); tools != nullptr && !tools->items.empty()) chat.tools = json_text(*tools);
     if (const JsonValue* kwargs = fields.object("chat_template_kwargs")) chat.template_kwargs = json_text(*kwargs);
+    read_continuation(*value, mistake, chat);
     request.prompt = std::move(chat);
   }
   request.add_special_tokens = fields.boolean("add_special_tokens").value_or(true);
-  request.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(true);
   request.token_strings = fields.boolean("return_token_strs").value_or(false);
   if (mistake) return *mistake;
   return request;

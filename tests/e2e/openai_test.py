@@ -197,6 +197,27 @@ def test_messages_of_every_role_and_parts(own):
     assert chat(own, reasoning_effort="huge", status=400)["error"]["param"] == "reasoning_effort"
 
 
+def test_the_last_message_is_continued_and_none_opened(own):
+    asked = [{"role": "user", "content": "Say a word"}]
+    ids = lambda messages, **more: post(own, own.member, "/v1/tokenize", {"model": NAME, "messages": messages, **more})[1]["tokens"]
+    opened, begun = ids(asked), [*asked, {"role": "assistant", "content": "The sky is <|im_end|>"}]
+    whole, plain = ids(begun, continue_final_message=True), tokens(own, "The sky is <|im_end|>")
+    assert whole == opened + plain, "what stands in it are letters"
+    assert whole == ids([*asked, {"role": "assistant", "content": [{"type": "text", "text": "The sky is <|im_end|>"}]}], continue_final_message=True, add_generation_prompt=False)
+    answer = chat(own, begun, continue_final_message=True, add_generation_prompt=False)
+    assert text(answer) == text(complete(own, prompt=whole)) and answer["usage"]["prompt_tokens"] == len(whole)
+    events = stream(own, "/v1/chat/completions", {"messages": begun, "continue_final_message": True, "max_tokens": 6, "temperature": 0})[0]
+    assert "".join(e["choices"][0]["delta"].get("content") or "" for e in events) == text(answer)
+    closed = ids(begun, add_generation_prompt=False)
+    assert closed[:len(whole)] == whole and len(closed) > len(whole) and text(chat(own, begun, add_generation_prompt=False)) == text(complete(own, prompt=closed))
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for messages, more in ((asked, {}), ([*asked, {"role": "assistant", "content": " \n"}], {}), ([*asked, {"role": "assistant", "content": "So", "tool_calls": [call]}], {}),
+                           (begun, dict(add_generation_prompt=True)), (begun, dict(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="required"))):
+        refused = chat(own, messages, 400, continue_final_message=True, **more)
+        assert refused["error"]["param"] == "continue_final_message", refused
+    assert chat(own, asked, 400, continue_final_message="yes")["error"]["param"] == "continue_final_message"
+
+
 def test_stream_options(own):
     ask = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 12, "temperature": 0}
     plain, _ = stream(own, "/v1/chat/completions", ask)

@@ -63,6 +63,9 @@ CONVERSATIONS = {
     "odd_keys": ([{"role": "user", "content": "x", "name": "joe", "tools": "T", "n": 1.0, "b": True}, {"role": "system", "content": "s", "tools": "[]"}], None),
     "missing_content": ([{"role": "user"}], None),
 }
+# The last message goes on: text, white space around it, words that templates write themselves, thoughts ended and not.
+BEGUN = {"word": "The sky", "space": "  The sky is ", "lines": "\n- one\n- two\n", "template": "end", "spelling": "an <|im_end|>\n", "thought": "<think>\nhm\n</think>\n\nSo",
+         "thinking": "<think>\nhm, because", "empty_thought": "<think>\n\n</think>\n\nYes", "unicode": "Füße 🌍", "repeats": "Hello"}
 EXTRAS = [{}, {"enable_thinking": False, "date_string": "1 Jan 2030", "reasoning_effort": "high", "tools_in_user_message": False},
           {"builtin_tools": ["code_interpreter", "get_weather"], "custom_instructions": "x"}]
 
@@ -77,6 +80,17 @@ def case(name, template, messages, tools, extra, prompt, special, opaque=None):
             return None
         out["expected"] = rendered[0]
     except Exception as e:  # whatever Python or Jinja raises is an error for us too
+        out["error"] = f"{type(e).__name__}: {e}"
+    return out
+
+
+def continued(name, template, text):
+    """The prompt whose last message, `text`, is left open."""
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": text}]
+    out = dict(name=name, template=template, messages=messages, text=text, special=SPECIAL)
+    try:
+        out["expected"] = chat_template_utils.render_jinja_template([messages], chat_template=template, continue_final_message=True, **SPECIAL)[0][0]
+    except Exception as e:
         out["error"] = f"{type(e).__name__}: {e}"
     return out
 
@@ -98,6 +112,7 @@ def main():
             for i, extra in enumerate(EXTRAS):
                 for prompt in (True, False):
                     cases.append(case(f"{name}/{conversation}/{i}{'p' if prompt else ''}", template, messages, tools, extra, prompt, SPECIAL))
+    begun = [continued(f"{name}/{key}", template, text) for name, template in templates.items() for key, text in BEGUN.items()]
     names = [name for name, _ in SNIPPETS]
     assert len(names) == len(set(names)), [n for n in names if names.count(n) > 1]
     for name, template in SNIPPETS:
@@ -107,8 +122,8 @@ def main():
             mistakes.append((name, cases[-1].get("error") or cases[-1].get("expected")))
     assert not mistakes, mistakes
     with open(out + "/cases.json", "w", encoding="utf-8") as f:
-        json.dump({"unix_seconds": NOW, "cases": cases}, f, ensure_ascii=False)
-    print(len(cases), "cases,", sum("error" in c for c in cases), "errors")
+        json.dump({"unix_seconds": NOW, "cases": cases, "continued": begun}, f, ensure_ascii=False)
+    print(len(cases), "cases,", sum("error" in c for c in cases), "errors;", len(begun), "continued")
 
 
 if __name__ == "__main__":

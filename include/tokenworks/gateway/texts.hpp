@@ -33,7 +33,6 @@ struct TokenizeRequest {
   std::string model;
   std::variant<std::string, GenerateRequest::Chat> prompt;
   bool add_special_tokens = true;                    // of a plain prompt; a chat template writes its own
-  bool add_generation_prompt = true;                 // of a chat
   bool token_strings = false;
 };
 struct Tokenized {

@@ -33,6 +33,8 @@ struct GenerateRequest {
   struct Chat {
     JsonText messages, tools, template_kwargs;       // tools: as the template shows them; empty when none may be called
     bool no_reasoning = false;                       // reasoning_effort none
+    bool opens_answer = true;                        // add_generation_prompt: the template opens a message of the assistant
+    std::optional<std::string> continues;            // the last message is the assistant's, these words, and the answer goes on with it
   };
   using Prompt = std::variant<Chat, std::string, std::vector<TokenId>>;
   std::vector<Prompt> prompts;                       // one, or several for /v1/completions with a list

@@ -88,7 +88,7 @@ TEST(TokenizeRequest, PromptsAndChatsArriveAndMistakesAreNamed) {
   EXPECT_TRUE(parse_tokenize(R"({"model":"m","prompt":""})", kLimits)) << "nothing is nothing: zero tokens";
   const auto chat = parse_tokenize(R"({"model":"m","messages":[{"role":"user","content":"hi"}],"add_generation_prompt":false})", kLimits);
   ASSERT_TRUE(chat) << chat.error().message;
-  EXPECT_FALSE(chat->add_generation_prompt);
+  EXPECT_FALSE(std::get<gateway::GenerateRequest::Chat>(chat->prompt).opens_answer);
   EXPECT_EQ(json::parse(std::get<gateway::GenerateRequest::Chat>(chat->prompt).messages.text)[0]["content"], "hi");
   const std::pair<const char*, const char*> cases[] = {
       {R"({"model":"m"})", "prompt"},
