@@ -76,6 +76,8 @@ std::optional<Error> check_head(std::string_view raw, const Incoming& request) {
   if (hosts > 1) return bad("there are several Host headers");
   if (hosts == 0 && !request.http_1_0) return bad("the Host header is missing");
   if (!host_ok(headers.get("host"))) return bad("the Host header is not a host");
+  // A proxy in front may look at one of them and this server at the other.
+  if (headers.count("authorization") > 1) return bad("there are several Authorization headers");
   return std::nullopt;
 }
 
