@@ -26,7 +26,7 @@ const clients = {
     for await (const part of long) if (part.choices[0]?.delta?.content && ++seen === 3) long.controller.abort();
     assert.ok(seen >= 3 && seen < 400);
     const Size = z.object({ large: z.boolean(), unit: z.enum(["mm", "m", "km"]) });
-    const parsed = await api.chat.completions.parse({ model: chat, messages: [{ role: "user", content: "Is a whale large?" }], max_tokens: 64, response_format: zodResponseFormat(Size, "size") });
+    const parsed = await api.chat.completions.parse({ model: chat, messages: [{ role: "user", content: "Is a whale large?" }], max_tokens: 300, temperature: 0, response_format: zodResponseFormat(Size, "size") });
     assert.equal(typeof parsed.choices[0].message.parsed.large, "boolean");
     const done = await api.completions.create({ model: chat, prompt: "One, two,", max_tokens: 8 });
     assert.ok(done.choices[0].text);
@@ -36,7 +36,7 @@ const clients = {
     await assert.rejects(api.embeddings.create({ model: embedding, input: [15339, 1917] }), (e) => e instanceof BadRequestError && e.param === "input");
   },
   async ai() {
-    const { generateText, streamText, generateObject, embedMany } = await import("ai");
+    const { generateText, streamText, generateObject, embedMany, tool, stepCountIs } = await import("ai");
     const { createOpenAICompatible } = await import("@ai-sdk/openai-compatible");
     const { z } = await import("zod");
     const plant = createOpenAICompatible({ name: "tokenworks", baseURL: base, apiKey: key, includeUsage: true, supportsStructuredOutputs: true });
@@ -51,8 +51,21 @@ const clients = {
     let pieces = 0;
     for await (const piece of left.textStream) if (piece && ++pieces === 3) leave.abort();
     assert.ok(pieces < 400);
-    const made = await generateObject({ model: plant(chat), schema: z.object({ large: z.boolean(), unit: z.enum(["mm", "m", "km"]) }), prompt: "Is a whale large?", maxOutputTokens: 64, maxRetries: 0 });
+    const made = await generateObject({ model: plant(chat), schema: z.object({ large: z.boolean(), unit: z.enum(["mm", "m", "km"]) }), prompt: "Is a whale large?", maxOutputTokens: 300, temperature: 0, maxRetries: 0 });
     assert.equal(typeof made.object.large, "boolean");
+    const run = [];                                  // a call is forced, run here, and its result goes back for the second step
+    const book = tool({ description: "Books a table", inputSchema: z.object({ day: z.enum(["monday", "friday"]), inside: z.boolean() }), execute: async (given) => (run.push(given), { booked: given.day }) });
+    const ask = { model: plant(chat), tools: { book }, prompt: "A table on Friday, inside.", maxOutputTokens: 700, maxRetries: 0, temperature: 0 };
+    const called = await generateText({ ...ask, toolChoice: { type: "tool", toolName: "book" }, stopWhen: stepCountIs(1) });
+    assert.equal(called.finishReason, "tool-calls");
+    assert.ok(called.toolCalls.length === 1 && ["monday", "friday"].includes(called.toolCalls[0].input.day) && called.toolResults[0].output.booked === run[0].day);
+    const steps = streamText({ ...ask, prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? { type: "tool", toolName: "book" } : "none" }), stopWhen: stepCountIs(2) });
+    let calls = 0;
+    for await (const part of steps.fullStream) {
+      assert.notEqual(part.type, "error");
+      if (part.type === "tool-call") ++calls;
+    }
+    assert.deepEqual([calls, run.length, (await steps.steps).map((s) => s.finishReason)[0]], [1, 2, "tool-calls"]);
     const done = await generateText({ model: plant.completionModel(chat), prompt: "One, two,", maxOutputTokens: 8, maxRetries: 0 });
     assert.ok(done.text);
     const { embeddings } = await embedMany({ model: plant.textEmbeddingModel(embedding), values: texts, maxRetries: 0 });

@@ -35,9 +35,10 @@ def langchain():
         """How large something is."""
         large: bool
         width: int = Field(ge=0, le=99)
-    made = ChatOpenAI(base_url=BASE, api_key=KEY, model=CHAT, max_tokens=64, temperature=0).with_structured_output(Size, method="json_schema").invoke("Is a whale large?")
+    made = ChatOpenAI(base_url=BASE, api_key=KEY, model=CHAT, max_tokens=300, temperature=0).with_structured_output(Size, method="json_schema").invoke("Is a whale large?")
     assert isinstance(made, Size) and 0 <= made.width <= 99
     assert OpenAI(base_url=BASE, api_key=KEY, model=CHAT, max_tokens=8).invoke("One, two,")
+    langchain_tools(ChatOpenAI(base_url=BASE, api_key=KEY, model=CHAT, max_tokens=700, temperature=0, max_retries=0))
     check_vectors(OpenAIEmbeddings(base_url=BASE, api_key=KEY, model=EMBEDDING, check_embedding_ctx_length=False).embed_documents(TEXTS))
     # By default it sends ids of OpenAI's tokenizers. One of the same kind, made here: its files come from elsewhere.
     foreign = tiktoken.Encoding("foreign", pat_str=r"\w+|\W", mergeable_ranks={bytes([b]): b for b in range(256)}, special_tokens={})
@@ -48,6 +49,39 @@ def langchain():
         assert e.param == "input" and "another tokenizer" in str(e), e
     else:
         raise AssertionError("ids of another tokenizer were embedded")
+
+
+def langchain_tools(chat):
+    """Calls forced by name, whole and streamed, their results sent back; tools that may be left alone; an object by a call."""
+    from typing import Literal
+    from langchain_core.messages import HumanMessage, ToolMessage
+    from langchain_core.tools import tool
+    from pydantic import BaseModel
+
+    @tool
+    def book_table(day: Literal["monday", "friday"], seats: Literal[2, 4], outside: bool) -> str:
+        """Books a table."""
+        return f"booked for {seats} on {day}"
+    ask = HumanMessage("A table for two on Friday, inside.")
+    forced = chat.bind_tools([book_table], tool_choice="book_table")
+    answer = forced.invoke([ask])
+    (call,) = answer.tool_calls
+    assert call["name"] == "book_table" and call["id"] and not answer.invalid_tool_calls, answer
+    result = book_table.invoke(call)                 # validates the arguments
+    assert isinstance(result, ToolMessage) and result.content.startswith("booked for"), result
+    whole = None
+    for piece in forced.stream([ask]):
+        whole = piece if whole is None else whole + piece
+    assert [(c["name"], c["args"]) for c in whole.tool_calls] == [(call["name"], call["args"])], (whole, answer)
+    assert chat.bind_tools([book_table], strict=True).invoke([ask, answer, result]).response_metadata["finish_reason"] in ("stop", "length", "tool_calls")
+    assert chat.bind_tools([book_table], tool_choice="any").invoke([ask]).tool_calls[0]["name"] == "book_table"
+
+    class Day(BaseModel):
+        """A day."""
+        name: Literal["monday", "friday"]
+        free: set[Literal["morning", "evening"]]     # a list without repetitions
+    made = chat.with_structured_output(Day, method="function_calling").invoke("Friday evening is free.")
+    assert isinstance(made, Day)
 
 
 def llamaindex():
@@ -73,9 +107,10 @@ def instructor():
         model_config = ConfigDict(extra="forbid")    # as a strict schema of OpenAI's must say
         age: int = Field(ge=0, le=120)
         retired: bool
-    client = library.from_openai(openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0), mode=library.Mode.JSON_SCHEMA)
-    made = client.create(model=CHAT, response_model=Person, max_retries=0, max_tokens=256, temperature=0, messages=[{"role": "user", "content": "Ann is 70 and works no more."}])
-    assert isinstance(made, Person)
+    for mode in (library.Mode.JSON_SCHEMA, library.Mode.TOOLS, library.Mode.TOOLS_STRICT):
+        client = library.from_openai(openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0), mode=mode)
+        made = client.create(model=CHAT, response_model=Person, max_retries=0, max_tokens=700, temperature=0, messages=[{"role": "user", "content": "Ann is 70 and works no more."}])
+        assert isinstance(made, Person), mode
 
 
 def litellm():
