@@ -6,10 +6,15 @@ limits or books: that is all they do here. One token out, closed loop, one load 
 runs beside it but what else the machine does (its load is printed). Rows of ours are CPU times of threads by their names, so they
 hold on a busy machine better than the times do.
 
+Streams are measured over a model that only sleeps (paced_runner.cpp): 512 of them, a token each every 20 ms, each token an event and a
+write. The control is the least that a server can be (door_load paced), with the same client in the same run: what it misses is
+not ours to explain.
+
 door.py --tools BUILD [--seconds 5] [--rounds 3] [--no-peers] [--json FILE]"""
 import argparse, json, os, pathlib, shutil, statistics, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 from servers import MODEL, NAME, PLANT, ROOT, Plant, machine
+import plant as plants  # found where servers looks
 
 TENANTS = """plans:
   open: {models: ["*"], requests_per_minute: 100000000, tokens_per_minute: 10000000000, concurrent_requests: 100000, budgets: [{amount: "1000000", per: month}]}
@@ -20,7 +25,8 @@ CACHE = pathlib.Path(os.environ.get("TOKENWORKS_CACHE", pathlib.Path(os.environ.
 DOOR = ("tw-io", "tw-ledger", "tw-checkpoint")
 LITELLM, PORTKEY = "litellm[proxy]", "@portkey-ai/gateway"
 LIMITS = {"CPU us per request, 16 connections": 120, "CPU us per request, 256 connections": 120, "user CPU us per streamed token": 3,
-          "512 streams: gaps over 50 ms": 0}
+          "512 paced streams: gaps over 50 ms": 0}
+PACED_STREAMS, PACED_TOKENS, PACE_MS = 512, 400, 20
 
 
 def tiny_model():
@@ -43,7 +49,7 @@ def chat(tokens=1):
 
 class Tools:
     def __init__(self, build):
-        self.load = build / "door_load"
+        self.load, self.paced = build / "door_load", build / "paced_daemon"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tokenworks-door-"))
         self.shim = self.folder / "sync_cost.so"
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", self.shim, ROOT / "tests/bench/sync_cost.c", "-ldl"], check=True)
@@ -77,13 +83,16 @@ class Threads:
         return cpu, user, [a - b for a, b in zip(self.syncs, before.syncs)]
 
 
+def daemon(**env):
+    return Plant(tenants=TENANTS, context=1024, kv="512MiB",
+                 plant=PLANT.replace("{model}", str(tiny_model())).replace("max_sequences: 64", "max_sequences: 512")
+                 .replace("drain: {drain}", "drain: {drain}, queue_requests: 4096, queue_per_tenant: 4096") + "log: {{level: warn}}\n", env=env)
+
+
 def ours(tools, options, found):
     sync_file = tools.folder / "syncs"
     sync_file.write_bytes(bytes(4096))
-    plant = Plant(tenants=TENANTS, context=1024, kv="512MiB",
-                  plant=PLANT.replace("{model}", str(tiny_model())).replace("max_sequences: 64", "max_sequences: 512")
-                  .replace("drain: {drain}", "drain: {drain}, queue_requests: 4096, queue_per_tenant: 4096") + "log: {{level: warn}}\n",
-                  env={"LD_PRELOAD": str(tools.shim), "DOOR_SYNC_FILE": str(sync_file)})
+    plant = daemon(LD_PRELOAD=str(tools.shim), DOOR_SYNC_FILE=str(sync_file))
     with plant:
         port, key, pid = int(plant.api.rsplit(":", 1)[1]), plant.key(), plant.process.pid
         snapshot = lambda: Threads(pid, sync_file)
@@ -104,28 +113,53 @@ def ours(tools, options, found):
             put(found, "  engine and kernels beside it" + at, sum(c for t, c in cpu.items() if t not in DOOR) * 1e6 / n)
             put(found, f"requests/s{at}", result["per_s"])
             put(found, f"p99 ms{at}", result["p99_ms"])
-        stream = {"model": NAME, "prompt": "Say", "max_tokens": 400, "temperature": 0, "ignore_eos": True, "stream": True}
-        before, runs = snapshot(), 4                 # the kernel tells user time in steps of 10 ms: so many tokens that one is 0.1 us
-        results = [tools.run("streams", port, 64, request("/v1/completions", stream, key)) for _ in range(runs)]
-        cpu, user, _ = snapshot().since(before)
-        tokens, events = runs * 64 * 400, sum(r["events"] for r in results)
-        assert not any(r["bad"] for r in results)
-        put(found, "user CPU us per streamed token", user.get("tw-io", 0) * 1e6 / tokens)
-        put(found, "  with the send", cpu.get("tw-io", 0) * 1e6 / tokens)
-        put(found, "  of the ledger thread beside it", cpu.get("tw-ledger", 0) * 1e6 / tokens)
-        put(found, "  tokens per event: half a character makes none", tokens / events)
-        put(found, "  events per read of the client", events / sum(r["reads"] for r in results))
-        stream["max_tokens"] = 200
-        result = tools.run("streams", port, 512, request("/v1/completions", stream, key))
-        assert result["bad"] == 0
-        put(found, "512 streams: gaps over 50 ms", result["over_50_ms"])
-        put(found, "  longest gap ms", result["gap_max_ms"])
-        put(found, "  gap p50 ms: the engine's step", result["gap_p50_ms"])
-        put(found, "  gap p99 ms", result["gap_p99_ms"])
-        put(found, "  the client's own lateness, most ms", result["late_max_ms"])
-        put(found, "  tokens/s in all", 512 * 200 / result["seconds"])
         usage = plant.usage()
         assert plant.verify()["ok"] and sum(r["output_tokens"] for r in usage) > 0
+
+
+def paced(tools, found):
+    """Streams by the clock: ours, then the control."""
+    sync_file = tools.folder / "syncs"
+    usual, plants.BIN = plants.BIN, str(tools.paced)
+    try:
+        plant = daemon(TOKENWORKS_TEST_PACE_US=str(PACE_MS * 1000))
+        with plant:
+            port, pid = int(plant.api.rsplit(":", 1)[1]), plant.process.pid
+            stream = {"model": NAME, "prompt": "Say", "max_tokens": PACED_TOKENS, "temperature": 0, "ignore_eos": True, "stream": True}
+            payload = request("/v1/completions", stream, plant.key())
+            tools.run("streams", port, 16, payload)
+            before = Threads(pid, sync_file)
+            result = tools.run("streams", port, PACED_STREAMS, payload)
+            cpu, user, _ = Threads(pid, sync_file).since(before)
+            tokens = PACED_STREAMS * PACED_TOKENS
+            assert result["bad"] == 0 and plant.verify()["ok"]
+    finally:
+        plants.BIN = usual
+    put(found, "user CPU us per streamed token", user.get("tw-io", 0) * 1e6 / tokens)
+    put(found, "  with the send", cpu.get("tw-io", 0) * 1e6 / tokens)
+    put(found, "  of the ledger thread beside it", (cpu.get("tw-ledger", 0) + cpu.get("tw-checkpoint", 0)) * 1e6 / tokens)
+    put(found, "  of the engine thread beside it", cpu.get("tw-engine", 0) * 1e6 / tokens)
+    put(found, "  tokens per event", tokens / result["events"])
+    put(found, "  events per read of the client", result["events"] / result["reads"])
+    gaps(found, "512 paced streams", result)
+    control = subprocess.Popen([tools.load, "paced", "8094", str(PACE_MS), str(PACED_TOKENS)])
+    try:
+        time.sleep(0.2)
+        result = tools.run("streams", 8094, PACED_STREAMS, payload)
+        times = os.times()
+    finally:
+        control.terminate()
+        control.wait()
+    after = os.times()
+    gaps(found, "control, a trivial paced server", result)
+    put(found, "control: CPU us per event, user and send", (after.children_user + after.children_system - times.children_user - times.children_system) * 1e6 / tokens)
+
+
+def gaps(found, who, result):
+    put(found, who + ": gaps over 50 ms", result["over_50_ms"])
+    put(found, "  of so many gaps", result["reads"] - result["streams"])
+    for key, words in (("gap_p50_ms", "gap p50 ms"), ("gap_p99_ms", "gap p99 ms"), ("gap_max_ms", "longest gap ms"), ("late_max_ms", "the client's own lateness, most ms")):
+        put(found, f"  {words}: {who}", result[key])
 
 
 def put(found, row, value):
@@ -218,11 +252,12 @@ def main():
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
-    subprocess.run(["ninja", "-C", options.tools, "door_load"], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(["ninja", "-C", options.tools, "door_load", "paced_daemon"], stdout=subprocess.DEVNULL, check=True)
     tools, found, versions = Tools(options.tools), {}, []
     try:
         for _ in range(options.rounds):
             ours(tools, options, found)
+            paced(tools, found)
             if not options.no_peers:
                 versions = gateways(tools, options, found)
     finally:

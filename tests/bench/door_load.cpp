@@ -1,5 +1,6 @@
 // The two small tools beside door.py, in one binary that costs as little CPU as can be, because both sides share the cores:
 //   door_load upstream PORT                      an OpenAI-shaped server that answers every POST at once
+//   door_load paced PORT MS EVENTS               the trivial paced server: every MS an event to each stream, EVENTS in all (the control)
 //   door_load load HOST PORT CONNECTIONS SECONDS FILE   FILE holds one whole HTTP request; closed loop, answers by Content-Length
 //   door_load streams HOST PORT CONNECTIONS FILE one stream each, read to its end; gaps between the events of every stream, and
 //                                                how late this client itself comes to a timer of 5 ms (its own jitter: the control)
@@ -78,7 +79,7 @@ std::size_t whole(const std::string& in) {
   return end == std::string::npos ? 0 : end + 7;
 }
 
-int upstream(int port) {
+int listening(int port) {
   const int listener = ::socket(AF_INET, SOCK_STREAM, 0), one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   sockaddr_in at{};
@@ -86,6 +87,11 @@ int upstream(int port) {
   at.sin_port = htons(static_cast<std::uint16_t>(port));
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (::bind(listener, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 || ::listen(listener, 1024) != 0) die("bind");
+  return listener;
+}
+
+int upstream(int port) {
+  const int listener = listening(port), one = 1;
   const std::string body = R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"tiny","choices":[{"index":0,"message":{"role":"assistant","content":" a"},"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":12,"completion_tokens":1,"total_tokens":13}})";
   const std::string answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   const int poll = epoll_create1(0);
@@ -117,6 +123,50 @@ int upstream(int port) {
       while (const std::size_t size = whole(text)) {
         text.erase(0, size);
         ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+      }
+    }
+  }
+}
+
+// What a server has to do at least: a timer, and a send per stream. The event is as long as one of ours.
+int paced(int port, long every_ms, int events) {
+  const int listener = listening(port), poll = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+  const itimerspec every{{0, every_ms * 1'000'000}, {0, every_ms * 1'000'000}};
+  timerfd_settime(timer, 0, &every, nullptr);
+  for (const int fd : {listener, timer}) {
+    epoll_event event{EPOLLIN, {.fd = fd}};
+    epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);
+  }
+  const std::string data = "data: {\"text\":\"" + std::string(250, 'x') + "\"}\n\n", last = "0\r\n\r\n",
+                    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+  char size[16];
+  std::snprintf(size, sizeof size, "%zx\r\n", data.size());
+  const std::string chunk = size + data + "\r\n";
+  std::vector<std::pair<int, int>> streams;          // and the events they got
+  for (;;) {
+    epoll_event ready[1024];
+    const int n = epoll_wait(poll, ready, 1024, -1);
+    for (int i = 0; i < n; ++i) {
+      const int fd = ready[i].data.fd;
+      char bytes[65536];
+      if (fd == listener) {
+        const int fresh = ::accept(listener, nullptr, nullptr), one = 1;
+        if (fresh < 0) continue;
+        setsockopt(fresh, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        epoll_event more{EPOLLIN, {.fd = fresh}};
+        epoll_ctl(poll, EPOLL_CTL_ADD, fresh, &more);
+      } else if (fd == timer) {
+        if (::read(timer, bytes, 8) != 8) continue;
+        for (auto& [to, sent] : streams) {
+          const std::string& piece = sent++ < events ? chunk : last;
+          ::send(to, piece.data(), piece.size(), MSG_NOSIGNAL);
+        }
+        std::erase_if(streams, [&](const auto& s) { return s.second > events; });
+      } else if (::recv(fd, bytes, sizeof bytes, 0) <= 0) {
+        ::close(fd);
+      } else {
+        ::send(fd, head.data(), head.size(), MSG_NOSIGNAL);
+        streams.emplace_back(fd, 0);
       }
     }
   }
@@ -255,8 +305,9 @@ int main(int argc, char** argv) {
   all_descriptors();
   const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == "upstream" && argc == 3) return upstream(std::atoi(argv[2]));
+  if (mode == "paced" && argc == 5) return paced(std::atoi(argv[2]), std::atol(argv[3]), std::atoi(argv[4]));
   if (mode == "load" && argc == 7) return load(argv[2], std::atoi(argv[3]), std::atoi(argv[4]), std::atof(argv[5]), file(argv[6]));
   if (mode == "streams" && argc == 6) return streams(argv[2], std::atoi(argv[3]), std::atoi(argv[4]), file(argv[5]));
-  std::fprintf(stderr, "door_load upstream PORT | load HOST PORT CONNECTIONS SECONDS FILE | streams HOST PORT CONNECTIONS FILE\n");
+  std::fprintf(stderr, "door_load upstream PORT | paced PORT MS EVENTS | load HOST PORT CONNECTIONS SECONDS FILE | streams HOST PORT CONNECTIONS FILE\n");
   return 2;
 }
