@@ -116,9 +116,12 @@ def test_metrics_log_and_books_agree_to_the_token_when_clients_drop_and_deadline
     status, answer, _ = post(own, key, "/v1/chat/completions", whole, {"x-request-timeout": "0.7"})
     assert status == 504 and answer["error"]["code"] == "deadline_exceeded", answer
     late = urllib.request.Request(url, json.dumps({**whole, "stream": True}).encode(), {**headers, "x-request-timeout": "0.7"})
-    with urllib.request.urlopen(late, timeout=60) as response:
-        last = [line for line in response if line.startswith(b"data: ")][-1]
-    assert json.loads(last[6:])["error"]["code"] == "deadline_exceeded", last
+    try:
+        with urllib.request.urlopen(late, timeout=60) as response:
+            last = [line for line in response if line.startswith(b"data: ")][-1][6:]
+    except urllib.error.HTTPError as refused:        # a machine so slow that the time was over before the first byte
+        last = refused.read()
+    assert json.loads(last)["error"]["code"] == "deadline_exceeded", last
     assert eventually(lambda: own.metrics()["tokenworks_holds_open"] == 0)
     finished = lambda: [json.loads(l) for l in own.log_text().splitlines() if l.startswith("{") and '"event":"request"' in l.replace(" ", "") and '"beta"' in l]
     assert eventually(lambda: sum(r["status"] == 499 for r in finished()) == 3)
