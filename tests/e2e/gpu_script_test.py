@@ -25,7 +25,7 @@ def test_a_dry_run_measures_every_section_and_prints_the_table_last(tmp_path):
     done, results = run(tmp_path, "--minutes", "50")
     assert done.returncode == 0, done.stdout
     assert all(step["ok"] for step in results["steps"].values()), results["steps"]
-    assert {m["section"] for m in results["measurements"]} == {"probes", "gemm", "attention", "model", "decode", "prefill", "mixed", "gateway", "cold-start"}
+    assert {m["section"] for m in results["measurements"]} == {"probes", "gemm", "attention", "model", "decode", "prefill", "mixed", "gateway", "cold-start", "peers"}
     for section, key in [("decode", "tok_s"), ("prefill", "tok_s"), ("attention", "gb_s"), ("gemm", "tflop_s"), ("cold-start", "gb_s")]:
         assert all(m[key] > 0 for m in results["measurements"] if m["section"] == section)
     gateway = {m["name"]: m for m in results["measurements"] if m["section"] == "gateway"}

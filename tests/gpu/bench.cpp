@@ -1,5 +1,5 @@
 // gpu_bench OUT [--tiny] [--fp8] [SECTION...]: what the card can do (probes), and what the engine's model reaches on it at the
-// shape of Llama-3.1-8B with random weights. Sections: probes gemm decode prefill mixed attention. --tiny: a toy shape and few
+// shape of Llama-3.1-8B with random weights. Sections: probes gemm decode prefill mixed attention, and peers if named. --tiny: a toy shape and few
 // repetitions, which is what the emulator runs in tests; its times mean nothing.
 #include <chrono>
 #include <cstring>
@@ -8,6 +8,7 @@
 #include <set>
 
 #include "backend/cuda/nvml.hpp"
+#include "gpu/peers.hpp"
 #include "gpu/report.hpp"
 #include "gpu/synthetic.hpp"
 
@@ -23,6 +24,8 @@ struct Settings {
   std::set<std::string> sections;
   bool wants(const std::string& s) const { return sections.empty() || sections.contains(s); }
 };
+
+constexpr std::size_t kNoLongerCached = std::size_t{400} << 20;
 
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -69,7 +72,8 @@ void probes(Report& report, const Settings& s) {
   report.add("probes", "launch", {{"us_launch", 1e6 * launch / nodes}, {"us_graph_node", 1e6 * node / nodes}});
 }
 
-// The five products of a step, by the kernel the backend would take.
+// The five products of a step, by the kernel the backend would take. As many matrices of a shape take turns as do not fit the
+// card's L2 together (50 to 60 MB on Hopper): one alone would be read from there, as no step's weights are.
 void gemm(Report& report, const Settings& s) {
   const formats::ModelConfig c = s.tiny ? shape_tiny() : shape_8b();
   const struct { const char* name; std::int32_t n, k; } shapes[] = {
@@ -82,20 +86,25 @@ void gemm(Report& report, const Settings& s) {
     CudaBackend& backend = *owned;
     for (const auto& shape : shapes) {
       const std::int32_t rows_max = s.tiny ? 32 : 2048;
-      auto weight = random_linear(backend.device(), e, shape.n, shape.k);
+      std::vector<std::unique_ptr<backend::Weight>> weights;
+      for (std::size_t bytes = 0; weights.empty() || (!s.tiny && weights.back() && bytes < kNoLongerCached);) {
+        weights.push_back(random_linear(backend, e, shape.n, shape.k));
+        if (weights.back()) bytes += weights.back()->bytes();
+      }
       auto in = backend.make_activations(rows_max, shape.k);
       auto out = backend.allocate(static_cast<std::size_t>(rows_max) * static_cast<std::size_t>(shape.n) * 4);
       auto hidden = backend.allocate(static_cast<std::size_t>(rows_max) * static_cast<std::size_t>(shape.k) * 4);
       const std::vector<float> ones(static_cast<std::size_t>(shape.k), 1.0f);
       auto norm = backend.make_vector({.name = "ones", .shape = {shape.k}, .bytes = std::as_bytes(std::span(ones))});
-      if (!weight || !in || !out || !hidden || !norm) return report.failed("gemm", shape.name, "no memory");
+      if (!weights.back() || !in || !out || !hidden || !norm) return report.failed("gemm", shape.name, "no memory");
       Device& d = backend.device();
       d.fill(static_cast<CudaBuffer&>(**hidden).data(), 1, (*hidden)->bytes(), d.stream());
       backend.norm(**hidden, **norm, 1e-5f, rows_max, shape.k, **in);
+      backend.time_products(rows_max);
       for (const std::int32_t rows : s.tiny ? std::vector<std::int32_t>{1, 32} : std::vector<std::int32_t>{1, 4, 16, 32, 64, 128, 256, 2048}) {
-        const double t = timed(d, s.tiny ? 1 : 20, [&](int) { backend.linear(**in, *weight, rows, **out, false); });
+        const double t = timed(d, s.tiny ? 1 : 20, [&](int i) { backend.linear(**in, *weights[static_cast<std::size_t>(i) % weights.size()], rows, **out, false); });
         const double flops = 2.0 * rows * shape.n * shape.k;
-        const double bytes = static_cast<double>(weight->bytes()) + 4.0 * rows * shape.n;
+        const double bytes = static_cast<double>(weights[0]->bytes()) + 4.0 * rows * shape.n;
         report.add("gemm", std::string(e == Element::fp8 ? "fp8 " : "bf16 ") + shape.name,
                    {{"rows", rows}, {"us", 1e6 * t}, {"tflop_s", 1e-12 * flops / t}, {"gb_s", 1e-9 * bytes / t}});
       }
@@ -284,7 +293,7 @@ void models(Report& report, const Settings& s, const Nvml* nvml) {
 
 int run(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: gpu_bench OUT.jsonl [--tiny] [--fp8] [probes gemm attention decode prefill mixed]\n");
+    std::fprintf(stderr, "usage: gpu_bench OUT.jsonl [--tiny] [--fp8] [probes gemm attention decode prefill mixed peers]\n");
     return 2;
   }
   Settings s;
@@ -303,6 +312,7 @@ int run(int argc, char** argv) {
   if (s.wants("probes")) probes(report, s);
   if (s.wants("gemm")) gemm(report, s);
   if (s.wants("attention")) attention(report, s);
+  if (s.sections.contains("peers")) peers(report, s.tiny);
   models(report, s, nvml ? nvml->get() : nullptr);
   return 0;
 }

@@ -78,7 +78,8 @@ formats::ModelConfig shape_tiny() {
   return c;
 }
 
-std::unique_ptr<backend::Weight> random_linear(Device& device, Element element, std::int32_t n, std::int32_t k) {
+std::unique_ptr<backend::Weight> random_linear(CudaBackend& backend, Element element, std::int32_t n, std::int32_t k) {
+  Device& device = backend.device();
   static const std::vector<std::byte> patterns[] = {{}, pattern(Element::bf16), pattern(Element::f16), pattern(Element::fp8)};
   auto matrix = std::make_shared<Matrix>();
   matrix->view.element = element;
@@ -99,6 +100,7 @@ std::unique_ptr<backend::Weight> random_linear(Device& device, Element element, 
   }
   auto weight = std::make_unique<CudaWeight>();
   weight->matrix = std::move(matrix);
+  backend.know(weight->matrix);
   return weight;
 }
 
@@ -110,7 +112,7 @@ Result<Model> random_model(std::unique_ptr<Device> device, const CudaOptions& op
   m.backend = backend.get();
   model::Weights w;
   const auto linear = [&](std::int32_t n, std::int32_t k) {
-    auto made = random_linear(d, options.compute, n, k);
+    auto made = random_linear(*m.backend, options.compute, n, k);
     if (made) w.bytes += made->bytes();
     return made;
   };

@@ -12,7 +12,7 @@ namespace tokenworks::gpu {
 formats::ModelConfig shape_8b();                     // Llama-3.1-8B
 formats::ModelConfig shape_tiny();                   // what the emulator can run
 
-std::unique_ptr<backend::Weight> random_linear(backend::cuda::Device& device, kernels::cuda::Element element, std::int32_t n,
+std::unique_ptr<backend::Weight> random_linear(backend::cuda::CudaBackend& backend, kernels::cuda::Element element, std::int32_t n,
                                                std::int32_t k);
 
 struct Model {
