@@ -17,7 +17,7 @@ std::vector<std::unique_ptr<cuda::DeviceSums>> card_sums(std::span<cuda::CudaBac
   for (cuda::CudaBackend* card : cards) ordinals.push_back(card->device().info().ordinal);
   auto sums = cuda::open_nccl(ordinals);
   if (sums) return std::move(*sums);
-  log::warn("no_nccl", {{"why", sums.error().message}, {"instead", "a kernel over the cards' memory, or the host"}});
+  log::warn("no_nccl", {{"why", sums.error().message}, {"instead", "a kernel over the cards' memory does large sums as well"}});
 #endif
   (void)cards;
   return {};
@@ -35,7 +35,7 @@ std::vector<std::unique_ptr<Communicator>> make_communicators(std::span<Backend*
     auto sums = card_sums(cards);
     const bool nccl = !sums.empty();
     all = cuda::make_card_communicators(cards, std::move(sums));
-    if (!all.empty()) form = nccl ? "NCCL" : "a kernel over the cards' memory";
+    if (!all.empty()) form = nccl ? "a kernel over the cards' memory, large ones NCCL" : "a kernel over the cards' memory";
   }
   if (all.empty()) all = make_thread_communicators(static_cast<std::int32_t>(backends.size()));
   log::info("ranks", {{"count", backends.size()}, {"sums", form}});

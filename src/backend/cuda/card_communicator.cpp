@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cassert>
+#include <cstring>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "backend/cuda/cuda_backend.hpp"
@@ -11,9 +15,79 @@
 namespace tokenworks::backend::cuda {
 namespace {
 
+// The word on each rank's side that ends all waiting for flags. Ranks go one after another; the words of those that are left
+// are written by whoever leaves.
+class Leaving {
+ public:
+  void add(std::uint32_t* word) {
+    const std::lock_guard lock(mutex_);
+    words_.push_back(word);
+    if (left_) std::atomic_ref(*word).store(1);
+  }
+  void leave() {
+    const std::lock_guard lock(mutex_);
+    left_ = true;
+    for (std::uint32_t* word : words_) std::atomic_ref(*word).store(1);
+  }
+  void forget(const std::uint32_t* word) {
+    const std::lock_guard lock(mutex_);
+    std::erase(words_, word);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::uint32_t*> words_;
+  bool left_ = false;
+};
+
+// A rank's own memory that the others' kernels know of: made at the rank's first sum, freed with the rank, when no rank runs a
+// step any more.
+struct Mailbox {
+  Memory floats, flags, epochs;
+  Pinned left;                                       // a card sees host memory that is pinned
+
+  static std::uint32_t* words(const auto& memory) { return reinterpret_cast<std::uint32_t*>(memory.data()); }
+  static std::optional<Mailbox> make(Device& device) {
+    auto floats = Memory::make(device, kernels::cuda::kMailboxFloats * sizeof(float), "the mailbox of a rank");
+    auto flags = Memory::make(device, kernels::cuda::kFlagWords * sizeof(std::uint32_t), "flags of a rank");
+    auto epochs = Memory::make(device, std::size_t{kernels::cuda::kOnceBlocks} * sizeof(std::uint32_t), "turns of a rank");
+    auto left = Pinned::make(device, sizeof(std::uint32_t), "the word of those who leave");
+    if (!floats || !flags || !epochs || !left) return std::nullopt;
+    std::memset(left->data(), 0, sizeof(std::uint32_t));
+    device.fill(flags->data(), 0, flags->bytes(), device.stream());
+    device.fill(epochs->data(), 0, epochs->bytes(), device.stream());
+    if (!device.synchronise(device.stream())) return std::nullopt;
+    return Mailbox{std::move(*floats), std::move(*flags), std::move(*epochs), std::move(*left)};
+  }
+};
+
+class OnceSums final : public DeviceSums {
+ public:
+  OnceSums(Device& device, const kernels::cuda::SumOnceArgs& args, std::unique_ptr<DeviceSums> large)
+      : device_(device), args_(args), large_(std::move(large)) {}
+  bool sum(float* values, std::size_t count, Stream stream) override {
+    if (large_ && count * sizeof(float) > once_bytes(static_cast<std::size_t>(args_.ranks))) return large_->sum(values, count, stream);
+    kernels::cuda::SumOnceArgs a = args_;
+    a.values = values;
+    a.count = count;
+    device_.peer_ops().sum_once(stream, a);
+    return true;
+  }
+
+ private:
+  Device& device_;
+  const kernels::cuda::SumOnceArgs args_;            // without the values
+  const std::unique_ptr<DeviceSums> large_;
+};
+
 class CardCommunicator final : public Communicator {
  public:
-  CardCommunicator(std::unique_ptr<Communicator> threads, std::unique_ptr<DeviceSums> sums) : threads_(std::move(threads)), sums_(std::move(sums)) {}
+  CardCommunicator(std::unique_ptr<Communicator> threads, std::unique_ptr<DeviceSums> large, std::shared_ptr<Leaving> leaving)
+      : leaving_(std::move(leaving)), threads_(std::move(threads)), large_(std::move(large)) {}
+  ~CardCommunicator() override {
+    leaving_->leave();
+    if (mailbox_) leaving_->forget(Mailbox::words(mailbox_->left));
+  }
 
   std::int32_t rank() const override { return threads_->rank(); }
   std::int32_t size() const override { return threads_->size(); }
@@ -21,27 +95,16 @@ class CardCommunicator final : public Communicator {
   Result<> all_gather(std::span<const float> mine, std::span<float> all) override { return threads_->all_gather(mine, all); }
   Result<> broadcast(std::span<std::byte> data, std::int32_t from) override { return threads_->broadcast(data, from); }
   Result<> barrier() override { return threads_->barrier(); }
-  void leave() override { threads_->leave(); }
+  void leave() override {
+    leaving_->leave();
+    threads_->leave();
+  }
 
   Result<> all_reduce(Backend& backend, Buffer& values, std::int32_t rows, std::int32_t columns) override {
     auto& card = static_cast<CudaBackend&>(backend);
-    if (sums_) return card.sum_over_ranks(values, rows, columns, *sums_), Result<>();
-    kernels::cuda::SumPeersArgs args;
-    auto& mine = static_cast<CudaBuffer&>(values);
-    if (auto met = meet(card, mine.floats(), args.parts); !met) return met;
-    args.ranks = size();
-    args.values = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
-    const std::size_t bytes = args.values * sizeof(float);
-    if (bytes > scratch_.bytes()) {
-      auto room = Memory::make(card.device(), std::max(bytes, mine.bytes()), "sums over ranks");
-      if (!room) return room.error();
-      scratch_ = std::move(*room);
-    }
-    args.out = scratch_.floats();
-    Device& device = card.device();
-    device.peer_ops().sum(device.stream(), args);
-    if (auto done = parted(card); !done) return done;
-    device.copy_on_device(mine.data(), scratch_.data(), bytes, device.stream());
+    if (!sums_)
+      if (auto met = exchange_mailboxes(card.device()); !met) return met;
+    card.sum_over_ranks(values, rows, columns, *sums_);
     return {};
   }
 
@@ -60,6 +123,30 @@ class CardCommunicator final : public Communicator {
   }
 
  private:
+  // At the first sum of all, which no graph records: the only time the threads meet for one.
+  Result<> exchange_mailboxes(Device& device) {
+    auto made = Mailbox::make(device);
+    if (!made) return error(Errc::engine_failed, "a rank has no memory left for its mailbox");
+    mailbox_ = std::move(*made);
+    leaving_->add(Mailbox::words(mailbox_->left));
+    using Words = std::array<float, 2 * sizeof(void*) / sizeof(float)>;          // bits of addresses, only carried
+    const auto mine = std::bit_cast<Words>(std::array<void*, 2>{mailbox_->floats.data(), mailbox_->flags.data()});
+    std::array<Words, kernels::cuda::kRanksMost> all{};
+    const std::span words(all[0].data(), mine.size() * static_cast<std::size_t>(size()));
+    if (auto told = threads_->all_gather(mine, words); !told) return told;
+    kernels::cuda::SumOnceArgs args;
+    for (std::size_t r = 0; r < static_cast<std::size_t>(size()); ++r) {
+      const auto addresses = std::bit_cast<std::array<void*, 2>>(all[r]);
+      args.mailboxes[r] = static_cast<float*>(addresses[0]);
+      args.flags[r] = static_cast<std::uint32_t*>(addresses[1]);
+    }
+    args.epochs = Mailbox::words(mailbox_->epochs);
+    args.left = Mailbox::words(mailbox_->left);
+    args.rank = rank();
+    args.ranks = size();
+    sums_ = std::make_unique<OnceSums>(device, args, std::move(large_));
+    return {};
+  }
   // What this rank's card has been given is done, and so is every other's: their addresses, by rank.
   template <std::size_t kMost>
   Result<> meet(CudaBackend& card, const float* mine, const float* (&parts)[kMost]) {
@@ -78,24 +165,28 @@ class CardCommunicator final : public Communicator {
     return threads_->barrier();
   }
 
+  std::optional<Mailbox> mailbox_;
+  std::shared_ptr<Leaving> leaving_;
   std::unique_ptr<Communicator> threads_;
-  std::unique_ptr<DeviceSums> sums_;
-  Memory scratch_;
+  std::unique_ptr<DeviceSums> large_;                // until the first sum
+  std::unique_ptr<OnceSums> sums_;                   // from then on
 };
 
 }  // namespace
 
 std::vector<std::unique_ptr<Communicator>> make_card_communicators(std::span<CudaBackend* const> backends,
-                                                                   std::vector<std::unique_ptr<DeviceSums>> sums) {
-  assert(sums.empty() || sums.size() == backends.size());
+                                                                   std::vector<std::unique_ptr<DeviceSums>> large) {
+  assert(large.empty() || large.size() == backends.size());
   std::vector<std::unique_ptr<Communicator>> all;
   if (backends.size() > static_cast<std::size_t>(kernels::cuda::kRanksMost)) return all;
   for (CudaBackend* from : backends)
     for (CudaBackend* to : backends)
       if (from != to && !from->device().reach(to->device())) return all;
-  sums.resize(backends.size());
+  const auto leaving = std::make_shared<Leaving>();
+  large.resize(backends.size());
   auto threads = make_thread_communicators(static_cast<std::int32_t>(backends.size()));
-  for (std::size_t r = 0; r < backends.size(); ++r) all.push_back(std::make_unique<CardCommunicator>(std::move(threads[r]), std::move(sums[r])));
+  for (std::size_t r = 0; r < backends.size(); ++r)
+    all.push_back(std::make_unique<CardCommunicator>(std::move(threads[r]), std::move(large[r]), leaving));
   return all;
 }
 

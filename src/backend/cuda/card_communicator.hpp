@@ -1,8 +1,12 @@
 #pragma once
-// CardCommunicator: ranks on cards that reach each other's memory. Sums over ranks go through NCCL where it is there (in order on
-// the stream, part of a captured step), else through a kernel that reads all ranks' memory between two meetings of their
-// threads; gathered columns always the latter way, once a step. What travels in host memory goes by the threads' form.
+// CardCommunicator: ranks on cards that reach each other's memory. Sums over ranks stand in order on the stream and are part of
+// a captured step; no thread waits for another's. Small ones, and all where there is no NCCL, are one kernel a rank over
+// mailboxes in the cards' memory (peers.hpp); large ones go through NCCL. Gathered columns are read by a kernel between two
+// meetings of the threads, once a step. What travels in host memory goes by the threads' form. A rank that leaves also ends the
+// others' waiting on the cards; a kernel that is told nothing for 20 s fails its card.
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "backend/cuda/objects.hpp"
 #include "tokenworks/backend/communicator.hpp"
@@ -18,8 +22,12 @@ class DeviceSums {                                   // of one rank
   virtual bool sum(float* values, std::size_t count, Stream stream) = 0;
 };
 
-// One for each backend, in the order of ranks; `sums` empty: the kernel. Not made (empty) where a card cannot reach another.
+// Up to so many bytes a sum is latency, and one kernel is quicker than NCCL's rings: what others measured, not we.
+constexpr std::size_t once_bytes(std::size_t ranks) { return ranks <= 4 ? std::size_t{512} << 10 : std::size_t{256} << 10; }
+
+// One for each backend, in the order of ranks; `large` empty: the kernel does all. Not made (empty) where a card cannot reach
+// another. A mebibyte on each card from the first sum on.
 std::vector<std::unique_ptr<Communicator>> make_card_communicators(std::span<CudaBackend* const> backends,
-                                                                   std::vector<std::unique_ptr<DeviceSums>> sums);
+                                                                   std::vector<std::unique_ptr<DeviceSums>> large);
 
 }  // namespace tokenworks::backend::cuda

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "execute.hpp"
 #include "state.hpp"
@@ -104,10 +105,29 @@ bool global_ordered(const Block& b, const Thread& t, std::uint32_t block, std::u
   return b.released[block] != 0 && b.released[block] <= b.acquired;
 }
 
+// Of an access by a grid of another card that has begun and not ended: by a flag it stored after, that was waited for.
+bool card_ordered(const Block& b, const Thread& t, std::uint32_t launch, std::uint32_t block, std::uint16_t thread, std::uint32_t tick) {
+  for (const Release& r : b.from_cards) {
+    if (r.launch != launch || r.block != block) continue;
+    const bool before = tick < r.barrier_tick || (thread == r.thread && tick <= r.tick);
+    return before && (r.acquired_by == t.index + 1 || r.acquired_tick < b.barrier_tick);
+  }
+  return false;
+}
+
 void check_word(Block& b, const Thread& t, GlobalCell& c, std::uint8_t mask, Kind kind, const Allocation& a,
                 std::uintptr_t at) {
   const auto me = static_cast<std::uint16_t>(t.index + 1);
   if (c.launch != b.launch) {
+    if (grid_runs(c.launch)) {
+      const bool written = c.writer != 0 && (c.write_bytes & mask) != 0 && !(kind == Kind::atomic && c.atomic) &&
+                           !card_ordered(b, t, c.launch, c.write_block, c.writer, c.write_tick);
+      const bool read = kind != Kind::read && c.reader != 0 && (c.read_bytes & mask) != 0 &&
+                        !card_ordered(b, t, c.launch, c.read_block, c.reader, c.read_tick);
+      if (written || read)
+        fault_with(fmt::format("race between cards at byte {} of {}: {} by another card's grid and {} of thread {} of block {} that no flag orders",
+                               at - a.begin, a.what, written ? "write" : "read", verb(kind), t.index, b.number));
+    }
     c = {};
     c.launch = b.launch;
   }
@@ -191,6 +211,42 @@ void check_atomic(void* at, std::size_t bytes) {
   ++b.atomic_tick;
   b.acquired = b.atomic_tick;
   if (fenced) b.released[b.number] = b.atomic_tick;
+}
+
+namespace {
+std::map<std::uintptr_t, Release>& releases() {      // by the flag's address
+  static std::map<std::uintptr_t, Release> all;
+  return all;
+}
+}  // namespace
+
+void store_flag(std::uint32_t* at, std::uint32_t value) {
+  Block& b = *running_block();
+  const Thread& t = running_thread();
+  check(address(at), 4, Kind::atomic);
+  *at = value;
+  releases()[address(at)] = {.launch = b.launch, .block = b.number, .barrier_tick = b.barrier_tick, .tick = b.tick,
+                             .thread = static_cast<std::uint16_t>(t.index + 1)};
+  tell_flags();
+}
+
+bool wait_flag(const std::uint32_t* at, std::uint32_t least, const std::uint32_t* left) {
+  Block& b = *running_block();
+  Thread& t = running_thread();
+  check(address(at), 4, Kind::atomic);
+  t.flag = at, t.left = left, t.flag_value = least;
+  while (static_cast<std::int32_t>(*t.flag - least) < 0) {
+    if (*t.left != 0) return false;
+    wait_at_flag();
+  }
+  const auto found = releases().find(address(at));
+  if (found == releases().end()) return true;        // told by an earlier grid that has ended
+  Release r = found->second;
+  r.acquired_tick = b.tick;
+  r.acquired_by = static_cast<std::uint16_t>(t.index + 1);
+  std::erase_if(b.from_cards, [&](const Release& o) { return o.launch == r.launch && o.block == r.block; });
+  b.from_cards.push_back(r);
+  return true;
 }
 
 template <class T>

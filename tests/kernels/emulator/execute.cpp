@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -28,10 +30,27 @@ struct Machine {
   const std::function<void()>* body = nullptr;
   std::string failure;
 };
-Machine& machine() {
-  static Machine m;
+Machine& machine() {                                 // of this thread of the host: a grid that waits for another card's keeps its own
+  thread_local Machine m;
   return m;
 }
+
+// Grids that have begun; more than one only while all but one wait at flags.
+std::vector<std::uint32_t>& begun() {
+  static std::vector<std::uint32_t> launches;
+  return launches;
+}
+std::condition_variable_any& flags_changed() {
+  static std::condition_variable_any c;
+  return c;
+}
+
+std::size_t& failed_grids() {                        // so far: what waits for one of them waits for nothing
+  static std::size_t n = 0;
+  return n;
+}
+
+bool flag_shows(const Thread& t) { return static_cast<std::int32_t>(*t.flag - t.flag_value) >= 0 || *t.left != 0; }
 
 thread_local bool grid_runs_here = false;
 
@@ -87,6 +106,20 @@ void release_barrier(Block& b) {
   }
 }
 
+// Gives the emulator to other grids until a flag that a thread of this block waits for shows; false: another grid failed meanwhile,
+// or none did for a minute.
+bool let_others_run(const Block& b) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  const auto shows = [&] { return std::ranges::any_of(b.threads, [](const Thread& t) { return t.state == Thread::State::at_flag && flag_shows(t); }); };
+  const std::size_t failed = failed_grids();
+  while (!shows()) {
+    if (failed_grids() != failed) return false;
+    flags_changed().wait_for(lock(), std::chrono::milliseconds(20));   // `left` is nobody's flag: it is looked at now and then
+    if (std::chrono::steady_clock::now() > until) return false;
+  }
+  return true;
+}
+
 // One block to its end; false after a fault.
 bool run_block(Machine& m, std::mt19937_64& random) {
   Block& b = m.block;
@@ -95,13 +128,20 @@ bool run_block(Machine& m, std::mt19937_64& random) {
   std::vector<std::size_t> ready;
   for (;;) {
     ready.clear();
-    std::size_t at_barrier = 0, ended = 0;
+    std::size_t at_barrier = 0, ended = 0, at_flag = 0;
     for (std::size_t i = 0; i < n; ++i) {
+      if (b.threads[i].state == Thread::State::at_flag && flag_shows(b.threads[i])) b.threads[i].state = Thread::State::ready;
+      at_flag += b.threads[i].state == Thread::State::at_flag;
       at_barrier += b.threads[i].state == Thread::State::at_barrier;
       ended += b.threads[i].state == Thread::State::ended;
       if (b.threads[i].state == Thread::State::ready) ready.push_back(i);
     }
     if (ended == n) return true;
+    if (ready.empty() && at_flag > 0) {
+      if (let_others_run(b)) continue;
+      m.failure = fmt::format("no other card told it to go on: {} wait at a flag", threads_in(b, Thread::State::at_flag));
+      return false;
+    }
     if (ready.empty()) {
       if (at_barrier != n) {
         m.failure = divergence(b);
@@ -139,6 +179,7 @@ void prepare(Block& b, const Grid& grid, std::uint32_t number) {
   b.tick = b.barrier_tick = 1;
   b.shared_bytes = grid.shared_bytes;
   b.acquired = 0;
+  b.from_cards.clear();
   std::memset(b.shared.get(), kPoison, grid.shared_bytes);
   std::fill_n(b.cells.begin(), grid.shared_bytes, SharedCell{});
 }
@@ -193,7 +234,13 @@ std::string run_grid(const Grid& grid, const std::function<void()>& body) {
       grid.blocks[2] > 65535 || grid.shared_bytes > Block::kSharedMax)
     return fmt::format("{}: launch refused: {} blocks of {} threads with {} bytes of shared memory", grid.name, blocks,
                        threads, grid.shared_bytes);
-  ++b.launch;
+  static std::uint32_t launches = 0;
+  b.launch = ++launches;
+  begun().push_back(b.launch);
+  const struct Ending {
+    std::uint32_t launch;
+    ~Ending() { std::erase(begun(), launch); }
+  } ending{b.launch};
   b.released.assign(blocks, 0);
   b.atomic_tick = 0;
   b.threads_per_block = {grid.threads[0], grid.threads[1], grid.threads[2]};
@@ -203,16 +250,25 @@ std::string run_grid(const Grid& grid, const std::function<void()>& body) {
   std::mt19937_64 random(options().seed * 0x9E3779B97F4A7C15u + b.launch);
   std::vector<std::uint32_t> order(blocks);
   for (std::uint32_t i = 0; i < blocks; ++i) order[i] = i;
-  std::shuffle(order.begin(), order.end(), random);
+  // Blocks run one after another; those that wait for their like on another card have to come in the same order there.
+  std::mt19937_64 together(options().seed);
+  std::shuffle(order.begin(), order.end(), grid.together ? together : random);
   ++counts().grids;
   counts().blocks += blocks;
   counts().threads += blocks * threads;
   for (const std::uint32_t number : order) {
     prepare(b, grid, number);
-    if (!run_block(m, random)) return fmt::format("{}: {}", grid.name, m.failure);
+    if (run_block(m, random)) continue;
+    ++failed_grids();
+    return fmt::format("{}: {}", grid.name, m.failure);
   }
   return {};
 }
+
+bool grid_runs(std::uint32_t launch) { return std::ranges::find(begun(), launch) != begun().end(); }
+std::size_t grids_begun() { return begun().size(); }
+void wait_at_flag() { wait_as(Thread::State::at_flag, "a flag"); }
+void tell_flags() { flags_changed().notify_all(); }
 
 Index thread_index() { return self().coordinates; }
 Index block_index() { return machine().block.index; }

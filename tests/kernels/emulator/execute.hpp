@@ -3,7 +3,7 @@
 // seed, and stops at the first fault: an access outside what was allocated, a read of shared memory that nobody wrote, two
 // accesses that no barrier orders, a barrier or warp operation that not every thread reaches, a copy read before it was
 // waited for. A fault is a text; the device that launched becomes unusable by it, as a card does. One grid at a time runs
-// in the process: `run_grid` holds the emulator's lock.
+// in the process: `run_grid` holds the emulator's lock, except while all its threads wait for a flag of another card.
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -17,6 +17,7 @@ struct Grid {
   std::uint32_t threads[3] = {1, 1, 1};
   std::size_t shared_bytes = 0;
   const char* name = "";
+  bool together = false;                             // its blocks wait for those of the same number on other cards
 };
 
 struct Options {
@@ -29,6 +30,7 @@ Options& options();                                  // set between launches
 std::string run_grid(const Grid& grid, const std::function<void()>& body);
 
 Memory& memory();                                    // device memory of every emulated device
+std::size_t grids_begun();                           // under a Guard: grids that wait for a flag, since none runs
 struct Guard {                                       // the emulator's lock, for those who allocate or look into memory
   Guard();
   ~Guard();

@@ -54,6 +54,11 @@ void copy_async(void* shared, const void* global, std::uint32_t bytes, std::uint
 void copy_async_commit();
 void copy_async_wait(std::uint32_t groups_left);
 
+// Between cards: a store with release and a wait with acquire, of system scope. While a grid's threads wait, another card's grid
+// may run on its own thread of the host. False: `left` became nonzero first.
+void store_flag(std::uint32_t* at, std::uint32_t value);
+bool wait_flag(const std::uint32_t* at, std::uint32_t least, const std::uint32_t* left);
+
 bool planted(int bug);
 
 template <class T>

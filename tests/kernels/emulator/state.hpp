@@ -17,13 +17,15 @@ struct AsyncCopy {
 };
 
 struct Thread {
-  enum class State : std::uint8_t { ready, at_barrier, at_meeting, ended };
+  enum class State : std::uint8_t { ready, at_barrier, at_meeting, at_flag, ended };
   State state = State::ready;
   std::uint32_t index = 0;
   Index coordinates{0, 0, 0};
   const char* where = "";
   int barrier_value = 0, barrier_result = 0;
   bool fenced = false;                               // since its last write to global memory
+  const volatile std::uint32_t *flag = nullptr, *left = nullptr;   // what it waits for at a flag
+  std::uint32_t flag_value = 0;
   std::vector<AsyncCopy> copies;                     // of the open group
   std::vector<std::vector<AsyncCopy>> groups;        // committed, oldest first
 };
@@ -41,6 +43,15 @@ struct SharedCell {
   std::uint16_t writer = 0, reader = 0;              // thread + 1; 0: nobody
   std::uint8_t flags = 0;                            // of Flag
   enum Flag : std::uint8_t { kWritten = 1, kInFlight = 2, kAtomic = 4, kManyReaders = 8, kManyWarps = 16 };
+};
+
+// What a store with release of one card's grid makes visible to a thread of another that waited for it: everything its block
+// did before its last barrier, and the storing thread's own. `acquired_*`: by whom, when; everybody's behind the next barrier.
+struct Release {
+  std::uint32_t launch = 0, block = 0, barrier_tick = 0, tick = 0;
+  std::uint16_t thread = 0;                          // + 1
+  std::uint32_t acquired_tick = 0;
+  std::uint16_t acquired_by = 0;
 };
 
 struct Block {
@@ -62,9 +73,13 @@ struct Block {
   // that did an atomic operation later may read it.
   std::uint32_t atomic_tick = 0, acquired = 0;       // acquired: of the running block
   std::vector<std::uint32_t> released;               // per block, the tick of its last release; 0: none
+  std::vector<Release> from_cards;                   // of other grids' blocks, what this block has waited for
 };
 
 Block* running_block();                              // null: no kernel is running
+bool grid_runs(std::uint32_t launch);                // begun and not ended: it waits for a flag while another runs
+void tell_flags();                                   // one was stored
+void wait_at_flag();                                 // the thread, as its fields say; returns when there is something to look at
 Thread& running_thread();
 bool on_a_stack(std::uintptr_t address);
 [[noreturn]] void fault_with(const std::string& why);
