@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
+
+#include "tokenworks/base/log.hpp"
 
 namespace tokenworks::model {
 namespace {
@@ -63,12 +66,30 @@ std::int32_t head_rows(std::int32_t vocab, Rank rank) {
   return std::clamp(vocab - rank.index * most, 0, most);
 }
 
-Result<> Slices::columns(LinearParts& linear, Rank rank) {
+// A cut that goes through blocks: the share's values as fp32, each what its block says, for the backend to keep as it keeps those.
+void Slices::widen(TensorView& part, Rank rank) {
+  const auto columns = static_cast<std::size_t>(part.columns()), share = columns / static_cast<std::size_t>(rank.size), whole = row_bytes(part);
+  std::vector<std::byte>& copy = copies_.emplace_back(share * static_cast<std::size_t>(part.rows()) * sizeof(float));
+  std::vector<float> row(columns);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(part.rows()); ++r) {
+    formats::dequantize(part.type, part.bytes.subspan(r * whole, whole), row);
+    std::memcpy(copy.data() + r * share * sizeof(float), row.data() + share * static_cast<std::size_t>(rank.index), share * sizeof(float));
+  }
+  if (rank.index == 0 && !std::exchange(told_, true))
+    log::info("blocks_cut", {{"tensor", part.name}, {"stored_as", formats::name(part.type)}, {"columns_of_a_rank", share},
+                             {"instead", "matrices like it are kept in the backend's own element, which takes more memory"}});
+  part.type = formats::TensorType::f32;
+  part.shape.back() = static_cast<std::int64_t>(share);
+  part.bytes = copy;
+}
+
+void Slices::columns(LinearParts& linear, Rank rank) {
   for (TensorView& part : linear.parts) {
-    const std::int64_t share = part.columns() / rank.size, block = formats::block_elements(part.type);
-    if (share % block != 0)
-      return error(Errc::bad_config, fmt::format("tensor {} ({}): a share of {} columns is not whole blocks of {}; fewer ranks would do",
-                                                 part.name, formats::name(part.type), share, block));
+    const std::int64_t share = part.columns() / rank.size;
+    if (share % formats::block_elements(part.type) != 0) {
+      widen(part, rank);
+      continue;
+    }
     const std::size_t whole = row_bytes(part), mine = whole / static_cast<std::size_t>(rank.size);
     std::vector<std::byte>& copy = copies_.emplace_back(mine * static_cast<std::size_t>(part.rows()));
     for (std::size_t r = 0; r < static_cast<std::size_t>(part.rows()); ++r)
@@ -77,15 +98,14 @@ Result<> Slices::columns(LinearParts& linear, Rank rank) {
     part.bytes = copy;
   }
   if (rank.index != 0) linear.bias.clear();          // added once
-  return {};
 }
 
 Result<> Slices::cut(const formats::ModelConfig& config, Rank rank) {
   for (LayerTensors& layer : tensors_.layers) {
     rows(layer.qkv, rank);
     rows(layer.gate_up, rank);
-    if (auto ok = columns(layer.output, rank); !ok) return ok;
-    if (auto ok = columns(layer.down, rank); !ok) return ok;
+    columns(layer.output, rank);
+    columns(layer.down, rank);
   }
   const std::int32_t most = head_rows_most(config.vocab, rank), mine = head_rows(config.vocab, rank);
   if (mine == 0) return error(Errc::bad_config, fmt::format("a vocabulary of {} leaves rank {} of {} nothing", config.vocab, rank.index, rank.size));

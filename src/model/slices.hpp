@@ -1,6 +1,6 @@
 #pragma once
 // Slices: a rank's part of every tensor of a model, cut on the host. Rows are spans of the file; columns are copied, and live
-// until the slices do. Pure; used once, at load.
+// until the slices do. Used once, at load.
 #include <deque>
 #include <vector>
 
@@ -22,7 +22,7 @@ std::int32_t head_rows_most(std::int32_t vocab, Rank rank);  // of any rank
 
 class Slices {
  public:
-  // bad_config when a quantised tensor's blocks stand across a cut.
+  // bad_config when the vocabulary leaves a rank nothing. A matrix whose quantised blocks stand across a cut is widened to fp32.
   static Result<Slices> make(const ModelTensors& tensors, const formats::ModelConfig& config, Rank rank);
   const ModelTensors& tensors() const { return tensors_; }
   Slices(Slices&&) = default;
@@ -30,11 +30,13 @@ class Slices {
  private:
   explicit Slices(const ModelTensors& tensors) : tensors_(tensors) {}
   Result<> cut(const formats::ModelConfig& config, Rank rank);
-  Result<> columns(LinearParts& linear, Rank rank);
+  void columns(LinearParts& linear, Rank rank);
+  void widen(TensorView& part, Rank rank);
 
   ModelTensors tensors_;
   std::deque<std::vector<std::byte>> copies_;
   std::deque<TensorView> views_;
+  bool told_ = false;
 };
 
 }  // namespace tokenworks::model
