@@ -147,7 +147,8 @@ Result<std::unique_ptr<Backend>> make_at(const BackendChoice& choice, std::size_
                                                  "the processor", why, kBuiltIn));
   }
   if (choice.backend != "auto" && choice.backend != "cpu")
-    return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda, or cards by number such as cuda:1 and cuda:0+1", choice.backend));
+    return error(Errc::bad_config, fmt::format("backend: {} is unknown; auto, cpu or cuda, or cards by number such as cuda:1 and cuda:0+1; a model beyond one host is handed "
+                                               "over (docs/beyond_one_host.md)", choice.backend));
   if (card_only) return error(Errc::bad_config, fmt::format("compute: {} runs on backend cuda only", choice.compute));
   const auto rounding = rounding_of(choice.compute);
   if (choice.compute != "default" && choice.compute != "exact" && !rounding)
