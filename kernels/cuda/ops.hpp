@@ -219,6 +219,7 @@ struct SampleSpec {
   std::int32_t mask;                                 // its first word; -1: none
   std::int32_t bias, bias_count;                     // pairs: token, bits of the fp32 bias
   std::int32_t seen, seen_count;                     // pairs: token, times in the output
+  std::int32_t draft;                                // as backend::SampleRow::draft
 };
 struct TopLogprob {
   std::int32_t token;                                // -1: none from here on
@@ -233,6 +234,57 @@ struct SampleArgs {
   std::int32_t* tokens = nullptr;                    // [rows]; -1: no finite logit
   float* logprobs = nullptr;                         // [rows]
   TopLogprob* top = nullptr;                         // [rows, top_max]
+};
+
+struct PoolArgs {                                    // sums[into[i]] (+)= rows[i], or its RMS norm; into negative: nowhere
+  const float* rows = nullptr;                       // [count, columns]
+  const float* norm = nullptr;                       // [columns], or null: rows as they are
+  float epsilon = 0;
+  const std::int32_t* into = nullptr;                // [count]
+  std::int32_t count = 0, columns = 0, texts = 0;
+  bool further = false;                              // add to what is there
+  float* factors = nullptr;                          // scratch [count], with norm
+  float* sums = nullptr;                             // [texts, columns]
+};
+
+struct AddPositionsArgs {                            // hidden[r] += table[positions[r]]
+  const float* table = nullptr;                      // [., columns]
+  const std::int32_t* positions = nullptr;           // [rows]
+  std::int32_t rows = 0, columns = 0;
+  float* hidden = nullptr;                           // [rows, columns]
+};
+
+struct LayerNormArgs {                               // hidden = (hidden - mean) / sqrt(variance + epsilon) * weight + bias; out: the same
+  float* hidden = nullptr;                           // [rows, out.columns], in place
+  const float* weight = nullptr;                     // [out.columns]
+  const float* bias = nullptr;
+  float epsilon = 0;
+  std::int32_t rows = 0;
+  Rows out;
+};
+
+struct ActivateArgs {                                // out = act(in)
+  const float* in = nullptr;                         // [rows, out.columns]
+  std::int32_t kind = 0;                             // backend::ActivationKind: gelu, gelu_tanh, relu, silu
+  std::int32_t rows = 0;
+  Rows out;
+};
+
+struct AttendAllArgs {                               // out[., head] = softmax(q K^T * scale) V over all rows of the row's sequence
+  const float* qkv = nullptr;                        // [rows, shape.row_stride()]
+  HeadShape shape;                                   // head_dim up to 256; no window
+  const SequenceRows* sequences = nullptr;           // [num_sequences], by ascending row
+  const std::int32_t* row_sequence = nullptr;        // [rows]; -1: a padding row (zeros), behind all others
+  std::int32_t num_sequences = 0, rows = 0;
+  Rows out;                                          // bf16 or f16, padding columns are the launcher's to zero
+};
+
+struct VerifyArgs {                                  // rows behind a draft that was not drawn lose their result: token -2
+  const SampleSpec* specs = nullptr;                 // [rows]
+  std::int32_t rows = 0, top_max = 0;
+  std::int32_t* tokens = nullptr;                    // as SampleArgs
+  float* logprobs = nullptr;
+  TopLogprob* top = nullptr;
 };
 
 struct CudaOps {
@@ -254,6 +306,12 @@ struct CudaOps {
   void (*attend_decode)(Stream, const AttendTiledArgs&);   // the plan's items, their merge, and zeros for padding
   void (*attend_prefill)(Stream, const AttendTiledArgs&);  // the plan's tiles
   void (*sample)(Stream, const SampleArgs&);         // the CPU sampler's choices
+  void (*pool)(Stream, const PoolArgs&);
+  void (*add_positions)(Stream, const AddPositionsArgs&);
+  void (*layer_norm)(Stream, const LayerNormArgs&);
+  void (*activate)(Stream, const ActivateArgs&);
+  void (*attend_all)(Stream, const AttendAllArgs&);
+  void (*verify)(Stream, const VerifyArgs&);         // drafts against what was drawn
   void (*probe_read)(Stream, const ProbeArgs&);      // for measuring the card
 };
 

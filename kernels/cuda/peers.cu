@@ -1,5 +1,5 @@
-// Sums and gathered columns over the memory of all ranks: one read of every part across the links, bound by them. Each rank does
-// it for itself, in the same order, so that all hold the same bits.
+// Sums, gathered columns and drawn ids over the memory of all ranks: every part crosses a link once, bound by them. Of a sum each
+// rank reads all parts for itself, in the same order, so that all hold the same bits; columns and ids are written where they go.
 #include "kernels/cuda/peers.hpp"
 
 #include "kernels/cuda/flags.cuh"
@@ -41,14 +41,34 @@ __global__ void __launch_bounds__(kOnceThreads) sum_once_kernel(SumOnceArgs a) {
   if (thread == 0) a.epochs[block] = epoch;
 }
 
-__global__ void __launch_bounds__(kThreads) gather_peers_kernel(GatherPeersArgs a) {
-  const std::int32_t columns = a.first[a.ranks];
-  const auto row = static_cast<std::size_t>(blockIdx.y);
-  for (auto c = static_cast<std::int32_t>(blockIdx.x * kThreads + threadIdx.x); c < columns; c += static_cast<std::int32_t>(gridDim.x) * kThreads) {
-    std::int32_t r = 0;
-    while (TW_PLANT(121) ? c > a.first[r + 1] : c >= a.first[r + 1]) ++r;
-    const auto width = static_cast<std::size_t>(a.first[r + 1] - a.first[r]);
-    a.out[row * static_cast<std::size_t>(columns) + static_cast<std::size_t>(c)] = a.parts[r][row * width + static_cast<std::size_t>(c - a.first[r])];
+// Unit u: a stretch of columns of a row, as many for every rank as the widest needs, so that all ranks' grids are the same.
+__global__ void __launch_bounds__(kThreads) gather_once_kernel(GatherOnceArgs a) {
+  const auto block = static_cast<std::int32_t>(blockIdx.x), thread = static_cast<std::int32_t>(threadIdx.x);
+  const std::int32_t total = a.first[a.ranks], from = a.first[a.rank], width = a.first[a.rank + 1] - from, stretches = a.stretches;
+  for (std::int32_t u = block; u < a.rows * stretches; u += static_cast<std::int32_t>(gridDim.x)) {
+    const auto row = static_cast<std::size_t>(u / stretches);
+    const std::int32_t begin = u % stretches * kGatherColumns, most = begin + kGatherColumns, end = most < width ? most : width;
+    float* const out = a.out + row * static_cast<std::size_t>(total) + static_cast<std::size_t>(from);
+    const float* const mine = a.mine + row * static_cast<std::size_t>(width);
+    for (std::int32_t c = begin + thread; c < (TW_PLANT(121) ? end + 1 : end); c += kThreads) out[c] = mine[c];
+  }
+  const std::uint32_t epoch = a.epochs[block] + 1;
+  __syncthreads();                                   // the block's part lies there before the first rank is told
+  if (a.rank != 0 && thread == 0) store_flag(a.flags + block * kRanksMost + a.rank, epoch);
+  if (a.rank == 0 && thread > 0 && thread < a.ranks && !TW_PLANT(126)) (void)wait_flag(a.flags + block * kRanksMost + thread, epoch, a.left);
+  __syncthreads();
+  if (thread == 0) a.epochs[block] = epoch;
+}
+
+__global__ void __launch_bounds__(kThreads) share_ids_kernel(ShareIdsArgs a) {
+  const auto thread = static_cast<std::int32_t>(threadIdx.x);
+  if (a.rank == 0) {
+    for (std::int32_t r = 1; r < a.ranks; ++r)
+      for (std::int32_t i = thread; i < a.count; i += kThreads) a.ids[r][i] = a.drawn[TW_PLANT(128) ? i / 2 : i];
+    __syncthreads();
+    if (thread > 0 && thread < a.ranks) store_flag(a.flags[thread], a.told);
+  } else if (thread == 0 && !TW_PLANT(127)) {
+    (void)wait_flag(a.flags[a.rank], a.told, a.left);
   }
 }
 
@@ -58,9 +78,15 @@ void sum_once(Stream stream, const SumOnceArgs& a) {
   launch(Launch(stream, {blocks < kOnceBlocks ? blocks : kOnceBlocks}, kOnceThreads), sum_once_kernel, a);
 }
 
-void gather_peers(Stream stream, const GatherPeersArgs& a) {
+void gather_once(Stream stream, const GatherOnceArgs& a) {
   if (a.rows == 0) return;
-  launch(Launch(stream, {divide_up(a.first[a.ranks], kThreads), static_cast<unsigned>(a.rows)}, kThreads), gather_peers_kernel, a);
+  const std::int64_t units = std::int64_t{a.rows} * a.stretches;
+  launch(Launch(stream, {units < kOnceBlocks ? static_cast<unsigned>(units) : kOnceBlocks}, kThreads), gather_once_kernel, a);
+}
+
+void share_ids(Stream stream, const ShareIdsArgs& a) {
+  if (a.count == 0) return;
+  launch(Launch(stream, {1}, kThreads), share_ids_kernel, a);
 }
 
 }  // namespace
@@ -71,7 +97,7 @@ const PeerOps* emulated_peer_ops() {
 #else
 const PeerOps* device_peer_ops() {
 #endif
-  static const PeerOps ops{TW_TARGET::sum_once, TW_TARGET::gather_peers};
+  static const PeerOps ops{TW_TARGET::sum_once, TW_TARGET::gather_once, TW_TARGET::share_ids};
   return &ops;
 }
 

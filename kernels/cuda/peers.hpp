@@ -14,7 +14,7 @@ inline constexpr std::int32_t kRanksMost = 16;
 // blocks of a grid must be resident at once, which so few are.
 inline constexpr std::int32_t kOnceThreads = 256, kOnceBlocks = 128, kOnceValues = 1024;   // values: of a block's part
 inline constexpr std::size_t kMailboxFloats = std::size_t{2} * kOnceBlocks * kOnceValues;
-inline constexpr std::size_t kFlagWords = std::size_t{kOnceBlocks} * kRanksMost;           // [block][from rank]
+inline constexpr std::size_t kFlagWords = std::size_t{kOnceBlocks} * kRanksMost;           // [block][from rank], of sums or of columns
 struct SumOnceArgs {
   float* values = nullptr;                           // in place
   std::size_t count = 0;
@@ -24,16 +24,38 @@ struct SumOnceArgs {
   const std::uint32_t* left = nullptr;               // nonzero: a rank has gone, nobody waits any more and values mean nothing
   std::int32_t rank = 0, ranks = 0;
 };
-struct GatherPeersArgs {                             // out[row, first[r] + c] = parts[r][row, c]
-  const float* parts[kRanksMost] = {};               // [rows, first[r + 1] - first[r]]
+// Columns gathered on the first rank the same way: every rank writes its own into the first one's memory and says so by flags
+// of their own; the first waits for all. Between two of them a sum must stand: it is what tells the others that the first rank
+// has read what was gathered before.
+inline constexpr std::int32_t kGatherColumns = 4096;                                        // of a row, a block's at a time
+struct GatherOnceArgs {                              // out[row, first[rank] + c] = mine[row, c]
+  const float* mine = nullptr;                       // [rows, first[rank + 1] - first[rank]]
+  float* out = nullptr;                              // the first rank's [rows, first[ranks]]
   std::int32_t first[kRanksMost + 1] = {};
-  std::int32_t ranks = 0, rows = 0;
-  float* out = nullptr;                              // [rows, first[ranks]]
+  std::uint32_t* flags = nullptr;                    // the first rank's, kFlagWords
+  std::uint32_t* epochs = nullptr;                   // this rank's [kOnceBlocks]
+  const std::uint32_t* left = nullptr;
+  std::int32_t rank = 0, ranks = 0, rows = 0;
+  std::int32_t stretches = 0;                        // of kGatherColumns in the widest rank's columns, the same on every rank
+};
+constexpr std::int32_t gather_stretches(std::int32_t widest) { return widest < 1 ? 1 : (widest + kGatherColumns - 1) / kGatherColumns; }
+
+// Ids that the first rank drew, in every rank's memory before its next kernel; `told` is the number of the call, from 1 on. As
+// above a sum must stand between two.
+inline constexpr std::int32_t kSharedIds = 8192;
+struct ShareIdsArgs {
+  const std::int32_t* drawn = nullptr;               // the first rank's [count]
+  std::int32_t* ids[kRanksMost] = {};                // of every rank but the first, [kSharedIds]
+  std::uint32_t* flags[kRanksMost] = {};             // of every rank but the first, one word
+  const std::uint32_t* left = nullptr;
+  std::uint32_t told = 0;
+  std::int32_t rank = 0, ranks = 0, count = 0;
 };
 
 struct PeerOps {
   void (*sum_once)(Stream, const SumOnceArgs&);
-  void (*gather)(Stream, const GatherPeersArgs&);
+  void (*gather_once)(Stream, const GatherOnceArgs&);
+  void (*share_ids)(Stream, const ShareIdsArgs&);
 };
 
 // Compiled by nvcc; not in a build without it.

@@ -21,6 +21,12 @@ void attend_plan(Stream, const AttendPlanArgs&);
 void attend_decode(Stream, const AttendTiledArgs&);
 void attend_prefill(Stream, const AttendTiledArgs&);
 void sample(Stream, const SampleArgs&);
+void pool(Stream, const PoolArgs&);
+void add_positions(Stream, const AddPositionsArgs&);
+void layer_norm(Stream, const LayerNormArgs&);
+void activate(Stream, const ActivateArgs&);
+void attend_all(Stream, const AttendAllArgs&);
+void verify(Stream, const VerifyArgs&);
 void probe_read(Stream, const ProbeArgs&);
 
 }  // namespace TW_TARGET
@@ -49,6 +55,12 @@ const CudaOps* device_ops() {
                            TW_TARGET::attend_decode,
                            TW_TARGET::attend_prefill,
                            TW_TARGET::sample,
+                           TW_TARGET::pool,
+                           TW_TARGET::add_positions,
+                           TW_TARGET::layer_norm,
+                           TW_TARGET::activate,
+                           TW_TARGET::attend_all,
+                           TW_TARGET::verify,
                            TW_TARGET::probe_read};
   return &ops;
 }

@@ -49,13 +49,11 @@ class EngineImpl final : public Engine {
     Choice* choice;                                  // null: it ended meanwhile
     std::size_t first;
     std::int32_t drafts;
-    std::size_t first_draft;                         // in Flight::drafts
     bool pooled = false;                             // nothing was sampled: its text is complete
   };
   struct Flight {                                    // a step from its launch until its tokens are handed out
     bool open = false;
     std::vector<Drawn> drawn;
-    std::vector<TokenId> drafts;
     std::vector<backend::Sampled> sampled;
     StepReport report;
     WorkBook work;

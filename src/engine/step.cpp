@@ -127,7 +127,6 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
   sample_rows_.clear();
   sampling_.clear();
   next_.drawn.clear();
-  next_.drafts.clear();
   forced_.reset();
   pooled_.clear();
   next_.work.clear();
@@ -145,13 +144,12 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     if (r.sequence.pooling != model::Pooling::none) {
       if (item.first == 0) c.sum.assign(static_cast<std::size_t>(info().embedding_columns), 0.0);   // also after a preemption
       pooled_.push_back({static_cast<std::int32_t>(sequence_rows_.size()) - 1, r.sequence.pooling, item.samples, c.sum});
-      if (item.samples) next_.drawn.push_back({&c, 0, 0, 0, true});
+      if (item.samples) next_.drawn.push_back({&c, 0, 0, true});
       continue;
     }
     if (!item.samples) continue;
-    next_.drawn.push_back({&c, sample_rows_.size(), item.drafts, next_.drafts.size()});
-    const auto first_draft = plan.tokens.begin() + item.row + item.count - item.drafts;
-    next_.drafts.insert(next_.drafts.end(), first_draft, first_draft + item.drafts);
+    next_.drawn.push_back({&c, sample_rows_.size(), item.drafts});
+    const std::int32_t first = item.row + item.count - 1 - item.drafts;   // drafts stand in the rows behind it
     backend::SampleRow row;
     row.params = &r.sequence.sampling;
     row.choice = c.number;
@@ -162,7 +160,8 @@ void EngineImpl::build(const scheduler::StepPlan& plan) {
     for (std::int32_t i = 0; i <= item.drafts; ++i) {
       if (!forced.empty()) row.mask = forced_.only(forced[static_cast<std::size_t>(i)], info().vocab);
       row.position = c.produced + c.flying + i;      // the draw is a function of it: a kept token is the one drawn without drafts
-      sample_rows_.push_back(item.row + item.count - 1 - item.drafts + i);
+      row.draft = i < item.drafts ? plan.tokens[static_cast<std::size_t>(first + i + 1)] : -1;
+      sample_rows_.push_back(first + i);
       sampling_.push_back(row);
     }
   }
@@ -196,22 +195,21 @@ void EngineImpl::propose() {
   }
 }
 
-// Sample and match: the token drawn at each row is what the sequence says; it goes on to the next row as long as the draft
-// standing there is what was drawn.
+// Sample and match: the token drawn at each row is what the sequence says; it goes on to the next row as long as the backend
+// found the draft standing there to be what was drawn.
 Outcome EngineImpl::take(Flight& flight, const Drawn& drawn) {
   Choice& choice = *drawn.choice;
   if (drawn.pooled) return take_pooled(choice);
   choice.flying = false;
-  const auto drafts = std::span(flight.drafts).subspan(drawn.first_draft, static_cast<std::size_t>(drawn.drafts));
   Outcome outcome = take_one(choice, flight.sampled[drawn.first]);
   const std::size_t begin = further_.size();
-  TokenId last = outcome.token;
-  for (std::size_t i = 0; i < drafts.size() && outcome.then == Outcome::Then::goes_on && drafts[i] == last; ++i) {
-    const Outcome next = take_one(choice, flight.sampled[drawn.first + i + 1]);
+  for (std::int32_t i = 1; i <= drawn.drafts && outcome.then == Outcome::Then::goes_on; ++i) {
+    backend::Sampled& sampled = flight.sampled[drawn.first + static_cast<std::size_t>(i)];
+    if (sampled.token == backend::kNotReached) break;
+    const Outcome next = take_one(choice, sampled);
     outcome.then = next.then;
     if (next.then == Outcome::Then::ends_poisoned) break;
-    last = next.token;
-    further_.push_back(last);
+    further_.push_back(next.token);
   }
   outcome.further = std::span(further_).subspan(begin);
   choice.drafter.learn(drawn.drafts, static_cast<std::int32_t>(outcome.further.size()));

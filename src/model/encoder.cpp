@@ -23,12 +23,18 @@ Result<std::unique_ptr<Runner>> Encoder::make(Parts parts) {
     if (!made) return made.error();
     *buffer = std::move(*made);
   }
+  const auto texts = static_cast<std::size_t>(e->p_.info.sequences_max);
+  if (backend.pool_ops() != nullptr) {
+    auto sums = backend.allocate(texts * hidden * sizeof(float));
+    if (!sums) return sums.error();
+    e->sums_ = std::move(*sums);
+  }
   auto input = backend.make_activations(e->p_.rows_at_once, std::max(e->p_.config.hidden, e->p_.config.ffn));
   if (!input) return input.error();
   e->input_ = std::move(*input);
   e->cells_.resize(static_cast<std::size_t>(e->p_.info.kv_blocks) * kBlockTokens);
   e->no_blocks_.resize(static_cast<std::size_t>(e->p_.info.context_tokens / kBlockTokens + 1));
-  e->rows_.resize(rows * hidden);
+  e->rows_.resize((e->sums_ ? texts : rows) * hidden);
   return std::unique_ptr<Runner>(std::move(e));
 }
 
@@ -47,6 +53,8 @@ Result<> Encoder::check_step(const Step& step) const {
       return bad(fmt::format("a sequence of {} rows from {}, context {}, blocks from {}", s.rows, s.row, s.context, s.table));
     next += s.rows;
   }
+  if (step.pooled.size() > static_cast<std::size_t>(p_.info.sequences_max))
+    return bad(fmt::format("{} texts to pool; loaded for {}", step.pooled.size(), p_.info.sequences_max));
   if (next != static_cast<std::int64_t>(step.rows.tokens.size())) return bad("the sequences do not cover the rows");
   for (const PooledRows& p : step.pooled)
     if (p.sequence < 0 || p.sequence >= static_cast<std::int64_t>(step.rows.sequences.size()) ||
@@ -99,21 +107,45 @@ void Encoder::layers(std::int32_t rows) {
   }
 }
 
-Result<> Encoder::compute() {
-  if (texts_.empty()) return {};
+namespace {
+
+bool counts(Pooling pooling, std::int32_t row, std::int32_t rows) {
+  return pooling == Pooling::mean || (pooling == Pooling::first && row == 0) || (pooling == Pooling::last && row + 1 == rows);
+}
+
+}  // namespace
+
+void Encoder::pool_on_device(backend::PoolOps& ops) {
   const auto columns = static_cast<std::size_t>(p_.config.hidden);
-  layers(static_cast<std::int32_t>(tokens_.size()));
+  into_.clear();
+  for (std::size_t t = 0; t < texts_.size(); ++t)
+    for (std::int32_t r = 0; r < texts_[t].rows; ++r)
+      into_.push_back(counts(texts_[t].pooled->pooling, r, texts_[t].rows) ? static_cast<std::int32_t>(t) : -1);
+  ops.pool(*hidden_, nullptr, 0, into_, p_.config.hidden, false, static_cast<std::int32_t>(texts_.size()), *sums_);
+  const std::span<float> sums = std::span(rows_).first(texts_.size() * columns);
+  p_.backend->download(*sums_, 0, std::as_writable_bytes(sums));
+  for (std::size_t t = 0; t < texts_.size(); ++t) std::copy_n(sums.begin() + static_cast<std::ptrdiff_t>(t * columns), columns, texts_[t].pooled->sum.begin());
+}
+
+void Encoder::pool_on_host() {
+  const auto columns = static_cast<std::size_t>(p_.config.hidden);
   const std::span<float> rows = std::span(rows_).first(tokens_.size() * columns);
   p_.backend->download(*hidden_, 0, std::as_writable_bytes(rows));
   for (const Text& text : texts_) {
-    const Pooling pooling = text.pooled->pooling;
     std::ranges::fill(text.pooled->sum, 0.0);
     for (std::int32_t r = 0; r < text.rows; ++r) {
-      const bool counts = pooling == Pooling::mean || (pooling == Pooling::first && r == 0) || (pooling == Pooling::last && r + 1 == text.rows);
+      const bool adds = counts(text.pooled->pooling, r, text.rows);
       const float* row = rows.data() + static_cast<std::size_t>(text.row + r) * columns;
-      for (std::size_t i = 0; counts && i < columns; ++i) text.pooled->sum[i] += static_cast<double>(row[i]);
+      for (std::size_t i = 0; adds && i < columns; ++i) text.pooled->sum[i] += static_cast<double>(row[i]);
     }
   }
+}
+
+Result<> Encoder::compute() {
+  if (texts_.empty()) return {};
+  layers(static_cast<std::int32_t>(tokens_.size()));
+  backend::PoolOps* const ops = p_.backend->pool_ops();
+  ops != nullptr ? pool_on_device(*ops) : pool_on_host();
   texts_.clear();
   sequences_.clear();
   positions_.clear();

@@ -8,6 +8,7 @@
 
 #include "model/weights.hpp"
 #include "tokenworks/backend/encoder.hpp"
+#include "tokenworks/backend/pooling.hpp"
 #include "tokenworks/model/runner.hpp"
 
 namespace tokenworks::model {
@@ -49,6 +50,8 @@ class Encoder final : public Runner {
   void pick_up(const backend::StepRows& rows, const PooledRows& pooled);
   Result<> compute();                                // texts_, then forgets them
   void layers(std::int32_t rows);
+  void pool_on_device(backend::PoolOps& ops);
+  void pool_on_host();
 
   Parts p_;                                          // the backend outlives everything below
   backend::EncoderOps& ops_;
@@ -61,7 +64,9 @@ class Encoder final : public Runner {
   std::vector<std::int32_t> positions_, no_blocks_;
   std::vector<backend::SequenceRows> sequences_;
   std::vector<Text> texts_;
-  std::vector<float> rows_;                          // of the last layer
+  std::unique_ptr<backend::Buffer> sums_;            // [sequences_max, hidden], where the backend adds rows up
+  std::vector<std::int32_t> into_;                   // which of texts_ a row counts for; -1: none
+  std::vector<float> rows_;                          // of the last layer, or sums_
 };
 
 // The counterparts of can_load(), load() and plan_memory() for a file whose architecture is "bert".

@@ -52,6 +52,15 @@ class Ranks final : public Runner {
       return runners_[r]->run(step, nobody);
     });
   }
+  Result<> launch(const Step& step) override {
+    return all([&](std::size_t r) { return runners_[r]->launch(step); });
+  }
+  Result<> take(std::span<backend::Sampled> sampled) override {
+    return all([&](std::size_t r) -> Result<> {
+      if (r == 0) return runners_[0]->take(sampled);
+      return runners_[r]->take({});
+    });
+  }
   Result<> logits(const backend::StepRows& rows, std::span<const std::int32_t> wanted, std::span<float> out) override {
     return all([&](std::size_t r) { return runners_[r]->logits(rows, wanted, out); });         // only the first writes
   }

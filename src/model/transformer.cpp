@@ -1,6 +1,7 @@
 #include "model/transformer.hpp"
 
 #include "model/slices.hpp"
+#include "tokenworks/backend/pooling.hpp"
 
 #include <fmt/format.h>
 
@@ -27,6 +28,11 @@ Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
     if (!made) return made.error();
     *buffer = std::move(*made);
   }
+  if (backend.pool_ops() != nullptr) {
+    auto sums = backend.allocate(need.sampled * sizeof(float));
+    if (!sums) return sums.error();
+    t->pool_sums_ = std::move(*sums);
+  }
   if (const backend::Communicator* c = t->p_.communicator) {
     const auto n = static_cast<std::size_t>(t->p_.info.sequences_max);
     auto own = backend.allocate(n * static_cast<std::size_t>(t->p_.head_rows) * sizeof(float));
@@ -51,7 +57,7 @@ Result<std::unique_ptr<Runner>> Transformer::make(Parts parts) {
     info.swap_bytes = static_cast<std::size_t>(info.swap_slots) * backend.kv_block_bytes(kv_shape(t->p_.config));
     info.swap_move_ns = t->swap_->move_ns();
   }
-  t->p_.info.overlaps = backend.overlaps() && t->p_.communicator == nullptr;
+  t->p_.info.overlaps = backend.overlaps() && (t->p_.communicator == nullptr || t->p_.communicator->on_stream());
   return std::unique_ptr<Runner>(std::move(t));
 }
 
@@ -145,18 +151,43 @@ void Transformer::head(std::span<const std::int32_t> wanted) {
   gather_logits(wanted.size());
 }
 
-// A norm of a few rows in double costs nothing beside the layers, and the backends need no op that leaves it in fp32.
-void Transformer::pool(const Step& step) {
+void Transformer::find_pooled_rows(const Step& step) {
   pool_rows_.clear();
-  pool_sums_.clear();
-  for (const PooledRows& p : step.pooled) {
+  pool_into_.clear();
+  for (std::size_t i = 0; i < step.pooled.size(); ++i) {
+    const PooledRows& p = step.pooled[i];
     const backend::SequenceRows& s = step.rows.sequences[static_cast<std::size_t>(p.sequence)];
     std::int32_t from = s.row, to = s.row + s.rows;
     if (p.pooling == Pooling::last) from = p.complete ? to - 1 : to;
     if (p.pooling == Pooling::first) to = s.context == s.rows ? from + 1 : from;
-    for (; from < to; ++from) pool_rows_.push_back(from), pool_sums_.push_back(p.sum);
+    for (; from < to; ++from) pool_rows_.push_back(from), pool_into_.push_back(count(i));
   }
+}
+
+void Transformer::pool_on_device(const Step& step, backend::PoolOps& ops) {
   backend::Backend& b = *p_.backend;
+  const auto columns = static_cast<std::size_t>(p_.config.hidden), batch = static_cast<std::size_t>(p_.info.sequences_max);
+  for (std::size_t at = 0; at < pool_rows_.size(); at += batch) {
+    const std::size_t n = std::min(batch, pool_rows_.size() - at);
+    b.gather(*hidden_, std::span(pool_rows_).subspan(at, n), p_.config.hidden, *sampled_);
+    feed_forward(p_.weights.layers.back(), *sampled_, count(n));
+    if (first_rank())                                // the sum over ranks stands there
+      ops.pool(*sampled_, p_.weights.final_norm.get(), p_.config.norm_epsilon, std::span(pool_into_).subspan(at, n), p_.config.hidden, at > 0,
+               count(step.pooled.size()), *pool_sums_);
+  }
+  if (pool_rows_.empty()) return;
+  if (!first_rank()) return (void)b.check();         // as the first does by reading: nobody goes ahead in such a step
+  pool_values_.resize(step.pooled.size() * columns);
+  b.download(*pool_sums_, 0, std::as_writable_bytes(std::span(pool_values_)));
+  for (std::size_t i = 0; i < step.pooled.size(); ++i)
+    for (std::size_t c = 0; c < columns; ++c) step.pooled[i].sum[c] += pool_values_[i * columns + c];
+}
+
+// A norm of a few rows in double costs nothing beside the layers, and the backends need no op that leaves it in fp32.
+void Transformer::pool(const Step& step) {
+  find_pooled_rows(step);
+  backend::Backend& b = *p_.backend;
+  if (backend::PoolOps* ops = b.pool_ops()) return pool_on_device(step, *ops);
   const auto columns = static_cast<std::size_t>(p_.config.hidden), batch = static_cast<std::size_t>(p_.info.sequences_max);
   pool_values_.resize(batch * columns);
   for (std::size_t at = 0; at < pool_rows_.size(); at += batch) {
@@ -170,7 +201,8 @@ void Transformer::pool(const Step& step) {
       double squares = 0;
       for (std::size_t c = 0; c < columns; ++c) squares += static_cast<double>(row[c]) * row[c];
       const double factor = 1.0 / std::sqrt(squares / static_cast<double>(columns) + p_.config.norm_epsilon);
-      for (std::size_t c = 0; c < columns; ++c) pool_sums_[at + i][c] += row[c] * factor * p_.final_norm[c];
+      std::span<double> sum = step.pooled[static_cast<std::size_t>(pool_into_[at + i])].sum;
+      for (std::size_t c = 0; c < columns; ++c) sum[c] += row[c] * factor * p_.final_norm[c];
     }
   }
 }
@@ -180,6 +212,8 @@ Result<> Transformer::check_sampling(const Step& step) const {
   if (n > static_cast<std::size_t>(p_.info.sequences_max) || step.sampling.size() != n)
     return error(Errc::internal, fmt::format("step refused: {} rows to sample, {} sampling rows; loaded for {}", n,
                                              step.sampling.size(), p_.info.sequences_max));
+  if (step.pooled.size() > static_cast<std::size_t>(p_.info.sequences_max))
+    return error(Errc::internal, fmt::format("step refused: {} texts to pool; loaded for {}", step.pooled.size(), p_.info.sequences_max));
   for (const PooledRows& p : step.pooled)
     if (p.sequence < 0 || p.sequence >= count(step.rows.sequences.size()) || p.sum.size() != static_cast<std::size_t>(p_.config.hidden))
       return error(Errc::internal, fmt::format("step refused: sequence {} is pooled into {} values", p.sequence, p.sum.size()));
@@ -194,6 +228,7 @@ Result<> Transformer::launch(const Step& step) {
   if (!step.pooled.empty()) pool(step);
   drawn_ = count(step.sample_rows.size());
   if (drawn_ > 0) head(step.sample_rows);
+  if (failure_) return *failure_;
   return p_.backend->begin_sample(*logits_, p_.config.vocab, step.sampling);
 }
 
@@ -209,7 +244,7 @@ Result<> Transformer::run(const Step& step, std::span<backend::Sampled> sampled)
   if (!step.pooled.empty()) pool(step);
   if (n == 0) return finished();              // a chunk of a prompt: nothing to sample, but the rows may go now
   head(step.sample_rows);
-  if (failure_ || !first_rank()) return finished();
+  if (failure_ || (!first_rank() && !p_.info.overlaps)) return finished();
   return p_.backend->sample(*logits_, p_.config.vocab, step.sampling, sampled);
 }
 

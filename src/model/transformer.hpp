@@ -27,7 +27,7 @@ class Transformer final : public Runner {
     Workspace workspace;
     backend::Communicator* communicator = nullptr;   // of several ranks: this is one's part; outlives the transformer
     std::int32_t head_rows = 0;                      // of this rank, with a communicator
-    std::vector<float> final_norm;                   // on the host, for what is pooled
+    std::vector<float> final_norm;                   // on the host, for what is pooled there
   };
   static Result<std::unique_ptr<Runner>> make(Parts parts);
 
@@ -58,8 +58,10 @@ class Transformer final : public Runner {
   void reduce(backend::Buffer& hidden, std::int32_t rows);
   void gather_logits(std::size_t rows);              // from every rank's own rows of the head
   Result<> finished();                               // the device's state, or the first thing that failed between ranks
-  // Adds up the final rows of what is pooled: last feed-forward here, norm on the host.
+  // Adds up the final rows of what is pooled, after their last feed-forward and norm.
   void pool(const Step& step);
+  void pool_on_device(const Step& step, backend::PoolOps& ops);   // sums and norms there: a row a text comes back
+  void find_pooled_rows(const Step& step);
 
   Parts p_;                                          // the backend outlives everything below
   std::unique_ptr<backend::Buffer> hidden_;          // [rows_max, hidden]
@@ -75,7 +77,8 @@ class Transformer final : public Runner {
   std::optional<Error> failure_;
   std::int32_t drawn_ = 0;                           // sampled rows of the step that was launched last
   std::vector<std::int32_t> pool_rows_;
-  std::vector<std::span<double>> pool_sums_;         // one per pool_rows_ entry
+  std::vector<std::int32_t> pool_into_;              // of which entry of Step::pooled, one per pool_rows_ entry
+  std::unique_ptr<backend::Buffer> pool_sums_;       // [sequences_max, hidden], where the backend adds rows up
   std::vector<float> pool_values_;                   // [sequences_max, hidden]
 };
 

@@ -173,6 +173,7 @@ class FakeRunner final : public model::Runner {
       }
     }
     if (sample != step.sample_rows.size()) ++controls_->violations;
+    backend::verify_drafts(step.sampling, sampled);
     for (const model::PooledRows& p : step.pooled) pool(step.rows, p);
     return {};
   }

@@ -90,6 +90,7 @@ struct BackendInfo {
 };
 
 class EncoderOps;                                    // encoder.hpp
+class PoolOps;                                       // pooling.hpp
 
 class Backend {
  public:
@@ -97,6 +98,8 @@ class Backend {
   virtual const BackendInfo& info() const = 0;
   // What an encoder needs besides; null when this backend runs decoders only.
   virtual EncoderOps* encoder_ops() { return nullptr; }
+  // Sums of rows on the device; null: they are as well added on the host.
+  virtual PoolOps* pool_ops() { return nullptr; }
 
   // Memory. `allocate` fails with the bytes asked for and what was free.
   virtual Result<std::unique_ptr<Buffer>> allocate(std::size_t bytes) = 0;

@@ -32,8 +32,12 @@ class Communicator {
 
   // In order with this rank's backend, whose buffers hold fp32. values [rows, columns], the step's rows: the sum over ranks.
   virtual Result<> all_reduce(Backend& backend, Buffer& values, std::int32_t rows, std::int32_t columns);
-  // all [rows, sum of widths] = mine [rows, widths[rank]] of every rank side by side; the first rank's only is filled.
+  // all [rows, sum of widths] = mine [rows, widths[rank]] of every rank side by side; the first rank's only is filled, the same
+  // buffer in every call.
   virtual Result<> gather_columns(Backend& backend, const Buffer& mine, std::int32_t rows, std::span<const std::int32_t> widths, Buffer& all);
+  // True: the two above stand in order on the backend's stream, no thread waits for another's, and what the first rank samples
+  // reaches the others' next step: steps may overlap. Every rank then begins and ends the step's sampling.
+  virtual bool on_stream() const { return false; }
 
  private:
   std::vector<float> host_, gathered_;               // on the way

@@ -41,6 +41,7 @@ struct SampleRow {
   std::span<const TokenBias> bias{};
   std::span<const TokenCount> seen{};                // empty unless a penalty is set
   const std::uint32_t* mask = nullptr;               // bit t of word t/32 set: token t allowed; null: all are
+  TokenId draft = -1;                                // the guess that stands in the row after this one; -1: none does
 };
 
 struct TokenLogprob {
@@ -48,10 +49,19 @@ struct TokenLogprob {
   float logprob;                                     // natural log of the softmax over the raw logits (before any rule)
 };
 
+// Rows of guesses: a row behind a guess that was not drawn follows from tokens that nobody said.
+inline constexpr TokenId kNotReached = -2;
+
 struct Sampled {
   TokenId token = -1;                                // -1: the row had no finite logit left (NaN or everything masked)
   float logprob = 0;
   std::vector<TokenLogprob> top;                     // descending, ties by id
 };
+
+// Sample and match, for what draws on the host: a row that is not reached has no result.
+inline void verify_drafts(std::span<const SampleRow> rows, std::span<Sampled> out) {
+  for (std::size_t i = 1; i < rows.size(); ++i)
+    if (rows[i - 1].draft >= 0 && out[i - 1].token != rows[i - 1].draft) out[i] = {.token = kNotReached};
+}
 
 }  // namespace tokenworks::backend

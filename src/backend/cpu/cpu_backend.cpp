@@ -183,6 +183,7 @@ Result<> CpuBackend::sample(const Buffer& logits, std::int32_t vocab, std::span<
     out[row] = samplers_[static_cast<std::size_t>(thread)].sample(
         {cpu(logits).floats() + at(i, vocab), static_cast<std::size_t>(vocab)}, rows[row]);
   });
+  verify_drafts(rows, out);
   return {};
 }
 

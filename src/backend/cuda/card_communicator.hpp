@@ -1,9 +1,9 @@
 #pragma once
-// CardCommunicator: ranks on cards that reach each other's memory. Sums over ranks stand in order on the stream and are part of
-// a captured step; no thread waits for another's. Small ones, and all where there is no NCCL, are one kernel a rank over
-// mailboxes in the cards' memory (peers.hpp); large ones go through NCCL. Gathered columns are read by a kernel between two
-// meetings of the threads, once a step. What travels in host memory goes by the threads' form. A rank that leaves also ends the
-// others' waiting on the cards; a kernel that is told nothing for 20 s fails its card.
+// CardCommunicator: ranks on cards that reach each other's memory. Sums over ranks, columns gathered on the first and the ids it
+// draws stand in order on the streams; no thread waits for another's, so steps may overlap, and all but the ids are part of a
+// captured step. Small sums, and all where there is no NCCL, are one kernel a rank over mailboxes in the cards' memory
+// (peers.hpp); large ones go through NCCL. What travels in host memory goes by the threads' form. A rank that leaves also ends
+// the others' waiting on the cards; a kernel that is told nothing for 20 s fails its card.
 #include <memory>
 #include <span>
 #include <vector>
@@ -20,6 +20,15 @@ class DeviceSums {                                   // of one rank
   virtual ~DeviceSums() = default;
   // Enqueues values[i] = the sum over ranks, as every rank does with as many values; false when it cannot.
   virtual bool sum(float* values, std::size_t count, Stream stream) = 0;
+};
+
+class SharedIds {                                    // of one rank: what the first draws, for everybody's next step
+ public:
+  virtual ~SharedIds() = default;
+  virtual bool first() const = 0;
+  virtual const std::int32_t* ids() const = 0;       // where they are on this rank's card; not the first's
+  // Enqueues the giving or the getting of `count` ids, as every rank does; `drawn` is the first's.
+  virtual Result<> share(const std::int32_t* drawn, std::size_t count, Stream stream) = 0;
 };
 
 // Up to so many bytes a sum is latency, and one kernel is quicker than NCCL's rings: what others measured, not we.

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "backend/cuda/card_communicator.hpp"
+#include "backend/cuda/op_keys.hpp"
 #include "backend/cuda/swap_space.hpp"
 
 namespace tokenworks::backend::cuda {
@@ -18,16 +19,6 @@ namespace {
 
 constexpr std::size_t kBounceBytes = std::size_t{4} << 20;
 constexpr std::int32_t kPackedRows = 16;             // up to here GGUF blocks are multiplied as they are; above it unpacked first
-
-enum Op : std::uint64_t { kEmbed = 1, kNorm, kLinear, kRope, kPlan, kAttention, kGate, kGather, kSum };
-
-const CudaBuffer& cuda(const Buffer& b) { return static_cast<const CudaBuffer&>(b); }
-const CudaWeight& cuda(const Weight& w) { return static_cast<const CudaWeight&>(w); }
-CudaActivations& cuda(Activations& a) { return static_cast<CudaActivations&>(a); }
-const CudaActivations& cuda(const Activations& a) { return static_cast<const CudaActivations&>(a); }
-
-std::uint64_t key(const void* at) { return reinterpret_cast<std::uintptr_t>(at); }
-std::uint64_t key(std::int32_t n) { return static_cast<std::uint32_t>(n); }
 
 const char* name(Element e) {
   return e == Element::bf16 ? "bf16" : e == Element::f16 ? "fp16" : e == Element::fp8 ? "fp8" : "fp32";
@@ -42,10 +33,6 @@ std::int32_t bucket_of(std::int32_t rows) {
 
 std::int64_t steady_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-kernels::cuda::HeadShape head_shape(const AttentionSpec& s) {
-  return {s.q_heads, s.kv_heads, s.head_dim, s.scale, s.window, s.soft_cap};
 }
 
 }  // namespace
@@ -72,6 +59,8 @@ Result<> CudaBackend::wait() {
 
 Result<> CudaBackend::check() { return wait(); }
 
+bool CudaBackend::draws() const { return shared_ids_ == nullptr || shared_ids_->first(); }
+
 std::int32_t CudaBackend::padded(std::int32_t rows, const Buffer& buffer, std::int32_t columns) const {
   if (rows != step_rows_) return rows;
   const auto fit = static_cast<std::int64_t>(buffer.bytes() / (static_cast<std::size_t>(columns) * sizeof(float)));
@@ -90,7 +79,7 @@ void CudaBackend::begin_step(const StepRows& rows) {
   if (moved) graphs_.clear();
   graphs_.begin(failure_ ? 0 : bucket, [this] {
     keep(state_.send_changes());
-    state_.take_drawn(sampler_.drawn());
+    state_.take_drawn(draws() ? sampler_.drawn() : shared_ids_->ids());
   });
 }
 
@@ -242,6 +231,13 @@ void CudaBackend::sum_over_ranks(Buffer& values, std::int32_t rows, std::int32_t
   });
 }
 
+// As wide as `all` has rows for: that is the same on every rank.
+void CudaBackend::gather_over_ranks(const Buffer& mine, std::int32_t rows, std::int32_t columns, const Buffer& all, const EnqueueColumns& enqueue) {
+  const float* const from = cuda(mine).floats();
+  const std::int32_t n = padded(rows, all, columns);
+  graphs_.run({kColumns, key(from), key(n), key(columns)}, [this, from, n, enqueue] { enqueue(from, n, stream()); });
+}
+
 void CudaBackend::zero_blocks(KvCache& cache, std::span<const std::int32_t> blocks) {
   if (blocks.empty()) return;
   graphs_.finish();
@@ -285,7 +281,8 @@ Result<> CudaBackend::begin_sample(const Buffer& logits, std::int32_t vocab, std
   assert(open_ < 2);
   graphs_.finish();
   const std::size_t slot = state_.slot();
-  if (!failure_) keep(sampler_.enqueue(*device_, state_, cuda(logits).floats(), vocab, rows, slot));
+  if (!failure_ && draws()) keep(sampler_.enqueue(*device_, state_, cuda(logits).floats(), vocab, rows, slot));
+  if (!failure_ && shared_ids_ != nullptr) keep(shared_ids_->share(sampler_.drawn(), rows.size(), stream()));
   if (!failure_ && ends_[slot] == nullptr) {
     auto made = device_->make_event();
     if (!made) keep(made.error());
@@ -303,7 +300,7 @@ Result<> CudaBackend::end_sample(std::span<Sampled> out) {
   const std::size_t slot = open_-- == 2 ? state_.slot() : state_.slot() ^ 1;   // slots take turns: the older of two is next again
   keep(device_->wait(*ends_[slot]));
   if (failure_) return *failure_;
-  sampler_.read(slot, out);
+  if (draws()) sampler_.read(slot, out);
   return {};
 }
 

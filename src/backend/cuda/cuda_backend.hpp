@@ -16,10 +16,13 @@
 #include "backend/cuda/step_graphs.hpp"
 #include "backend/cuda/step_state.hpp"
 #include "backend/cuda/tuned_products.hpp"
+#include "tokenworks/backend/encoder.hpp"
+#include "tokenworks/backend/pooling.hpp"
 
 namespace tokenworks::backend::cuda {
 
 class DeviceSums;                                     // card_communicator.hpp
+class SharedIds;
 
 struct CudaOptions {
   kernels::cuda::Element compute = kernels::cuda::Element::bf16;   // bf16, f16, fp8
@@ -30,7 +33,7 @@ struct CudaOptions {
   std::function<std::int64_t()> now_ns;              // empty: the steady clock
 };
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, public EncoderOps, public PoolOps {
  public:
   CudaBackend(std::unique_ptr<Device> device, const CudaOptions& options);
   ~CudaBackend() override;
@@ -71,11 +74,26 @@ class CudaBackend final : public Backend {
   Result<> end_sample(std::span<Sampled> out) override;
   Result<> check() override;
 
+  // cuda_encoder.cpp
+  EncoderOps* encoder_ops() override { return this; }
+  PoolOps* pool_ops() override { return this; }
+  void add_positions(const Weight& table, std::int32_t columns, Buffer& hidden) override;
+  void layer_norm(Buffer& hidden, const Weight& weight, const Weight& bias, float epsilon, std::int32_t rows, std::int32_t columns,
+                  Activations& out) override;
+  void activate(const Buffer& in, ActivationKind kind, std::int32_t rows, std::int32_t columns, Activations& out) override;
+  void attend_all(const Buffer& qkv, const AttentionSpec& spec, Activations& out) override;
+  void pool(const Buffer& rows, const Weight* norm, float epsilon, std::span<const std::int32_t> into, std::int32_t columns, bool further,
+            std::int32_t count, Buffer& sums) override;
+
   // Finds out what multiplies the weights that are here fastest, for steps of up to so many rows; when the cache is made, for one.
   void time_products(std::int32_t rows);
   void know(std::shared_ptr<const Matrix> matrix) { matrices_.push_back(std::move(matrix)); }   // of somebody else's make
   // For a communicator of cards: the sum over ranks of the step's rows, as a part of the step.
   void sum_over_ranks(Buffer& values, std::int32_t rows, std::int32_t columns, DeviceSums& sums);
+  // The same for columns of the step's sampled rows, `columns` in all: `enqueue` is told how many rows and where this rank's are.
+  using EnqueueColumns = std::function<void(const float* mine, std::int32_t rows, Stream stream)>;
+  void gather_over_ranks(const Buffer& mine, std::int32_t rows, std::int32_t columns, const Buffer& all, const EnqueueColumns& enqueue);
+  void share_ids(SharedIds* ids) { shared_ids_ = ids; }   // from now on, or null: this card's are its own
 
   Device& device() { return *device_; }
   const Device& device() const { return *device_; }
@@ -89,6 +107,7 @@ class CudaBackend final : public Backend {
   void keep(const Result<>& done) {                  // the first failure is what check() answers
     if (!done && !failure_) failure_ = done.error();
   }
+  bool draws() const;                                // false: another rank does, and gives this one its ids
   Result<> wait();
   void plan_attention(const kernels::cuda::HeadShape& shape);
   Result<Memory> upload_new(std::span<const std::byte> from, const char* what);
@@ -102,6 +121,7 @@ class CudaBackend final : public Backend {
   BackendInfo info_;
   std::map<std::string, std::weak_ptr<const Matrix>> packed_;   // by identity of the tensor: tied weights share
   Memory unpacked_;                                  // the largest packed matrix, for steps of many rows
+  Memory factors_;                                   // of rows that are pooled
   Pinned bounce_;                                    // of uploads and downloads
   StepState state_;
   StepGraphs graphs_;
@@ -114,6 +134,7 @@ class CudaBackend final : public Backend {
   bool tiles_ = false;                               // a sequence of the step has too many rows for pieces
   DeviceSampler sampler_;
   std::array<std::unique_ptr<Event>, 2> ends_;       // of the steps under way, by slot
+  SharedIds* shared_ids_ = nullptr;
   std::size_t open_ = 0;                             // samplings begun and not ended
   std::optional<Error> failure_;
 };

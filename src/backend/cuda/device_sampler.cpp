@@ -74,6 +74,7 @@ void DeviceSampler::pack(std::span<const SampleRow> rows, std::int32_t vocab) {
     }
     spec.rules = spec.mask >= 0 || spec.bias_count > 0 || spec.seen_count > 0;
     if (spec.rules != 0) spec.changed_row = changed_rows_++;
+    spec.draft = row.draft;
     top_max_ = std::max(top_max_, std::min(p.top_logprobs, vocab));
     std::memcpy(words_.data() + i * kSpecWords, &spec, sizeof spec);
   }
@@ -85,7 +86,8 @@ Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t ch
     const std::size_t room = std::max({bytes, 2 * results_.bytes(), std::size_t{4096}});
     auto memory = Memory::make(device, room, "sampled tokens");
     if (!memory) return memory.error();
-    if (auto idle = device.synchronise(device.stream()); !idle) return idle;   // a draw before this one may still write
+    if (results_.bytes() > 0)                        // a draw before this one may still write
+      if (auto idle = device.synchronise(device.stream()); !idle) return idle;
     results_ = std::move(*memory);
   }
   if (bytes > pinned.bytes()) {                      // nothing of this slot is under way: it was read
@@ -125,6 +127,8 @@ Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* l
   args.logprobs = results_.floats() + n;
   args.top = reinterpret_cast<TopLogprob*>(results_.data() + n * 8);
   device.ops().sample(device.stream(), args);
+  if (std::ranges::any_of(rows, [](const SampleRow& r) { return r.draft >= 0; }))
+    device.ops().verify(device.stream(), {args.specs, args.rows, args.top_max, args.tokens, args.logprobs, args.top});
   const bool logprobs = std::ranges::any_of(rows, [](const SampleRow& r) { return r.params->top_logprobs >= 0; });
   device.copy_to_host(to.results.data(), results_.data(), logprobs ? result_bytes(n, top_max_) : n * sizeof(std::int32_t),
                       device.stream());

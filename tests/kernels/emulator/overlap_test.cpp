@@ -6,6 +6,7 @@
 #include "harness.hpp"
 #include "model/golden.hpp"
 #include "model/steps.hpp"
+#include "tokenworks/model/tensor_parallel.hpp"
 
 namespace tokenworks::model {
 namespace {
@@ -33,6 +34,20 @@ Loaded load_tiny() {
   if (runner) l.runner = std::move(*runner);
   else ADD_FAILURE() << runner.error().message;
   return l;
+}
+
+// The same over several cards that reach each other.
+std::unique_ptr<Runner> load_tiny_over(int cards, std::vector<EmulatedDevice*>* devices = nullptr) {
+  const auto file = formats::ModelFile::open(test::golden_path("tiny_models") + (cards == 2 ? "/llama/model.gguf" : "/qwen2_yarn/model.gguf"));
+  std::vector<std::unique_ptr<backend::Backend>> backends;
+  for (int r = 0; r < cards; ++r) {
+    auto device = std::make_unique<EmulatedDevice>();
+    if (devices != nullptr) devices->push_back(device.get());
+    backends.push_back(std::make_unique<CudaBackend>(std::move(device), CudaOptions{}));
+  }
+  auto runner = load_tensor_parallel(*file, std::move(backends), {.context_tokens = 256, .kv_cache_bytes = 2 << 20, .sequences_max = 8, .rows_max = 64});
+  EXPECT_TRUE(runner) << runner.error().message;
+  return runner ? std::move(*runner) : nullptr;
 }
 
 // Three sequences that sample with rules; `steps` decode steps after their prompts.
@@ -121,6 +136,71 @@ TEST(EmulatorOverlap, TheNextStepIsLaunchedBeforeTheTokensAreReadAndGivesTheSame
   EXPECT_EQ(device.counts().graph_launches, one.device->counts().graph_launches);
 }
 
+// Cards go on by flags in each other's memory: the first one's ids are the others' next tokens, and nothing of the second step
+// is waited for when the first is read.
+TEST(EmulatorOverlap, SeveralCardsOverlapStepsAndGiveTheSame) {
+  for (const int cards : {2, 4}) {
+    std::vector<EmulatedDevice*> devices;
+    const auto one = load_tiny_over(cards), two = load_tiny_over(cards, &devices);
+    ASSERT_TRUE(one && two);
+    ASSERT_TRUE(two->info().overlaps);
+    Batch sync(*one), ahead(*two);
+    for (int i = 0; i < kSteps; ++i) {
+      sync.prepare();
+      std::vector<backend::Sampled> sampled(3);
+      const auto ran = one->run(sync.step(), sampled);
+      ASSERT_TRUE(ran) << ran.error().message;
+      sync.append(sampled);
+    }
+    ahead.prepare();
+    ASSERT_TRUE(two->launch(ahead.step()));
+    for (int i = 1; i <= kSteps; ++i) {
+      const auto before = devices.back()->counts();
+      if (i < kSteps) {
+        for (std::size_t s = 0; s < 3; ++s) ahead.sequences[s].tokens.push_back(backend::drawn_by(static_cast<std::int32_t>(s)));
+        ahead.prepare();
+        const auto launched = two->launch(ahead.step());
+        ASSERT_TRUE(launched) << launched.error().message;
+        ahead.rows = {};
+        ahead.asked.clear();
+        EXPECT_EQ(devices.back()->counts().synchronisations, before.synchronisations) << "to launch a step nobody waits";
+      }
+      std::vector<backend::Sampled> sampled(3);
+      const auto took = two->take(sampled);
+      ASSERT_TRUE(took) << took.error().message;
+      for (EmulatedDevice* device : devices) EXPECT_EQ(device->waiting() > 0, i < kSteps) << "only the older step was waited for";
+      EXPECT_EQ(devices.back()->counts().bytes_to_host, before.bytes_to_host) << "only the first rank reads ids";
+      for (std::size_t s = 0; s < 3; ++s) {
+        ahead.drawn[s].push_back(sampled[s].token);
+        if (i < kSteps) ahead.sequences[s].tokens.back() = sampled[s].token;
+      }
+    }
+    EXPECT_EQ(ahead.drawn, sync.drawn) << cards << " cards";
+    EXPECT_GT(devices.back()->counts().graph_launches, 3u);
+  }
+}
+
+// A card of two is lost with two steps under way: nobody hangs, and the step that is taken says so.
+TEST(EmulatorOverlap, ALostCardOfSeveralShowsWhenAStepIsTaken) {
+  for (const std::size_t lost : {0u, 1u}) {
+    std::vector<EmulatedDevice*> devices;
+    const auto m = load_tiny_over(2, &devices);
+    ASSERT_TRUE(m);
+    Batch batch(*m);
+    std::vector<backend::Sampled> sampled(3);
+    batch.prepare();
+    ASSERT_TRUE(m->launch(batch.step()));
+    ASSERT_TRUE(m->take(sampled));
+    batch.append(sampled);
+    batch.prepare();
+    ASSERT_TRUE(m->launch(batch.step()));
+    devices[lost]->lose("fallen off the bus");
+    const auto took = m->take(sampled);
+    ASSERT_FALSE(took);
+    EXPECT_EQ(took.error().code, Errc::engine_failed);
+  }
+}
+
 TEST(EmulatorOverlap, ATokenThatNoStepDrawsIsRefused) {
   const Loaded m = load_tiny();
   ASSERT_TRUE(m.runner);
@@ -161,7 +241,9 @@ class Synchronous final : public Runner {
 
 // The engine over the backend whole: one request after the other, so that both orders run the same steps and every bit of a
 // row is the same. Stops that nobody foresaw, lengths, budgets, logprobs, a penalty.
-TEST(EmulatorOverlap, TheEngineGivesTheSameTokensAndFinishesInBothOrders) {
+class EmulatorOverlapEngine : public testing::TestWithParam<int> {};
+
+TEST_P(EmulatorOverlapEngine, GivesTheSameTokensAndFinishesInBothOrders) {
   struct Ended {
     std::vector<TokenId> tokens;
     std::vector<float> logprobs;
@@ -170,9 +252,8 @@ TEST(EmulatorOverlap, TheEngineGivesTheSameTokensAndFinishesInBothOrders) {
   std::vector<Ended> ended[2];
   engine::EngineStatus status[2];
   for (const bool overlaps : {false, true}) {
-    Loaded m = load_tiny();
-    ASSERT_TRUE(m.runner);
-    std::unique_ptr<Runner> runner = std::move(m.runner);
+    std::unique_ptr<Runner> runner = GetParam() == 1 ? load_tiny().runner : load_tiny_over(GetParam());
+    ASSERT_TRUE(runner);
     if (!overlaps) runner = std::make_unique<Synchronous>(std::move(runner));
     ManualClock clock{1'700'000'000'000'000'000};
     engine::EngineOptions options;
@@ -205,6 +286,8 @@ TEST(EmulatorOverlap, TheEngineGivesTheSameTokensAndFinishesInBothOrders) {
   EXPECT_EQ(status[1].decode_tokens, status[0].decode_tokens);
   EXPECT_EQ(status[1].tokens_generated, status[0].tokens_generated);
 }
+
+INSTANTIATE_TEST_SUITE_P(Cards, EmulatorOverlapEngine, testing::Values(1, 2), testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace tokenworks::model
