@@ -7,8 +7,8 @@ import cuda_resources
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Test programs of the sanitizer passes: the rooms with coroutines, threads or bytes from outside.
 SANITIZED = {
-    "address": ["base", "engine", "ledger", "admission", "jobs", "http", "tenancy", "billing", "fuzz"],
-    "thread": ["base", "engine", "ledger", "admission", "jobs", "http", "backend"],
+    "address": ["base", "engine", "engine_overlapped", "ledger", "admission", "jobs", "http", "tenancy", "billing", "fuzz"],
+    "thread": ["base", "engine", "engine_overlapped", "ledger", "admission", "jobs", "http", "backend"],
 }
 SANITIZED_LONG = ["scheduler", "backend", "formats", "tokenizer", "grammar"]   # long to build or to run
 # Hours under a sanitizer and nothing in them that other tests do not run: left to the plain build, and to --long.
