@@ -270,13 +270,14 @@ Result<> Books::flush_part(std::size_t part, std::size_t& written) {
 }
 
 // A part without anything to write includes every entry as it is.
-Result<> Books::flush(std::size_t rows, std::int64_t every_ns) {
+Result<> Books::flush(const RollupPace& pace) {
   const std::int64_t now = clock_.steady_ns();
-  const bool all = rows == SIZE_MAX;
+  const bool all = pace.rows == SIZE_MAX;
   std::size_t written = 0;
-  for (std::size_t i = 0; i < kParts && (all || written < rows); ++i) {
+  for (std::size_t i = 0; i < kParts && (all || written < pace.rows); ++i) {
     const std::size_t part = next_part_++ % kParts;
-    if (!dirty_[part] || (!all && now - written_ns_[part] < every_ns)) continue;
+    const bool due = all || now - written_ns_[part] >= pace.every_ns || last_id_ - reach_.part(part) >= pace.behind;
+    if (!dirty_[part] || !due) continue;
     if (auto done = flush_part(part, written); !done) return done;
     dirty_[part] = false;
     written_ns_[part] = now;
@@ -287,9 +288,11 @@ Result<> Books::flush(std::size_t rows, std::int64_t every_ns) {
   return written > 0 ? prune() : Result<>();
 }
 
-Result<> Books::commit(std::size_t rows, std::int64_t every_ns) {
+Result<> Books::commit(const RollupPace& rollups) {
   if (auto done = write_holds(); !done) return done;
-  if (auto done = flush(rows, every_ns); !done) return done;
+  const std::int64_t begun = clock_.steady_ns();
+  if (auto done = flush(rollups); !done) return done;
+  rollups_ns_ = clock_.steady_ns() - begun;
   reach_.write(reach_bytes_);
   save_state_.bind(1, commits_ + 1).bind(2, reach_.least()).bind(3, minute_from_).bind(4, writer_).bind(5, commits_);
   save_state_.bind(6, reach_bytes_);

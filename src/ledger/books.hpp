@@ -32,6 +32,14 @@ struct StoreOptions {
   Planted planted = {};
 };
 
+// When accounts and rollups are written: a part once it is `every_ns` old or `behind` entries behind, so that a query adds a
+// bounded number of entries itself, however fast they come; in turn, until `rows` rows or more are written with one commit.
+struct RollupPace {
+  std::size_t rows = 32;                             // SIZE_MAX: all parts, whatever their age
+  std::int64_t every_ns = 1'000'000'000;
+  std::int64_t behind = 16'384;
+};
+
 class Books {
  public:
   // Opens or creates the store, migrates, checks the tail, begins a new writer epoch and ends the holds of earlier
@@ -55,13 +63,12 @@ class Books {
   Result<> begin();
   Result<> apply(const Record& record, Result<>& refusal);
   Result<> write_journal(std::string_view bytes);    // "": delete it
-  // Writes, with the transaction, parts of what follows from the entries: those whose last writing is `every_ns` ago, in
-  // turn, until `rows` rows or more are written. `rows` SIZE_MAX: all.
-  Result<> commit(std::size_t rows, std::int64_t every_ns);
+  Result<> commit(const RollupPace& rollups);        // with the transaction, what of accounts and rollups is due
   const Connection& store() const { return store_; }
   bool rollups_pending() const { return reach_.least() != last_id_; }
   std::size_t rollup_cells() const { return rollups_.cells(); }
   int wal_pages() const { return wal_pages_; }       // in the write-ahead log after the last commit
+  std::int64_t rollups_ns() const { return rollups_ns_; }   // what of the last commit went into accounts and rollups
 
  private:
   struct Hold {
@@ -87,7 +94,7 @@ class Books {
   Result<> check_operation(const Record& record, const Dictionary::Known& known, Result<>& refusal, bool& booked);
   Result<> move_money(const EntryView& view, const Dictionary::Known& known, Result<>& refusal);
   void post(std::int64_t id, const EntryView& view, const Dictionary::Known& known);   // what move_money found
-  Result<> flush(std::size_t rows, std::int64_t every_ns);
+  Result<> flush(const RollupPace& pace);
   Result<> flush_part(std::size_t part, std::size_t& written);
   Result<> insert(std::int64_t id, const EntryView& view, std::int64_t context, const Digest& hash);
   void book_hold(const Record& record, std::int64_t id, std::int64_t organization);
@@ -115,6 +122,7 @@ class Books {
   std::unordered_map<RequestId, Hold> holds_;
   std::vector<RequestId> changed_, ended_;           // holds to write and rows to delete with this transaction
   int wal_pages_ = 0;
+  std::int64_t rollups_ns_ = 0;
 
   Reach reach_;                                      // what the stored parts include
   std::array<bool, kParts> dirty_{};                 // parts with something to write

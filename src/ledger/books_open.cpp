@@ -288,12 +288,12 @@ Result<> Books::recover(Recovery& recovery) {
       if (!refusal) return error(Errc::bad_file, options_.path + ": recovery: " + refusal.error().message);
       ++(progress != journal.end() ? recovery.settled : recovery.released);
     }
-    if (auto done = commit(0, 0); !done) return done;
+    if (auto done = commit({.rows = 0}); !done) return done;
   }
   if (!journal.empty() || rollups_pending()) {
     if (auto done = begin(); !done) return done;
     if (auto done = write_journal({}); !done) return done;
-    if (auto done = commit(SIZE_MAX, 0); !done) return done;
+    if (auto done = commit({.rows = SIZE_MAX}); !done) return done;
   }
   if (!open.empty()) {
     log::warn("ledger.recovered", {{"settled", recovery.settled}, {"released", recovery.released}});

@@ -2,24 +2,33 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "tokenworks/base/log.hpp"
 
 namespace tokenworks::ledger {
+namespace {
 
-Result<std::unique_ptr<Checkpointer>> Checkpointer::open(const std::string& path, const std::string& vfs, int pages,
-                                                         bool background) {
+constexpr std::chrono::nanoseconds kRestMax = std::chrono::milliseconds(100);   // a disk that stood still is no reason to
+
+thread_local Checkpointer* this_thread = nullptr;    // whose copying it does
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpointer>> Checkpointer::open(const std::string& path, const std::string& vfs,
+                                                         const CheckpointPace& pace) {
   auto store = Connection::open(path, vfs, Access::read_write);
   if (!store) return store.error();
   if (auto done = store->run("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL"); !done) return done.error();
   if (auto read = store->value("SELECT commits FROM state"); !read) return read.error();   // joins the log's index
-  return std::unique_ptr<Checkpointer>(new Checkpointer(std::move(*store), pages, background));
+  return std::unique_ptr<Checkpointer>(new Checkpointer(std::move(*store), pace));
 }
 
-Checkpointer::Checkpointer(Connection store, int pages, bool background)
-    : store_(std::move(store)), pages_(pages), next_at_(pages) {
-  if (!background) return;
+Checkpointer::Checkpointer(Connection store, const CheckpointPace& pace)
+    : store_(std::move(store)), pace_(pace), next_at_(pace.pages) {
+  if (!pace.background) return;
+  if (pace.slice > 0) slice_writes();
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "tw-checkpoint");
 }
@@ -31,15 +40,49 @@ Checkpointer::~Checkpointer() {
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
+  if (sliced_ != nullptr) sliced_->pMethods = plain_;   // closing may copy as well, on this thread
+}
+
+// SQLite syncs the database once, after the last page. Its file is the connection's own, so what is put before its writes
+// concerns the checkpoint thread alone.
+void Checkpointer::slice_writes() {
+  sqlite3_file* file = nullptr;
+  if (sqlite3_file_control(store_.raw(), "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || file == nullptr) return;
+  sliced_ = file;
+  plain_ = file->pMethods;
+  methods_ = *plain_;
+  methods_.xWrite = write_sliced;
+  file->pMethods = &methods_;
+}
+
+int Checkpointer::write_sliced(sqlite3_file* file, const void* from, int bytes, sqlite3_int64 at) {
+  Checkpointer& self = *this_thread;
+  if (self.unsynced_ == 0) self.slice_begun_ = std::chrono::steady_clock::now();
+  const int code = self.plain_->xWrite(file, from, bytes, at);
+  return code == SQLITE_OK ? self.written(file) : code;
+}
+
+// The log was synced before the first page, so that pages may reach the disk at any time.
+int Checkpointer::written(sqlite3_file* file) {
+  if (++unsynced_ < pace_.slice || hurry_.load(std::memory_order_relaxed)) return SQLITE_OK;
+  unsynced_ = 0;
+  const int code = plain_->xSync(file, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+  if (code != SQLITE_OK) return code;
+  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - slice_begun_;
+  std::unique_lock lock(mutex_);
+  wake_.wait_for(lock, std::min(pace_.rest * took, kRestMax), [this] { return state_ == State::stopping || hurry_.load(); });
+  return SQLITE_OK;
 }
 
 void Checkpointer::run() {
+  this_thread = this;
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return state_ == State::asked || state_ == State::stopping; });
     if (state_ == State::stopping) return;
     lock.unlock();
     int log = 0, copied = 0;
+    unsynced_ = 0;
     const int code = sqlite3_wal_checkpoint_v2(store_.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
     if (code != SQLITE_OK && code != SQLITE_BUSY) {
       log::warn("ledger.checkpoint_failed", {{"error", sqlite3_errmsg(store_.raw())}});
@@ -52,10 +95,11 @@ void Checkpointer::run() {
 }
 
 void Checkpointer::after_commit(const Connection& writer, int wal_pages) {
-  if (wal_pages < last_length_) next_at_ = pages_;   // the log began again
+  if (wal_pages < last_length_) next_at_ = pace_.pages;   // the log began again
   last_length_ = wal_pages;
   if (wal_pages < next_at_) return;
   if (!thread_.joinable()) return finish(writer, wal_pages);
+  hurry_ = wal_pages > 3 * pace_.pages / 2;
   int left = 0;
   {
     std::lock_guard lock(mutex_);
@@ -84,7 +128,7 @@ void Checkpointer::after_commit(const Connection& writer, int wal_pages) {
 // part keeps it from beginning again: then it may grow by as much once more before the next attempt.
 void Checkpointer::finish(const Connection& writer, int wal_pages) {
   sqlite3_wal_checkpoint_v2(writer.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
-  next_at_ = wal_pages + pages_;
+  next_at_ = wal_pages + pace_.pages;
 }
 
 }  // namespace tokenworks::ledger

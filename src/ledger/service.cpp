@@ -26,7 +26,7 @@ Result<std::unique_ptr<Service>> Service::open(const LedgerOptions& options, con
   auto books = Books::open(store, clock, recovery);
   if (!books) return books.error();
   auto checkpointer =
-      Checkpointer::open(options.path, options.vfs, tuning.checkpoint_pages, tuning.background_checkpoints);
+      Checkpointer::open(options.path, options.vfs, tuning.checkpoints);
   if (!checkpointer) return checkpointer.error();
   return std::unique_ptr<Service>(
       new Service(options, tuning, clock, std::move(*books), std::move(*checkpointer), std::move(recovery)));

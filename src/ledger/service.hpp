@@ -22,10 +22,8 @@ namespace tokenworks::ledger {
 
 struct Tuning {
   Planted planted;                                   // faults the simulation must find
-  bool background_checkpoints = true;
-  int checkpoint_pages = 32768;                      // 128 MiB of log
-  std::int64_t rollups_every_ns = 200'000'000;       // a part of accounts and rollups is written at most this often
-  std::size_t rollup_rows = 32;                      // of accounts and rollups that a commit writes beside its entries
+  CheckpointPace checkpoints;
+  RollupPace rollups;
   std::int64_t gather_us = 1'000;                    // between the beginnings of two commits under load; real time
   std::int64_t close_patience_ns = 5'000'000'000;    // how long closing tries to commit on a store that fails
   std::int64_t admin_patience_ns = 10'000'000'000;   // how long an administrative call waits
@@ -46,6 +44,9 @@ class Service final : public Ledger, public ProgressFollower {
   void progress(Progress progress, OnDurable durable) override;
   bool follow(std::shared_ptr<ProgressFeed> feed) override;
   void stir() override;
+
+  // For benches, from the observer: what of the commit it is told of went into accounts and rollups.
+  std::int64_t last_rollups_ns() const { return books_ ? books_->rollups_ns() : 0; }
 
   bool late_changes() override { return late_->exchange(false); }
   Result<> put_key(const KeyRow& row, const AuditEvent& audit) override;

@@ -155,8 +155,10 @@ Result<> Service::build(std::size_t count) {
   attempted_entries_ = books_->entries_in_transaction();
   // A few rows with every commit, in proportion to what it books and to what has piled up; all when nothing else is due.
   const bool all = inbox_.closed() || (count == 0 && clock_.steady_ns() - last_flush_ns_ >= kIdleFlushNs);
-  const std::size_t few = tuning_.rollup_rows + 4 * static_cast<std::size_t>(attempted_entries_) + books_->rollup_cells() / 64;
-  return books_->commit(all ? SIZE_MAX : few, tuning_.rollups_every_ns);
+  RollupPace pace = tuning_.rollups;
+  pace.rows += 4 * static_cast<std::size_t>(attempted_entries_) + books_->rollup_cells() / 64;
+  if (all) pace.rows = SIZE_MAX;
+  return books_->commit(pace);
 }
 
 // A task that fails is undone alone; only a transaction that cannot go on is the store's failure.

@@ -1,11 +1,12 @@
 // The ledger's speed on this disk, beside the disk's own: entries/s while the store grows, the latency of a settle at a
 // steady rate, usage queries, verification, recovery after kill -9, bytes per request. Prints one JSON object.
 //   bench_ledger [--rows 2000000] [--rate 10000] [--seconds 10] [--organizations 1000] [--folder .] [--no-verify]
-//                [--settings 32/32768/1000/200,32/32768/1000/1000] [--rounds 1]   settle latency with several settings,
-// alternating, the disk probed beside each: rows of rollups a commit writes / pages of log that start a checkpoint / gather_us /
-// milliseconds between two writes of a part of the rollups; --warm 3: seconds before the measurement, in which the log grows to
+//                [--settings 32768/1000/1000/16384/64/3,32768/1000/200/1000000/0/0] [--rounds 1]   settle latency with several
+// settings, alternating, the disk probed beside each: pages of log that start a checkpoint / gather_us / milliseconds and entries between
+// two writes of a part of the rollups / pages of a checkpoint that are synced together, 0 all / rest after them, times what they took;
+// --warm 3: seconds before the measurement, in which the log grows to
 // its full length (later it is written over and over). Beside each: what every thread worked and how long it waited for a
-// processor, and what the hypervisor took (steal).
+// processor, what other processes used (others_permille of the machine: a run is quiet where it is small) and the hypervisor took. --anatomy: where settles wait (anatomy.hpp), at the price of noting it.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #include <thread>
 #include <vector>
 
+#include "anatomy.hpp"
 #include "ledger/service.hpp"
 #include "tokenworks/base/clock.hpp"
 #include "tokenworks/ledger/ledger.hpp"
@@ -40,7 +42,7 @@ struct Settings {
   std::int64_t rows = 2'000'000, rate = 10'000, seconds = 10, organizations = 1000, rounds = 1, warm = 3;
   std::vector<Tuning> settings = {Tuning{}};
   std::string folder = ".";
-  bool verify = true;
+  bool verify = true, anatomy = false;
 };
 
 const SystemClock kClock;
@@ -48,13 +50,15 @@ const SystemClock kClock;
 std::vector<Tuning> settings_of(const std::string& text) {
   std::vector<Tuning> all;
   for (std::size_t at = 0; at < text.size(); at = std::min(text.size(), text.find(',', at)) + 1) {
-    long long rows = 0, pages = 0, gather = 0, every = 0;
-    if (std::sscanf(text.c_str() + at, "%lld/%lld/%lld/%lld", &rows, &pages, &gather, &every) != 4) std::abort();
+    long long gather = 0, every = 0, behind = 0;
     Tuning one;
-    one.rollup_rows = static_cast<std::size_t>(rows);
-    one.checkpoint_pages = static_cast<int>(pages);
+    if (std::sscanf(text.c_str() + at, "%d/%lld/%lld/%lld/%d/%d", &one.checkpoints.pages, &gather, &every, &behind, &one.checkpoints.slice,
+                    &one.checkpoints.rest) != 6) {
+      std::abort();
+    }
     one.gather_us = gather;
-    one.rollups_every_ns = every * 1'000'000;
+    one.rollups.every_ns = every * 1'000'000;
+    one.rollups.behind = behind;
     all.push_back(one);
   }
   return all;
@@ -151,9 +155,14 @@ std::unique_ptr<Ledger> open(const std::string& path) {
   return std::move(*opened);
 }
 
-// HOLD and SETTLE pairs spread over a month, as fast as the queue takes them.
+// HOLD and SETTLE pairs spread over a month, as fast as the queue takes them; with the first of the settings.
 void fill(const Settings& s, const std::string& path) {
-  const auto ledger = open(path);
+  LedgerOptions options;
+  options.path = path;
+  options.build_id = "bench";
+  auto opened = Service::open(options, s.settings.front(), kClock);
+  if (!opened) std::abort();
+  Ledger* const ledger = opened->get();
   std::vector<Record> templates;
   for (std::int64_t i = 0; i < s.organizations; ++i) templates.push_back(record_of(i));
   const std::int64_t base = kClock.unix_ns() - kMonthNs;
@@ -209,12 +218,18 @@ std::map<std::string, Processor> processors() {
   }
   return all;
 }
-std::int64_t stolen_ms() {
+// Of all processors since boot: what the hypervisor took, and what they worked (user, nice, system, interrupts).
+struct Machine {
+  std::int64_t stolen_ms = 0, worked_ms = 0;
+};
+Machine machine() {
   std::ifstream stat("/proc/stat");
   std::string word;
-  std::int64_t ticks = 0;
-  for (int i = 0; i < 9 && stat >> word; ++i) ticks = std::atoll(word.c_str());
-  return ticks * 1000 / ::sysconf(_SC_CLK_TCK);
+  std::array<std::int64_t, 8> ticks{};               // user nice system idle iowait irq softirq steal
+  stat >> word;
+  for (auto& one : ticks) stat >> one;
+  const std::int64_t ms = 1000 / ::sysconf(_SC_CLK_TCK);
+  return {ticks[7] * ms, (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) * ms};
 }
 
 // `rate` settles a second (and as many holds), each timed from append to its callback.
@@ -223,6 +238,8 @@ struct Latency {
   std::vector<std::int64_t> rounds_p99;
   std::map<std::string, Processor> threads;
   std::int64_t wall = 0, stolen_ms = 0;
+  std::vector<std::int64_t> others_permille;         // of all processors, used by other processes, by round
+  std::string anatomy;                               // of the last round
 };
 
 void settle_latency(const Settings& s, const std::string& path, const Tuning& tuning, Latency& into) {
@@ -232,6 +249,8 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
   LedgerOptions options;
   options.path = path;
   options.build_id = "bench";
+  bench::Anatomy anatomy;                            // outlives the ledger
+  if (s.anatomy) options.vfs = bench::timed_vfs();
   auto opened = Service::open(options, tuning, kClock);
   if (!opened) std::abort();
   Service& ledger = **opened;
@@ -239,6 +258,7 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
   std::atomic<bool> measured{false};
   ledger.on_commit([&](std::int64_t ns, std::int64_t) {
     if (!measured) return;
+    if (s.anatomy) anatomy.commit(ns, ledger.last_rollups_ns());
     std::lock_guard lock(mutex);
     into.commits.push_back(ns / 1000);
   });
@@ -249,7 +269,8 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
   // In the order of time, as the daemon's are: ids of one and the same millisecond would come in random order, and every entry
   // would dirty a page of its own of the index by request.
   const auto request_of = [&](std::int64_t i) { return id_of(i, begun_unix_ms + i * 1000 / s.rate); };
-  std::int64_t measured_from = begun, stolen = 0;
+  std::int64_t measured_from = begun, cpu_begun = 0;
+  Machine machine_before;
   const std::size_t earlier = into.took.size();
   std::map<std::string, Processor> before;
   for (std::int64_t i = 0; i < total + lag; ++i) {
@@ -257,7 +278,8 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
     const std::int64_t unix_ns = kClock.unix_ns();
     if (i == s.rate * s.warm) {
       before = processors();
-      stolen = stolen_ms();
+      machine_before = machine();
+      cpu_begun = cpu_us();
       measured = true;
       measured_from = now_us();
     }
@@ -278,19 +300,25 @@ void settle_latency(const Settings& s, const std::string& path, const Tuning& tu
       (void)ledger.append(std::move(r), [&, asked](const Result<>& done) {
         if (!done) std::abort();
         if (!measured) return;
+        if (s.anatomy) anatomy.settle(asked * 1000);
         std::lock_guard lock(mutex);
         into.took.push_back(now_us() - asked);
       });
     }
   }
   while (ledger.health().queued > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  into.wall += now_us() - measured_from;
-  into.stolen_ms += stolen_ms() - stolen;
-  for (const auto& [name, now] : processors()) {
-    into.threads[name].ran += now.ran - before[name].ran;
-    into.threads[name].waited += now.waited - before[name].waited;
+  const std::int64_t wall = now_us() - measured_from;
+  const Machine now = machine();
+  into.wall += wall;
+  into.stolen_ms += now.stolen_ms - machine_before.stolen_ms;
+  const std::int64_t others = (now.worked_ms - machine_before.worked_ms) * 1000 - (cpu_us() - cpu_begun);
+  into.others_permille.push_back(std::max<std::int64_t>(0, others) * 1000 / (wall * std::max(1u, std::thread::hardware_concurrency())));
+  for (const auto& [name, after] : processors()) {
+    into.threads[name].ran += after.ran - before[name].ran;
+    into.threads[name].waited += after.waited - before[name].waited;
   }
   opened->reset();                                   // the last callback is over
+  if (s.anatomy) into.anatomy = anatomy.report();
   std::vector<std::int64_t> round(into.took.begin() + static_cast<std::ptrdiff_t>(earlier), into.took.end());
   std::sort(round.begin(), round.end());
   into.rounds_p99.push_back(round[round.size() * 99 / 100]);
@@ -304,22 +332,25 @@ void settle_latencies(const Settings& s, const std::string& path) {
   }
   for (std::size_t i = 0; i < all.size(); ++i) {
     Latency& one = all[i];
+    const Tuning& tuning = s.settings[i];
     const auto per_s = [&](std::size_t n) { return static_cast<long long>(static_cast<std::int64_t>(n) * 1'000'000 / one.wall); };
-    std::printf("  \"settle_%zu_%d_%lld_%lld\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
+    std::printf("  \"settle_%d_%lld_%lld_%lld_%d_%d\": {\"per_s\": %lld, \"commits_per_s\": %lld,\n    \"latency\": %s,\n"
                 "    \"commit\": %s,\n    \"disk_sync_growing\": %s,\n    \"disk_sync_over\": %s,\n",
-                s.settings[i].rollup_rows, s.settings[i].checkpoint_pages,
-                static_cast<long long>(s.settings[i].gather_us), static_cast<long long>(s.settings[i].rollups_every_ns / 1'000'000), per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
+                tuning.checkpoints.pages, static_cast<long long>(tuning.gather_us), static_cast<long long>(tuning.rollups.every_ns / 1'000'000),
+                static_cast<long long>(tuning.rollups.behind), tuning.checkpoints.slice, tuning.checkpoints.rest, per_s(one.took.size()), per_s(one.commits.size()), percentiles(one.took).c_str(),
                 percentiles(one.commits).c_str(), percentiles(one.growing).c_str(), percentiles(one.over).c_str());
     const auto p99 = [](const std::vector<std::int64_t>& sorted) { return sorted[sorted.size() * 99 / 100]; };
     const std::int64_t limit = 2 * std::min(p99(one.growing), p99(one.over)) + 5000;   // by the faster of the two
-    std::string rounds, threads;
+    std::string rounds, threads, others;
+    for (const std::int64_t permille : one.others_permille) others += (others.empty() ? "" : ", ") + std::to_string(permille);
     for (const std::int64_t us : one.rounds_p99) rounds += (rounds.empty() ? "" : ", ") + std::to_string(us);
     for (const auto& [name, t] : one.threads) {
       threads += (threads.empty() ? "\"" : ", \"") + name + "\": {\"ran_ms\": " + std::to_string(t.ran / 1'000'000) +
                  ", \"waited_for_processor_ms\": " + std::to_string(t.waited / 1'000'000) + "}";
     }
-    std::printf("    \"p99_us_by_round\": [%s], \"stolen_ms\": %lld,\n    \"threads\": {%s},\n", rounds.c_str(),
+    std::printf("    \"p99_us_by_round\": [%s], \"others_permille_by_round\": [%s], \"stolen_ms\": %lld,\n    \"threads\": {%s},\n", rounds.c_str(), others.c_str(),
                 static_cast<long long>(one.stolen_ms), threads.c_str());
+    if (!one.anatomy.empty()) std::printf("    %s,\n", one.anatomy.c_str());
     std::printf("    \"p99_limit_us\": %lld, \"within\": %s},\n", static_cast<long long>(limit),
                 p99(one.took) <= limit ? "true" : "false");
   }
@@ -403,6 +434,10 @@ int main(int argc, char** argv) {
     const std::string flag = argv[i];
     if (flag == "--no-verify") {
       s.verify = false;
+      continue;
+    }
+    if (flag == "--anatomy") {
+      s.anatomy = true;
       continue;
     }
     if (i + 1 >= argc) return std::fprintf(stderr, "%s needs a value\n", flag.c_str()), 2;

@@ -38,7 +38,7 @@ class AdmissionPower : public AdmissionTest {
     options.vfs = disk->name();
     ledger::Tuning tuning;
     tuning.planted = planted;
-    tuning.background_checkpoints = false;
+    tuning.checkpoints.background = false;
     tuning.close_patience_ns = 0;
     tuning.gather_us = 0;
     auto opened = ledger::Service::open(options, tuning, clock);

@@ -83,7 +83,7 @@ TEST(LedgerCredits, FollowTopupsAdjustsAndSettlesBeforeAndAfterAFlushAndARestart
   for (const std::int64_t flush_every : {std::int64_t{0}, std::int64_t{1} << 60}) {   // at every commit; only at closing
     SCOPED_TRACE(flush_every);
     Plant plant;
-    plant.tuning.rollups_every_ns = flush_every;
+    plant.tuning.rollups.every_ns = flush_every;
     ASSERT_EQ(plant.open(), "");
     ASSERT_TRUE(book(*plant.ledger, topup(1, 1000, 0)));
     ASSERT_TRUE(book(*plant.ledger, topup(2, 100, kNoon + kHourNs)));
@@ -134,7 +134,7 @@ TEST(TagSpend, IsKeptByHashPerQuarterOfAnHourAndOrganization) {
   EXPECT_NE(search, tag_hash(secret, {"acme"}, "teams", "earch"));
   for (const std::int64_t flush_every : {std::int64_t{0}, std::int64_t{1} << 60}) {
     Plant plant;
-    plant.tuning.rollups_every_ns = flush_every;
+    plant.tuning.rollups.every_ns = flush_every;
     ASSERT_EQ(plant.open(), "");
     for (int i = 1; i <= 6; ++i) {
       Record open = hold(request(i), 100);

@@ -59,7 +59,7 @@ TEST(LedgerFailure, AFullDiskIsSurvivedWithoutARestart) {
 TEST(LedgerFailure, ALogThatFillsTheDiskGivesItsSpaceBack) {
   Plant plant;
   plant.options.progress = ProgressMode::step;
-  plant.tuning.checkpoint_pages = 1 << 30;
+  plant.tuning.checkpoints.pages = 1 << 30;
   ASSERT_EQ(plant.open(), "");
   ASSERT_TRUE(book(*plant.ledger, hold(request(1), 1000)));
   ASSERT_EQ(plant.open(), "");                       // closing has written the database file

@@ -91,7 +91,7 @@ struct Plant {
     options.path = "/ledger.sqlite";
     options.vfs = disk.name();
     options.build_id = "test";
-    tuning.background_checkpoints = false;
+    tuning.checkpoints.background = false;
     tuning.close_patience_ns = 0;
     tuning.gather_us = 0;
   }

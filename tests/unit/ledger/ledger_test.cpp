@@ -199,8 +199,8 @@ TEST(Ledger, AFullQueueRefusesInsteadOfGrowing) {
 
 TEST(Ledger, ManyThreadsAppendReportAndReadAtOnce) {
   Plant plant;
-  plant.tuning.background_checkpoints = true;
-  plant.tuning.checkpoint_pages = 100;
+  plant.tuning.checkpoints.background = true;
+  plant.tuning.checkpoints.pages = 100;
   ASSERT_EQ(plant.open(), "");
   constexpr int kThreads = 6, kEach = 150;
   std::atomic<int> booked{0}, reported{0};

@@ -76,9 +76,11 @@ std::string Simulation::open() {
   options.build_id = "simulation";
   Tuning tuning;
   tuning.planted = plan_.planted;
-  tuning.background_checkpoints = plan_.seed % 3 == 0;
-  tuning.checkpoint_pages = 40;
-  tuning.rollups_every_ns = 5'000'000;
+  tuning.checkpoints.background = plan_.seed % 3 == 0;
+  tuning.checkpoints.pages = 40;
+  tuning.checkpoints.slice = 4;                      // so that cuts and failing syncs meet a copy that is half on the disk
+  tuning.checkpoints.rest = 0;
+  tuning.rollups.every_ns = 5'000'000;
   tuning.close_patience_ns = 0;
   tuning.gather_us = 0;
   auto opened = Service::open(options, tuning, clock_);
