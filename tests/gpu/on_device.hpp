@@ -32,6 +32,9 @@ class EmulatedDevice final : public backend::cuda::Device {
   void copy_on_device(void* to, const void* from, std::size_t n, backend::cuda::Stream s) override { inner_->copy_on_device(to, from, n, s); }
   void fill(void* to, unsigned char value, std::size_t n, backend::cuda::Stream s) override { inner_->fill(to, value, n, s); }
   Result<> synchronise(backend::cuda::Stream s) override;
+  Result<std::unique_ptr<backend::cuda::Event>> make_event() override { return inner_->make_event(); }
+  void record(backend::cuda::Event& e, backend::cuda::Stream s) override { inner_->record(e, s); }
+  Result<> wait(const backend::cuda::Event& e) override { return inner_->wait(e); }
   void begin_capture(backend::cuda::Stream s) override { inner_->begin_capture(s); }
   Result<std::unique_ptr<backend::cuda::Graph>> end_capture(backend::cuda::Stream s) override { return inner_->end_capture(s); }
   void launch(const backend::cuda::Graph& g, backend::cuda::Stream s) override { inner_->launch(g, s); }
