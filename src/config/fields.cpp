@@ -38,6 +38,14 @@ std::string capitals(const std::string& path) {
 
 int line_of(const YAML::Node& node) { return std::max(0, node.Mark().line) + 1; }   // an empty file has no first line to mark
 
+bool good_country(const std::string& text) {
+  const auto capital = [](char c) { return c >= 'A' && c <= 'Z'; };
+  if (text.size() < 2 || !capital(text[0]) || !capital(text[1])) return false;
+  if (text.size() == 2) return true;
+  const auto part = [&](char c) { return capital(c) || (c >= '0' && c <= '9'); };
+  return text[2] == '-' && text.size() >= 4 && text.size() <= 6 && std::all_of(text.begin() + 3, text.end(), part);
+}
+
 void Document::mistake(int line, const std::string& what) const {
   mistakes->push_back(file + ":" + std::to_string(line) + ": " + what);
 }

@@ -78,6 +78,10 @@ class Fields {
 };
 
 int line_of(const YAML::Node& node);
+// An ISO 3166 code as written: two capitals, and a part of the country behind a hyphen ("DE", "US-CA"). Residency compares
+// these as text, so another spelling would silently match nothing.
+bool good_country(const std::string& text);
+inline constexpr const char* kCountryWanted = "'; a country is its two-letter code in capitals, such as DE or US-CA (ISO 3166)";
 // "listen", "models[0].kv_cache" -> "LISTEN", "MODELS_0_KV_CACHE".
 std::string capitals(const std::string& path);
 

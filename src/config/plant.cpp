@@ -61,6 +61,7 @@ void read_plant(Fields& f, Plant& p) {
     g.text("name", p.name);
     g.text("region", p.region);
     g.text("jurisdiction", p.jurisdiction);
+    if (!p.jurisdiction.empty() && !good_country(p.jurisdiction)) g.mistake("jurisdiction", "is '" + p.jurisdiction + kCountryWanted);
   });
   f.texts("listen", p.listen);
   if (p.listen.empty()) f.mistake("listen", "must name at least one address");

@@ -91,6 +91,9 @@ void read_organization(const std::string& name, Fields& f, Tenants& t, const std
   f.text("plan", o.plan, true);
   f.text("currency", o.currency);
   f.texts("residency", o.residency);
+  for (const std::string& place : o.residency) {
+    if (!good_country(place)) f.mistake("residency", "holds '" + place + kCountryWanted);
+  }
   f.word("retention", o.retention, {"none", "standard"});
   std::string line;
   f.text("credit_line", line);

@@ -377,6 +377,19 @@ TEST_F(ConfigTest, TheReferenceNamesExactlyTheKeysTheParserKnows) {
   for (const auto& [file, path] : named) EXPECT_TRUE(leaves.contains({file, path})) << file << " " << path << " is not known to the parser";
 }
 
+TEST_F(ConfigTest, CountriesAreWrittenOneWaySinceResidencyComparesThemAsText) {
+  for (const std::string bad : {"de", "Germany", "D", "DEU", "DE-", "DE-bayern", "49", "\"DE \""}) {
+    write("tokenworks.yaml", replaced(kPlant, "jurisdiction: DE", "jurisdiction: " + bad));
+    EXPECT_NE(mistakes().find("tokenworks.yaml:1: plant.jurisdiction is '"), std::string::npos) << bad << ": " << mistakes();
+    write("tokenworks.yaml", kPlant);
+    write("tenants.yaml", replaced(kTenants, "residency: [DE]", "residency: [FR, " + bad + "]"));
+    EXPECT_NE(mistakes().find("residency holds '"), std::string::npos) << bad << ": " << mistakes();
+    write("tenants.yaml", kTenants);
+  }
+  write("tenants.yaml", replaced(kTenants, "residency: [DE]", "residency: [NO, US-CA, DE]"));
+  EXPECT_EQ(mistakes(), "");
+}
+
 TEST(Configuration, TheDocumentHoldsEveryRowOfTheReference) {
   const auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().parent_path();
   std::ifstream file(root / "docs" / "configuration.md");
