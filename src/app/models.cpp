@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <future>
 
+#include "planted_fault.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/formats/model_file.hpp"
@@ -45,6 +46,8 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   auto runner = model::load_tensor_parallel(file, std::move(opened.backends), opened.options);
   if (!runner) return failed(runner.error());
   const model::RunnerInfo info = (*runner)->info();
+  runner = with_planted_fault(std::move(*runner));
+  if (!runner) return failed(runner.error());
 
   model->model_digest = hex(digest.get());
   model->card.id = spec.id;

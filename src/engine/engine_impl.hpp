@@ -133,6 +133,7 @@ class EngineImpl final : public Engine {
   std::vector<model::PooledRows> pooled_;
   std::vector<TokenId> further_;                     // tokens beyond the first of each drawn choice, in order
   std::vector<scheduler::Outcome> outcomes_;
+  std::int32_t without_number_ = 0;                  // requests that ended for want of one, with no row that had one between them
   std::int64_t tokens_generated_ = 0, left_waiting_ = 0, steps_overlapped_ = 0, landed_ns_ = 0;
 
   std::thread thread_;                               // last: starts when everything else stands

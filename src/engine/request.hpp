@@ -102,6 +102,7 @@ struct Request {
   std::int64_t began_ns = 0;                         // its first rows; 0: none yet
   QueueBook::End end = QueueBook::End::complete;     // the worst of its choices
   bool waits = true;                                 // counts against the inbox: no rows of it ran yet
+  bool without_number = false;                       // a row of it had none: NaN
   bool touched = false;                              // its stream is to be flushed after the step
   std::uint32_t alive = 0;                           // choices that have not ended
   std::vector<Choice> choices;

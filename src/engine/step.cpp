@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <string>
 #include <utility>
 
 #include "engine/engine_impl.hpp"
@@ -13,6 +14,9 @@ using scheduler::Outcome;
 namespace {
 constexpr std::size_t kDraftingMax = 4;              // requests
 constexpr std::size_t kForcedDrafts = 8;             // prompt tokens that are scored in one step beside the next one
+// Requests of which a row had no number, one after another and nothing with a number between them: one alone is the request's
+// trouble, so many are the device's.
+constexpr std::int32_t kWithoutNumberMost = 8;
 }
 
 // A runner that overlaps is given the next step while it computes this one: the tokens that step starts from are this one's,
@@ -77,7 +81,9 @@ bool EngineImpl::land() {
   }
   f.report.work = f.work.work();
   if (on_step_) on_step_(f.report);
-  return true;
+  if (without_number_ < kWithoutNumberMost) return true;
+  fail(std::to_string(without_number_) + " requests one after another had no number in their logits, and nothing between them had");
+  return false;
 }
 
 // Masks and penalties depend on the token before, drafts begin with it, and a prompt that is scored is made of both.
@@ -228,6 +234,7 @@ Outcome EngineImpl::take_pooled(Choice& choice) {
     vector.push_back(static_cast<float>(x * share));
     finite = finite && std::isfinite(vector.back());
   }
+  without_number_ = finite ? 0 : without_number_ + !std::exchange(r.without_number, true);
   if (finite) r.stream->set_embedding(choice.number, std::move(vector));
   r.stream->push({.choice = choice.number, .finish = finite ? Finish::stop : Finish::failed});
   end_told(choice);
@@ -239,10 +246,12 @@ Outcome EngineImpl::take_one(Choice& choice, backend::Sampled& sampled) {
   Request& r = *choice.request;
   touch(r);
   if (sampled.token < 0 || sampled.token >= info().vocab) {    // NaN, or a mask that allows nothing: this sequence only
+    without_number_ += !std::exchange(r.without_number, true);
     r.stream->push({.choice = choice.number, .finish = Finish::failed});
     end_told(choice);
     return {-1, Outcome::Then::ends_poisoned};
   }
+  without_number_ = 0;
   if (!still_forced(choice).empty()) {
     ++choice.scored;
     r.stream->push({.choice = choice.number, .token = sampled.token, .logprob = sampled.logprob, .top = std::move(sampled.top),

@@ -60,6 +60,37 @@ TEST(EngineTrouble, ARowWithoutANumberEndsItsSequenceAlone) {
   EXPECT_EQ(again.stream()->cached_tokens(), 0);
 }
 
+// Many requests of one tenant or of many: what nothing has a number between is the device's doing.
+TEST(EngineTrouble, EightRequestsWithoutANumberAndNoneBetweenThemAreALostDevice) {
+  std::vector<TokenId> poisoned = prompt_of(4, 40);
+  poisoned[0] = test::kNanPrompt;
+  for (const bool good_between : {true, false}) {
+    Rig rig;
+    for (std::uint64_t i = 1; i <= 12; ++i) {
+      if (i > 8 && !good_between) break;
+      EXPECT_FALSE(rig.engine->status().failed);
+      Collector bad(3);                              // choices of one request count once
+      auto one = endless(poisoned);
+      one.choices = 3;
+      ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2 * i)), std::move(one), bad.stream()));
+      bad.wait();
+      EXPECT_EQ(bad.finish(2), Finish::failed);
+      if (!good_between || i % 4 != 0) continue;
+      Collector good;
+      const auto prompt = prompt_of(static_cast<int>(i), 20);
+      ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2 * i + 1)), sequence(prompt, 3), good.stream()));
+      good.wait();
+      EXPECT_EQ(good.tokens(), expected_output(prompt, 3));
+    }
+    Collector last;
+    while (!good_between && !rig.engine->status().failed) std::this_thread::yield();   // told after the streams were
+    const auto after = rig.engine->submit(TicketForTest::make(request_id(99)), sequence(prompt_of(1, 20), 3), last.stream());
+    EXPECT_EQ(static_cast<bool>(after), good_between);
+    if (after) last.wait();
+    else EXPECT_EQ(after.error().code, Errc::engine_failed);
+  }
+}
+
 TEST(EngineTrouble, AStuckStepDropsHealthAndAFinishedOneRestoresIt) {
   EngineOptions options;
   options.stuck_after_ns = 2'000'000'000;
