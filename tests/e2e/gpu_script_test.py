@@ -40,7 +40,7 @@ def test_a_program_that_dies_costs_its_own_step_only(tmp_path):
     fake.mkdir(parents=True)
     (fake / "gpu_bench_emulated").write_text(
         "#!/bin/sh\necho '{\"section\": \"probes\", \"name\": \"read\", \"gb_s\": 7}' >> \"$1\"\n"
-        "case \"$*\" in *decode*) kill -9 $$;; esac\n")
+        "case \"$*\" in *decode*) printf '{\"section\": \"decode\", \"na' >> \"$1\"; kill -9 $$;; esac\n")
     (fake / "test_emulator").write_text("#!/bin/sh\nexit 5\n")
     for program in fake.iterdir():
         program.chmod(0o755)
@@ -54,6 +54,31 @@ def test_a_program_that_dies_costs_its_own_step_only(tmp_path):
     done, results = run(tmp_path / "late", "--only", "kernel-tests", "--minutes", "0.02", build=tmp_path / "build")
     assert done.returncode == 1
     assert "no end after" in results["steps"]["kernel-tests"]["why"]
+
+
+def test_who_ends_the_script_gets_the_table_of_what_there_is_and_leaves_nothing_behind(tmp_path):
+    fake = tmp_path / "build/tests"
+    fake.mkdir(parents=True)
+    (fake / "gpu_bench_emulated").write_text(
+        "#!/bin/sh\ncase \"$*\" in *attention*) echo $$ > \"$1.pid\"; exec sleep 3600;; esac\n"
+        "echo '{\"section\": \"probes\", \"name\": \"read\", \"gb_s\": 7}' >> \"$1\"\n")
+    (fake / "test_emulator").write_text("#!/bin/sh\nexit 0\n")
+    for program in fake.iterdir():
+        program.chmod(0o755)
+    out = tmp_path / "out"
+    script = subprocess.Popen([sys.executable, str(ROOT / "tests/gpu/run"), "--dry-run", "--build", str(tmp_path / "build"), "--out", str(out)],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pid, deadline = out / "measurements.jsonl.pid", time.monotonic() + 120
+    while not (pid.exists() and pid.read_text().endswith("\n")):
+        assert time.monotonic() < deadline and script.poll() is None
+        time.sleep(0.02)
+    script.terminate()
+    said, _ = script.communicate(timeout=120)
+    assert script.returncode == 1
+    assert "gb_s 7" in said.split("| what |")[1] and said.rstrip().splitlines()[-1].startswith("| "), said
+    results = json.loads((out / "results.json").read_text())
+    assert results["ended"] == "SIGTERM" and results["steps"]["probes"]["ok"] and not results["steps"]["attention"]["ok"]
+    assert not os.path.exists(f"/proc/{pid.read_text().strip()}")
 
 
 def test_a_model_over_two_ranks_is_a_line_of_configuration(tmp_path):

@@ -76,12 +76,17 @@ class Daemon:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
+                try:
+                    self.process.wait(10)
+                except subprocess.TimeoutExpired:      # held in the kernel by a driver that hangs: not worth the other numbers
+                    pass
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is not None and not issubclass(kind, Exception):   # the whole script is to end
+            self.process.kill()
         self.close()
 
 
@@ -154,7 +159,7 @@ def streams(report, daemon, tiny, deadline):
             results.append(stream(daemon.api, key, prompt_of(1000 + i, prompt), tokens, deadline))
         except Exception as e:
             failures.append(f"{type(e).__name__}: {e}")
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(count)]
+    threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(count)]
     for t in threads:
         t.start()
     for t in threads:
@@ -189,9 +194,9 @@ def read_seconds(path):
     return time.perf_counter() - began
 
 
-def cold_start(report, start, folder, shape):
+def cold_start(report, start, folder, shape, deadline):
     """`start` makes a ready Daemon of a model folder. The weights are read twice: by a plain reader, and by the start."""
-    size = synthetic_model.write(folder, shape)
+    size = synthetic_model.write(folder, shape, deadline)
     weights = pathlib.Path(folder) / "model.safetensors"
     plain = read_seconds(weights)
     forget(weights)

@@ -2,7 +2,7 @@
 
 A mebibyte of random values is written again and again, so that the disk is the only limit. Needs Python alone.
 """
-import array, json, math, os, pathlib, random, struct
+import array, json, math, os, pathlib, random, struct, time
 
 SHAPES = {                                           # hidden, feed-forward, query heads, key/value heads, head, vocabulary, layers, tied
     "8b": (4096, 14336, 32, 8, 128, 128256, 32, False),              # Llama-3.1-8B: 16 GB
@@ -52,8 +52,8 @@ def tokenizer(vocab):
                       "fuse_unk": False, "byte_fallback": False, "vocab": {n: i for i, n in enumerate(names)}, "merges": []}}
 
 
-def write(folder, shape):
-    """Makes the folder; the bytes of its weights."""
+def write(folder, shape, deadline=math.inf):
+    """Makes the folder; the bytes of its weights. TimeoutError when the disk does not take them until then (of time.monotonic)."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     hidden, ffn, heads, kv, head, vocab, layers, tied = SHAPES[shape]
@@ -77,6 +77,8 @@ def write(folder, shape):
         def put(data):
             view = memoryview(data)
             while len(view):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the disk took {file.tell() / 1e9:.1f} of {at / 1e9:.1f} GB in time")
                 view = view[file.write(view):]
         put(struct.pack("<Q", len(text)) + text)
         for name, dims in all_:
