@@ -1,15 +1,16 @@
 // Attention of sequences with few rows over the paged cache, bound by reading it: 16 queries (the heads of a group, for each
 // row) against a piece of the context. A block's four warps take every fourth page each, loading their own pages through
-// three stages of cp.async, so no warp waits for another until the end. The grid does not depend on lengths: blocks walk the
+// three stages of cp.async (two on cards whose blocks have little shared memory), so no warp waits for another until the end. The grid does not depend on lengths: blocks walk the
 // plan's items. Pieces of a sequence meet in attend_merge, in ascending order, so a result does not depend on timing.
 #include "kernels/cuda/attend.cuh"
 
 namespace tokenworks::kernels::cuda::TW_TARGET {
 namespace {
 
-constexpr int kWarps = 4, kThreads = kWarps * 32, kStages = 3;
+constexpr int kWarps = 4, kThreads = kWarps * 32;
+constexpr std::size_t kLeastShared = 99 << 10;       // of a block on any card from sm_80 on: sm_86, sm_89
 
-template <class T, int kDim>
+template <class T, int kDim, int kStages>
 struct Shared {
   struct Stage {
     alignas(16) unsigned char keys[Page<T, kDim>::kSize];
@@ -35,8 +36,8 @@ struct Pages {
   std::int32_t ids;                                  // lane l: block of page l of the 32 at hand
 };
 
-template <class T, int kDim>
-__device__ __forceinline__ void load_page(const AttendArgs& a, typename Shared<T, kDim>::Stage& stage, Pages& pages,
+template <class T, int kDim, class Stage>
+__device__ __forceinline__ void load_page(const AttendArgs& a, Stage& stage, Pages& pages,
                                           std::int32_t j, std::size_t head_bytes, int lane) {
   if (j < pages.count) {
     if (j % 32 == 0 && j + lane < pages.count) pages.ids = pages.table[pages.first + (j + lane) * kWarps];
@@ -57,8 +58,8 @@ __device__ __forceinline__ void load_page(const AttendArgs& a, typename Shared<T
 }
 
 // The four warps' results of an item, as one: to the output if it is all there is of the sequence, else to the partials.
-template <class T, int kDim>
-__device__ __forceinline__ void merge_warps(const AttendTiledArgs& args, const typename Shared<T, kDim>::Merging& m,
+template <class T, int kDim, class Merging>
+__device__ __forceinline__ void merge_warps(const AttendTiledArgs& args, const Merging& m,
                                             const AttendItem& item, std::int32_t number, const SequenceRows& sequence,
                                             std::int32_t kv_head) {
   const AttendArgs& a = args.attend;
@@ -90,10 +91,10 @@ __device__ __forceinline__ void merge_warps(const AttendTiledArgs& args, const t
   }
 }
 
-template <class T, int kDim>
+template <class T, int kDim, int kStages>
 __global__ void __launch_bounds__(kThreads, 2) attend_decode_kernel(AttendTiledArgs args) {
   const AttendArgs& a = args.attend;
-  auto& s = shared<Shared<T, kDim>>();
+  auto& s = shared<Shared<T, kDim, kStages>>();
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32), g = lane / 4, t = lane % 4;
   const auto kv_head = static_cast<std::int32_t>(blockIdx.y);
   const std::size_t head_bytes = static_cast<std::size_t>(kv_head) * kPage * Page<T, kDim>::kBytes;
@@ -178,10 +179,17 @@ __global__ void __launch_bounds__(kThreads) attend_merge_kernel(AttendTiledArgs 
   }
 }
 
+template <class T, int kDim, int kStages>
+void launch_stages(Stream stream, const AttendTiledArgs& a) {
+  static_assert(kStages == 3 || sizeof(Shared<T, kDim, kStages>) <= kLeastShared);
+  const Blocks blocks{static_cast<unsigned>(a.blocks), static_cast<unsigned>(a.attend.shape.kv_heads)};
+  launch(Launch(stream, blocks, kThreads, sizeof(Shared<T, kDim, kStages>), "attend_decode"), attend_decode_kernel<T, kDim, kStages>, a);
+}
 template <class T, int kDim>
 void launch_decode(Stream stream, const AttendTiledArgs& a) {
-  const Blocks blocks{static_cast<unsigned>(a.blocks), static_cast<unsigned>(a.attend.shape.kv_heads)};
-  launch(Launch(stream, blocks, kThreads, sizeof(Shared<T, kDim>), "attend_decode"), attend_decode_kernel<T, kDim>, a);
+  if constexpr (sizeof(Shared<T, kDim, 3>) > kLeastShared)
+    if (sizeof(Shared<T, kDim, 3>) > a.shared_bytes) return launch_stages<T, kDim, 2>(stream, a);
+  launch_stages<T, kDim, 3>(stream, a);
 }
 template <class T>
 void launch_dim(Stream stream, const AttendTiledArgs& a) {

@@ -173,6 +173,7 @@ struct AttendTiledArgs {
   AttendPlan plan;
   float* partials = nullptr;                         // decode: attend_partial_floats()
   std::int32_t blocks = 1;                           // of the grid for one kv head: any number is right, enough fill the card
+  std::size_t shared_bytes = std::size_t{227} << 10; // what the card gives a block: less of it is fewer pages under way
 };
 
 enum class Quant : std::uint8_t { none, q8_0, q4_0, q4_1, q4_k };   // blocks of GGUF, kept as the file stores them

@@ -44,12 +44,11 @@ __global__ void __launch_bounds__(kOnceThreads) sum_once_kernel(SumOnceArgs a) {
 // Unit u: a stretch of columns of a row, as many for every rank as the widest needs, so that all ranks' grids are the same.
 __global__ void __launch_bounds__(kThreads) gather_once_kernel(GatherOnceArgs a) {
   const auto block = static_cast<std::int32_t>(blockIdx.x), thread = static_cast<std::int32_t>(threadIdx.x);
-  const std::int32_t total = a.first[a.ranks], from = a.first[a.rank], width = a.first[a.rank + 1] - from, stretches = a.stretches;
-  for (std::int32_t u = block; u < a.rows * stretches; u += static_cast<std::int32_t>(gridDim.x)) {
-    const auto row = static_cast<std::size_t>(u / stretches);
-    const std::int32_t begin = u % stretches * kGatherColumns, most = begin + kGatherColumns, end = most < width ? most : width;
-    float* const out = a.out + row * static_cast<std::size_t>(total) + static_cast<std::size_t>(from);
-    const float* const mine = a.mine + row * static_cast<std::size_t>(width);
+  for (std::int32_t u = block; u < a.rows * a.stretches; u += static_cast<std::int32_t>(gridDim.x)) {
+    const auto row = static_cast<std::size_t>(u / a.stretches);
+    const std::int32_t begin = u % a.stretches * kGatherColumns, most = begin + kGatherColumns, end = most < a.width ? most : a.width;
+    float* const out = a.out + row * static_cast<std::size_t>(a.total) + static_cast<std::size_t>(a.from);
+    const float* const mine = a.mine + row * static_cast<std::size_t>(a.width);
     for (std::int32_t c = begin + thread; c < (TW_PLANT(121) ? end + 1 : end); c += kThreads) out[c] = mine[c];
   }
   const std::uint32_t epoch = a.epochs[block] + 1;

@@ -28,10 +28,10 @@ struct SumOnceArgs {
 // of their own; the first waits for all. Between two of them a sum must stand: it is what tells the others that the first rank
 // has read what was gathered before.
 inline constexpr std::int32_t kGatherColumns = 4096;                                        // of a row, a block's at a time
-struct GatherOnceArgs {                              // out[row, first[rank] + c] = mine[row, c]
-  const float* mine = nullptr;                       // [rows, first[rank + 1] - first[rank]]
-  float* out = nullptr;                              // the first rank's [rows, first[ranks]]
-  std::int32_t first[kRanksMost + 1] = {};
+struct GatherOnceArgs {                              // out[row, from + c] = mine[row, c]
+  const float* mine = nullptr;                       // [rows, width]
+  float* out = nullptr;                              // the first rank's [rows, total]
+  std::int32_t from = 0, width = 0, total = 0;       // this rank's columns among all
   std::uint32_t* flags = nullptr;                    // the first rank's, kFlagWords
   std::uint32_t* epochs = nullptr;                   // this rank's [kOnceBlocks]
   const std::uint32_t* left = nullptr;

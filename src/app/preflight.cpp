@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -142,6 +144,10 @@ Result<Opened> open_plant(const std::string& config_path) {
     preflight.check_tls();
     preflight.check_data_dir();
     preflight.check_key_sets();
+    // Where cards wait for each other, a kernel that is loaded at its first use may wait for one that waits for it. The driver
+    // reads this once, before it is used at all.
+    const auto over_cards = [](const config::ModelSpec& m) { return m.backend.starts_with("cuda:") && m.backend.find('+') != std::string::npos; };
+    if (std::ranges::any_of(config.plant.models, over_cards)) ::setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     for (std::size_t i = 0; i < config.plant.models.size(); ++i) {
       if (!config.plant.models[i].load) continue;
       if (auto opened = preflight.open(config.plant.models[i], i)) models.push_back(std::move(*opened));

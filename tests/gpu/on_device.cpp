@@ -25,6 +25,7 @@ EmulatedDevice::EmulatedDevice(std::size_t) {
 }
 
 Result<void*> EmulatedDevice::allocate(std::size_t bytes, const char* what) {
+  ++allocations_;
   (void)inner_->free_bytes();                        // this thread's device is the inner one's
   void* at = nullptr;
   if (cudaHostAlloc(&at, bytes > 0 ? bytes : 1, cudaHostAllocPortable | cudaHostAllocMapped) != cudaSuccess)
@@ -35,6 +36,7 @@ Result<void*> EmulatedDevice::allocate(std::size_t bytes, const char* what) {
 
 void EmulatedDevice::free(void* at) {
   if (at == nullptr) return;
+  ++frees_;
   (void)inner_->synchronise(inner_->stream());       // as freeing device memory does
   inner_->free_pinned(at);
 }

@@ -23,6 +23,7 @@ class EmulatedDevice final : public backend::cuda::Device {
   const kernels::cuda::CudaOps& ops() const override { return inner_->ops(); }
   Result<void*> allocate(std::size_t bytes, const char* what) override;
   void free(void* at) override;
+  void ranks_meet() override { inner_->ranks_meet(); }
   Result<void*> allocate_pinned(std::size_t bytes) override { return inner_->allocate_pinned(bytes); }
   void free_pinned(void* at) override { inner_->free_pinned(at); }
   std::size_t free_bytes() const override { return inner_->free_bytes(); }
@@ -41,12 +42,17 @@ class EmulatedDevice final : public backend::cuda::Device {
   backend::cuda::MatrixLibrary* products() override { return inner_->products(); }
   const kernels::cuda::PeerOps& peer_ops() const override { return inner_->peer_ops(); }
   bool reach(backend::cuda::Device&) override { return true; }   // one memory of one card
-  backend::cuda::DeviceCounts counts() const override { return inner_->counts(); }
+  backend::cuda::DeviceCounts counts() const override {
+    auto all = inner_->counts();
+    all.allocations += allocations_, all.frees += frees_;
+    return all;
+  }
   void lose(const std::string& why) { lost_ = why; }
 
  private:
   std::unique_ptr<backend::cuda::Device> inner_;
   std::string lost_;
+  std::uint64_t allocations_ = 0, frees_ = 0;        // of what stands in for the card's own memory
 };
 
 }  // namespace tokenworks::emulator

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstring>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -118,7 +119,7 @@ class CardCommunicator final : public Communicator, public SharedIds {
       if (auto met = exchange_mailboxes(card.device()); !met) return met;
     if (columns_.out == nullptr)
       if (auto met = exchange_columns(static_cast<CudaBuffer&>(all).floats(), widths); !met) return met;
-    card.gather_over_ranks(mine, rows, columns_.first[size()], all, [this, &card](const float* from, std::int32_t n, Stream stream) {
+    card.gather_over_ranks(mine, rows, columns_.total, all, [this, &card](const float* from, std::int32_t n, Stream stream) {
       kernels::cuda::GatherOnceArgs a = columns_;
       a.mine = from;
       a.rows = n;
@@ -170,6 +171,7 @@ class CardCommunicator final : public Communicator, public SharedIds {
     columns_.flags = args.flags[0] + kernels::cuda::kFlagWords;
     columns_.epochs = args.epochs + kernels::cuda::kOnceBlocks;
     columns_.left = ids_.left = args.left;
+    device.ranks_meet();                             // nothing that waits is under way yet, and all that was freed at load is gone
     sums_ = std::make_unique<OnceSums>(device, args, std::move(large_));
     return {};
   }
@@ -180,7 +182,10 @@ class CardCommunicator final : public Communicator, public SharedIds {
     const auto mine = std::bit_cast<Words>(all);
     if (auto told = threads_->all_gather(mine, std::span(everybody[0].data(), mine.size() * static_cast<std::size_t>(size()))); !told) return told;
     columns_.out = std::bit_cast<float*>(everybody[0]);
-    for (std::size_t r = 0; r < widths.size(); ++r) columns_.first[r + 1] = columns_.first[r] + widths[r];
+    const auto mine_at = widths.begin() + rank();
+    columns_.from = std::accumulate(widths.begin(), mine_at, std::int32_t{0});
+    columns_.width = *mine_at;
+    columns_.total = std::accumulate(mine_at, widths.end(), columns_.from);
     columns_.stretches = kernels::cuda::gather_stretches(*std::ranges::max_element(widths));
     return {};
   }

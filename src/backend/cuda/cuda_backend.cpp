@@ -179,7 +179,7 @@ void CudaBackend::attention(const Buffer& qkv, const AttentionSpec& spec, const 
   if (failure_) return;
   // Two blocks of four warps run on a multiprocessor: the grid fills the card once, and blocks walk the plan.
   const std::int32_t blocks = std::max(1, 2 * device_->info().multiprocessors / spec.kv_heads);
-  const kernels::cuda::AttendTiledArgs tiled{args, attend_.plan(), attend_.partials(), blocks};
+  const kernels::cuda::AttendTiledArgs tiled{args, attend_.plan(), attend_.partials(), blocks, device_->info().shared_bytes};
   graphs_.run({kAttention, key(args.qkv), key(args.kv.data), key(args.out.data), key(args.rows), key(args.num_sequences),
                std::uint64_t{tiles_}},
               [this, tiled, final, quantised, has_tiles, tiles = tiles_] {

@@ -128,9 +128,15 @@ Result<std::unique_ptr<KvCache>> CudaBackend::make_kv_cache(const KvShape& shape
   assert(blocks > 0 && shape.layers > 0 && shape.kv_heads > 0 && shape.head_dim > 0);
   time_products(rows_max_);                          // all weights are here
   const std::size_t bytes = kv_block_bytes(shape) * static_cast<std::size_t>(blocks);
-  // The last and largest thing at load; a step's plan, rows and samples come with the first step, for any usual group of heads.
+  // The last and largest thing at load; a step's plan, rows and samples come with the first step, for any usual group of heads,
+  // and with the first rules: masks of all sequences in both rings of lists, and logits of some rows that rules change.
+  std::size_t vocab = 0;
+  for (const auto& m : matrices_)
+    if (const auto alive = m.lock()) vocab = std::max(vocab, static_cast<std::size_t>(alive->view.n));
+  const auto sequences = static_cast<std::size_t>(std::clamp(rows_max_, 1, 256));
   const std::size_t later = AttendMemory::bytes(*device_, std::max(rows_max_, 1), {8 * shape.kv_heads, shape.kv_heads, shape.head_dim}) +
-                            (std::size_t{3} << 20) + static_cast<std::size_t>(rows_max_) * 1024;
+                            (std::size_t{3} << 20) + static_cast<std::size_t>(rows_max_) * 1024 +
+                            4 * sequences * (vocab / 8 + 256) + std::min<std::size_t>(sequences, 16) * vocab * sizeof(float);
   const std::size_t left = device_->free_bytes(), free = left - std::min(left, later);
   if (bytes > free)
     return error(Errc::bad_config,

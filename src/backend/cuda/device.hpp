@@ -20,6 +20,7 @@ struct DeviceInfo {
   std::string architecture;                          // "sm_90"
   std::int32_t multiprocessors = 1;
   std::size_t memory_bytes = 0;
+  std::size_t shared_bytes = std::size_t{227} << 10; // the most that a kernel's block may have
   std::int32_t ordinal = 0;                          // among the machine's cards, as CUDA counts them
   std::string driver;                                // its version: "13000", "13000/580.95.05"
   std::string bus;                                   // where it is plugged in, "0000:3b:00"; empty: nowhere
@@ -50,6 +51,10 @@ class Device {
   // resource_exhausted with the bytes asked for and what was free. `what` names the memory in messages.
   virtual Result<void*> allocate(std::size_t bytes, const char* what) = 0;
   virtual void free(void* at) = 0;
+  // From now on kernels of other cards wait for what this thread enqueues next. To have or free memory, pinned memory too, waits
+  // for the kernels of all cards that reach each other, which would be for ever: memory is had in another way from here on, and
+  // what is freed stays until the device goes.
+  virtual void ranks_meet() = 0;
   virtual Result<void*> allocate_pinned(std::size_t bytes) = 0;        // host memory that copies may read and write later
   virtual void free_pinned(void* at) = 0;
   virtual std::size_t free_bytes() const = 0;

@@ -80,7 +80,7 @@ void DeviceSampler::pack(std::span<const SampleRow> rows, std::int32_t vocab) {
   }
 }
 
-Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t changed_floats, Pinned& pinned) {
+Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t vocab, Pinned& pinned) {
   const std::size_t bytes = result_bytes(rows, top_max_);
   if (bytes > results_.bytes()) {
     const std::size_t room = std::max({bytes, 2 * results_.bytes(), std::size_t{4096}});
@@ -95,11 +95,33 @@ Result<> DeviceSampler::reserve(Device& device, std::size_t rows, std::size_t ch
     if (!made) return made.error();
     pinned = std::move(*made);
   }
-  if (changed_floats * sizeof(float) <= changed_.bytes()) return {};
-  auto changed = Memory::make(device, changed_floats * sizeof(float), "logits under rules");
-  if (!changed) return changed.error();
-  changed_ = std::move(*changed);
+  // Less than was asked for will do, down to a row: no request's rules are worth the others' lives.
+  for (auto want = static_cast<std::size_t>(changed_rows_); want > 0; want /= 2) {
+    if (want * vocab * sizeof(float) <= changed_.bytes()) break;
+    auto changed = Memory::make(device, want * vocab * sizeof(float), "logits under rules");
+    if (changed) {
+      changed_ = std::move(*changed);
+      break;
+    }
+    if (want == 1) return changed.error();
+  }
   return {};
+}
+
+// Rows with rules share the scratch there is, by turns; the rows up to the first that finds no place in it are one launch.
+std::vector<std::size_t> DeviceSampler::share_changed(std::size_t rows, std::size_t vocab) {
+  const auto room = static_cast<std::int32_t>(std::min(changed_.bytes() / (vocab * sizeof(float)), static_cast<std::size_t>(changed_rows_)));
+  std::vector<std::size_t> ends;
+  for (std::size_t i = 0; i < rows && changed_rows_ > room; ++i) {
+    SampleSpec spec;
+    std::memcpy(&spec, words_.data() + i * kSpecWords, sizeof spec);
+    if (spec.rules == 0) continue;
+    if (spec.changed_row > 0 && spec.changed_row % room == 0) ends.push_back(i);
+    spec.changed_row %= room;
+    std::memcpy(words_.data() + i * kSpecWords, &spec, sizeof spec);
+  }
+  ends.push_back(rows);
+  return ends;
 }
 
 Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* logits, std::int32_t vocab,
@@ -110,8 +132,9 @@ Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* l
   to.wanted.clear();
   for (const SampleRow& row : rows) to.wanted.push_back(row.params->top_logprobs);
   if (rows.empty()) return {};
-  const std::size_t changed = static_cast<std::size_t>(changed_rows_) * static_cast<std::size_t>(vocab);
-  if (auto ok = reserve(device, rows.size(), changed, to.results); !ok) return ok;
+  const auto width = static_cast<std::size_t>(vocab);
+  if (auto ok = reserve(device, rows.size(), width, to.results); !ok) return ok;
+  const std::vector<std::size_t> ends = share_changed(rows.size(), width);
   const auto sent = state.send(words_);
   if (!sent) return sent.error();
   const std::size_t n = rows.size();
@@ -126,7 +149,17 @@ Result<> DeviceSampler::enqueue(Device& device, StepState& state, const float* l
   args.tokens = reinterpret_cast<std::int32_t*>(results_.data());
   args.logprobs = results_.floats() + n;
   args.top = reinterpret_cast<TopLogprob*>(results_.data() + n * 8);
-  device.ops().sample(device.stream(), args);
+  for (std::size_t begin = 0; const std::size_t end : ends) {
+    kernels::cuda::SampleArgs part = args;
+    part.logits += begin * width;
+    part.specs += begin;
+    part.tokens += begin;
+    part.logprobs += begin;
+    part.top += begin * static_cast<std::size_t>(top_max_);
+    part.rows = static_cast<std::int32_t>(end - begin);
+    device.ops().sample(device.stream(), part);
+    begin = end;
+  }
   if (std::ranges::any_of(rows, [](const SampleRow& r) { return r.draft >= 0; }))
     device.ops().verify(device.stream(), {args.specs, args.rows, args.top_max, args.tokens, args.logprobs, args.top});
   const bool logprobs = std::ranges::any_of(rows, [](const SampleRow& r) { return r.params->top_logprobs >= 0; });

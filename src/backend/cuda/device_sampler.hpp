@@ -21,10 +21,11 @@ class DeviceSampler {
  private:
   // Specs, then the lists they point into, as words.
   void pack(std::span<const SampleRow> rows, std::int32_t vocab);
-  Result<> reserve(Device& device, std::size_t rows, std::size_t changed_floats, Pinned& pinned);
+  Result<> reserve(Device& device, std::size_t rows, std::size_t vocab, Pinned& pinned);
+  std::vector<std::size_t> share_changed(std::size_t rows, std::size_t vocab);   // where launches end
 
   std::vector<std::int32_t> words_;
-  std::int32_t changed_rows_ = 0, top_max_ = 0;
+  std::int32_t changed_rows_ = 0, top_max_ = 0;      // changed_rows_: of this step, those with rules
   Memory results_, changed_;
   struct Slot {
     Pinned results;

@@ -23,6 +23,7 @@ struct Case {
   std::vector<Sequence> sequences;
   std::int32_t decode_rows = 1, chunk = 64, items_max = 0, blocks = 3, padding_rows = 0;   // items_max 0: plenty
   float k_scale = 1, v_scale = 1;
+  std::size_t shared_bytes = std::size_t{227} << 10;   // of a block, on this card
 };
 
 // The step as host values: what the kernels are given, and the answer.
@@ -129,6 +130,9 @@ double weight_rounding(const Case& c) { return (c.cache == Element::bf16 ? 0x1p-
 Outcome run_case(const Case& c) {
   const Step s = make_step(c);
   EmulatedDevice device;
+#if !defined(TW_ON_DEVICE)
+  device.set_shared_bytes(c.shared_bytes);
+#endif
   const auto n = static_cast<std::int32_t>(c.sequences.size());
   const std::int32_t group = c.q_heads / c.kv_heads;
   const DeviceArray<float> qkv(device, s.qkv, "qkv");
@@ -158,6 +162,7 @@ Outcome run_case(const Case& c) {
   a.plan = plan;
   a.partials = partials;
   a.blocks = c.blocks;
+  a.shared_bytes = c.shared_bytes;
   device.ops().attend_plan(device.stream(), {sequences, n, group, c.decode_rows, c.chunk, plan});
   device.ops().attend_decode(device.stream(), a);
   device.ops().attend_prefill(device.stream(), a);
@@ -213,6 +218,19 @@ TEST(EmulatedTiledAttention, HeadsOfAnyEvenSizeRunInTheNextTile) {
 TEST(EmulatedTiledAttention, DecodesEveryHeadLayout) {
   for (const auto& [q, kv] : std::vector<std::pair<int, int>>{{1, 1}, {3, 3}, {9, 3}, {8, 1}, {16, 1}, {20, 1}, {32, 2}})
     expect_close({.q_heads = q, .kv_heads = kv, .sequences = {{1, 5}, {1, 90}}}, std::to_string(q) + ":" + std::to_string(kv));
+}
+
+// sm_86 and sm_89 run the code of sm_80 and give a block 99 KiB: launches that ask for more are refused.
+TEST(EmulatedTiledAttention, ACardWithLittleSharedMemoryHasEveryHeadSizeToo) {
+  for (const std::int32_t dim : {64, 96, 128})
+    for (const Element cache : {Element::bf16, Element::f16, Element::fp8}) {
+      Case c{.cache = cache, .head_dim = dim, .sequences = {{1, 1}, {1, 100}, {1, 33}, {20, 50}}, .shared_bytes = std::size_t{99} << 10};
+      const Outcome little = run_case(c);
+      EXPECT_EQ(little.fault, "") << dim;
+      EXPECT_LE(little.worst, 1) << dim;
+      c.shared_bytes = std::size_t{227} << 10;
+      EXPECT_EQ(run_case(c).out, little.out) << "the same sums in the same order";
+    }
 }
 
 TEST(EmulatedTiledAttention, DecodesOddLengthsWithAnyPiecesAndAnyGrid) {

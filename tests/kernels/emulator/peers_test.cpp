@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdio>
 #include <functional>
+#include <numeric>
 #include <thread>
 
 #include "backend/cuda/card_communicator.hpp"
@@ -49,7 +50,9 @@ class OnceRanks {
   void gather(std::size_t rank, const float* mine, const std::vector<std::int32_t>& widths, std::int32_t rows, float* out) {
     GatherOnceArgs a{.mine = mine, .out = out, .flags = *column_flags_[0], .epochs = *column_epochs_[rank], .left = &left_,
                      .rank = static_cast<std::int32_t>(rank), .ranks = static_cast<std::int32_t>(devices_.size()), .rows = rows};
-    for (std::size_t r = 0; r < widths.size(); ++r) a.first[r + 1] = a.first[r] + widths[r];
+    a.from = std::accumulate(widths.begin(), widths.begin() + static_cast<std::ptrdiff_t>(rank), 0);
+    a.width = widths[rank];
+    a.total = std::accumulate(widths.begin(), widths.end(), 0);
     a.stretches = kernels::cuda::gather_stretches(*std::ranges::max_element(widths));
     device(rank).peer_ops().gather_once(device(rank).stream(), a);
   }
@@ -380,6 +383,12 @@ TEST(EmulatorPeers, AModelOverTwoCardsBringsOnlyIdsToTheHost) {
   EXPECT_GE(sampled[0].token, 0);
   EXPECT_EQ(devices[0]->counts().bytes_to_host - before.bytes_to_host, 4u);
   EXPECT_EQ(devices[1]->counts().bytes_to_host, other.bytes_to_host);
+  // Freeing would wait for the other card, which may be waiting for this one.
+  for (EmulatedDevice* device : devices) {
+    const std::uint64_t freed = device->counts().frees;
+    EXPECT_TRUE(backend::cuda::Memory::make(*device, 4096, "grown out of"));
+    EXPECT_EQ(device->counts().frees, freed);
+  }
 }
 
 }  // namespace

@@ -48,7 +48,9 @@ void enqueue_kernel(void* stream, const unsigned (&blocks)[3], const unsigned (&
   std::vector<std::byte> copy(first, first + bytes);
   auto& queue = queue_of(stream);
   queue.device->count_launch();
-  queue.device->enqueue(queue, [grid, run, copy = std::move(copy)] {
+  const std::size_t most = queue.device->info().shared_bytes;
+  queue.device->enqueue(queue, [grid, run, most, copy = std::move(copy)]() -> std::string {
+    if (grid.shared_bytes > most) return fmt::format("{}: launch refused: {} bytes of shared memory of {}", grid.name, grid.shared_bytes, most);
     return run_grid(grid, [&] { run(copy.data()); });
   });
 }
@@ -62,6 +64,8 @@ EmulatedDevice::EmulatedDevice(std::size_t memory_bytes) {
 }
 
 EmulatedDevice::~EmulatedDevice() {
+  met_ = false;
+  for (void* at : freed_) free(at);
   for (const auto& [at, bytes] : pinned_) std::free(reinterpret_cast<void*>(at));
 }
 
@@ -71,6 +75,7 @@ const kernels::cuda::PeerOps& EmulatedDevice::peer_ops() const { return *kernels
 
 Result<void*> EmulatedDevice::allocate(std::size_t bytes, const char* what) {
   const Guard guard;
+  refuse_in_capture("memory is asked for");
   ++counts_.allocations;
   if (bytes > free_bytes())
     return error(Errc::internal, fmt::format("{}: {} bytes asked for, {} of {} free on {}", what, bytes, free_bytes(),
@@ -81,6 +86,8 @@ Result<void*> EmulatedDevice::allocate(std::size_t bytes, const char* what) {
 
 void EmulatedDevice::free(void* at) {
   if (at == nullptr) return;
+  if (met_) return freed_.push_back(at);
+  refuse_in_capture("memory is freed");
   (void)synchronise(stream());                       // as cudaFree does
   const Guard guard;
   ++counts_.frees;
@@ -90,6 +97,7 @@ void EmulatedDevice::free(void* at) {
 }
 
 Result<void*> EmulatedDevice::allocate_pinned(std::size_t bytes) {
+  refuse_in_capture("pinned memory is asked for");
   ++counts_.allocations;
   if (bytes > pinned_max_) return error(Errc::internal, fmt::format("{} bytes of pinned host memory of {}", bytes, pinned_max_));
   void* at = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -99,8 +107,15 @@ Result<void*> EmulatedDevice::allocate_pinned(std::size_t bytes) {
 }
 
 void EmulatedDevice::free_pinned(void* at) {
+  if (met_) return;                           // the destructor has them all
+  refuse_in_capture("pinned memory is freed");
   (void)synchronise(stream());
   if (pinned_.erase(reinterpret_cast<std::uintptr_t>(at)) != 0) std::free(at);
+}
+
+// What a card does not allow while its stream records: the capture is void, and so is the step.
+void EmulatedDevice::refuse_in_capture(const char* what) {
+  if (main_.capturing && failure_.empty()) failure_ = fmt::format("{} while a graph is captured", what);
 }
 
 std::string EmulatedDevice::check_range(const void* at, std::size_t bytes, const char* what) const {

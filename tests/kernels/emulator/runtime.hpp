@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <vector>
 
 #include "backend/cuda/device.hpp"
 
@@ -19,6 +20,7 @@ class EmulatedDevice final : public backend::cuda::Device {
   const kernels::cuda::CudaOps& ops() const override;
   Result<void*> allocate(std::size_t bytes, const char* what) override;
   void free(void* at) override;
+  void ranks_meet() override { met_ = true; }
   Result<void*> allocate_pinned(std::size_t bytes) override;
   void free_pinned(void* at) override;
   std::size_t free_bytes() const override { return info_.memory_bytes - used_; }
@@ -39,6 +41,7 @@ class EmulatedDevice final : public backend::cuda::Device {
   bool reach(backend::cuda::Device&) override { return reaches_; }   // one memory holds all devices' allocations
   void set_driver(const std::string& driver) { info_.driver = driver; }
   void set_bus(const std::string& bus) { info_.bus = bus; }
+  void set_shared_bytes(std::size_t bytes) { info_.shared_bytes = bytes; }
   void set_reaches(bool reaches) { reaches_ = reaches; }
   void set_products(std::unique_ptr<backend::cuda::MatrixLibrary> library) { library_ = std::move(library); }
   backend::cuda::DeviceCounts counts() const override { return counts_; }
@@ -49,6 +52,8 @@ class EmulatedDevice final : public backend::cuda::Device {
       if (size == bytes) return reinterpret_cast<const std::byte*>(at);
     return nullptr;
   }
+  // What somebody else on the card leaves, from now on.
+  void leave_free(std::size_t bytes) { info_.memory_bytes = used_ + bytes; }
   // How much pinned memory there is at all.
   void set_pinned_max(std::size_t bytes) { pinned_max_ = bytes; }
   // What a card that falls off the bus does: everything from now on fails with this.
@@ -70,6 +75,7 @@ class EmulatedDevice final : public backend::cuda::Device {
 
  private:
   Result<> run_until(Queue& queue, std::uint64_t end);
+  void refuse_in_capture(const char* what);
   std::string check_range(const void* at, std::size_t bytes, const char* what) const;
   std::string check_pinned(const void* at, std::size_t bytes, const char* what) const;
 
@@ -77,7 +83,8 @@ class EmulatedDevice final : public backend::cuda::Device {
   backend::cuda::DeviceInfo info_;
   Queue main_;
   std::size_t used_ = 0, pinned_max_ = std::size_t{1} << 30;
-  bool reaches_ = true;
+  bool reaches_ = true, met_ = false;
+  std::vector<void*> freed_;                         // since ranks met
   std::map<std::uintptr_t, std::size_t> pinned_;     // bytes by address
   std::string failure_;
   backend::cuda::DeviceCounts counts_;

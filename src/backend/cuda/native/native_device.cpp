@@ -5,6 +5,8 @@
 
 #include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tokenworks/base/log.hpp"
 #if defined(TOKENWORKS_WITH_CUBLAS_LT)
@@ -49,6 +51,7 @@ class NativeDevice final : public Device {
     info_.architecture = fmt::format("sm_{}{}", p.major, p.minor);
     info_.multiprocessors = p.multiProcessorCount;
     info_.memory_bytes = p.totalGlobalMem;
+    info_.shared_bytes = p.sharedMemPerBlockOptin;
     info_.ordinal = ordinal;
     info_.driver = driver_version();
     info_.bus = fmt::format("{:04x}:{:02x}:{:02x}", p.pciDomainID, p.pciBusID, p.pciDeviceID);
@@ -57,13 +60,19 @@ class NativeDevice final : public Device {
     return {};
   }
   ~NativeDevice() override {
+    use();
     library_.reset();
+    for (void* at : freed_) (void)cudaFree(at);
+    for (void* at : freed_pinned_)
+      if (std::byte* const p = static_cast<std::byte*>(at); p < pinned_later_ || p >= pinned_later_ + kPinnedLater) (void)cudaFreeHost(at);
+    if (pinned_later_ != nullptr) (void)cudaFreeHost(pinned_later_);
     if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   }
 
   const DeviceInfo& info() const override { return info_; }
-  const kernels::cuda::CudaOps& ops() const override {
+  const kernels::cuda::CudaOps& ops() const override {   // for one launch
     use();
+    ++counts_.launches;
     return *kernels::cuda::device_ops();
   }
 
@@ -71,27 +80,42 @@ class NativeDevice final : public Device {
     use();
     ++counts_.allocations;
     void* at = nullptr;
-    const cudaError_t code = cudaMalloc(&at, bytes);
+    const cudaError_t code = met_ ? cudaMallocAsync(&at, bytes, stream_) : cudaMalloc(&at, bytes);
     if (code == cudaSuccess) return at;
     (void)cudaGetLastError();                        // running out of memory is not sticky
     return error(Errc::internal, fmt::format("{}: {} bytes asked for, {} of {} free on {}: {}", what, bytes, free_bytes(),
                                              info_.memory_bytes, info_.name, cudaGetErrorString(code)));
   }
   void free(void* at) override {
+    if (met_) return freed_.push_back(at);
     use();
     ++counts_.frees;
     (void)cudaFree(at);
   }
+  // Seen by others: cudaFree and cudaFreeHost beside collectives hang (NCCL issues 48 and 744, PyTorch's cuda_free_mutex).
+  void ranks_meet() override {
+    use();
+    if (std::exchange(met_, true)) return;
+    void* at = nullptr;
+    if (cudaMallocHost(&at, kPinnedLater) == cudaSuccess) pinned_later_ = static_cast<std::byte*>(at);
+    (void)cudaGetLastError();
+  }
   Result<void*> allocate_pinned(std::size_t bytes) override {
     use();
     ++counts_.allocations;
+    const std::size_t room = (bytes + 255) / 256 * 256;
+    if (pinned_later_ != nullptr && room <= kPinnedLater - pinned_used_)
+      return static_cast<void*>(pinned_later_ + std::exchange(pinned_used_, pinned_used_ + room));
     void* at = nullptr;
     const cudaError_t code = cudaMallocHost(&at, bytes);
     if (code == cudaSuccess) return at;
     (void)cudaGetLastError();
     return error(Errc::internal, fmt::format("{} bytes of pinned host memory: {}", bytes, cudaGetErrorString(code)));
   }
-  void free_pinned(void* at) override { (void)cudaFreeHost(at); }
+  void free_pinned(void* at) override {
+    if (met_) return freed_pinned_.push_back(at);
+    (void)cudaFreeHost(at);
+  }
   std::size_t free_bytes() const override {
     use();
     std::size_t free = 0, total = 0;
@@ -215,7 +239,12 @@ class NativeDevice final : public Device {
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<MatrixLibrary> library_;
   std::string failed_;
-  DeviceCounts counts_;
+  static constexpr std::size_t kPinnedLater = std::size_t{64} << 20;
+  bool met_ = false;
+  std::byte* pinned_later_ = nullptr;                // had before anybody waits, handed out afterwards
+  std::size_t pinned_used_ = 0;
+  std::vector<void*> freed_, freed_pinned_;          // since then
+  mutable DeviceCounts counts_;
 };
 
 }  // namespace
