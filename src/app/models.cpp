@@ -6,6 +6,7 @@
 #include <future>
 
 #include "planted_fault.hpp"
+#include "tokenworks/backend/places.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
 #include "tokenworks/formats/model_file.hpp"
@@ -17,6 +18,13 @@ namespace {
 // What a client sees: numerics as the runner knows them, and whose weights. Another file of the same shape answers differently.
 std::string served_fingerprint(const std::string& numerics, const std::string& digest) {
   return "fp_" + hex(sha256(numerics + '\n' + digest)).substr(0, 12);
+}
+
+// Why it runs where it runs, for the log.
+std::string why_here(const config::ModelSpec& spec, const model::RunnerInfo& info, const std::string& backend) {
+  if (spec.backend != "auto") return "backend: " + spec.backend;
+  if (!info.generates) return "backend: auto, and an encoder needs no card";
+  return backend == "cpu" ? "backend: auto, and " + backend::why_no_card(spec.compute) : "backend: auto, and card 0 can be used";
 }
 
 }  // namespace
@@ -69,6 +77,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   engine_options.prefix_cache = info.generates;      // an encoder computes every text whole
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));
   log::info("model_ready", {{"model", spec.id}, {"backend", backend_info.name}, {"path", backend_info.path},
+                            {"because", why_here(spec, info, backend_info.name)},
                             {"device", backend_info.device}, {"ranks", ranks}, {"context_tokens", info.context_tokens}, {"kv_blocks", info.kv_blocks},
                             {"weight_bytes", info.weight_bytes}, {"kv_bytes", info.kv_bytes}, {"workspace_bytes", info.workspace_bytes},
                             {"swap_blocks", info.swap_slots}, {"swap_bytes", info.swap_bytes}, {"digest", model->model_digest.substr(0, 16)},

@@ -122,6 +122,15 @@ GpuReport gpu_report() {
   return report;
 }
 
+std::string why_no_card(const std::string& compute) {
+  if (!cuda_options(compute)) return "compute: " + compute + " runs on the processor only";
+  const GpuReport report = gpu_report();
+  if (report.usable) return {};
+  if (!report.built_in) return "the CUDA backend is not built in";
+  const std::vector<std::string> unfit = cards_without_kernels();
+  return unfit.empty() ? report.driver : "card " + unfit[0];
+}
+
 std::string built_in_kernels() { return cuda::built_for().names(); }
 
 std::vector<std::string> cards_without_kernels() {

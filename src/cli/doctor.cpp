@@ -73,10 +73,7 @@ int doctor() {
   for (const std::string& device : gpu.devices) row("gpu", device);
   const std::vector<std::string> unfit = gpu.built_in ? backend::cards_without_kernels() : std::vector<std::string>();
   for (const std::string& why : unfit) row("cannot use", why);
-  row("backend: auto", gpu.usable ? "models run on GPU 0"
-                                  : "models run on the CPU, because " + (!gpu.built_in      ? "the CUDA backend is not built in"
-                                                                         : unfit.empty() ? gpu.driver
-                                                                                         : "card " + unfit[0]));
+  row("backend: auto", gpu.usable ? "models run on GPU 0" : "models run on the CPU, because " + backend::why_no_card("default"));
   std::ifstream memory("/proc/meminfo");
   for (std::string line; std::getline(memory, line);) {
     if (line.starts_with("MemAvailable:")) row("memory available", line.substr(line.find_first_of("0123456789")));

@@ -81,6 +81,24 @@ def test_who_ends_the_script_gets_the_table_of_what_there_is_and_leaves_nothing_
     assert not os.path.exists(f"/proc/{pid.read_text().strip()}")
 
 
+def test_a_plant_without_a_card_says_what_runs_where_and_why(tmp_path):
+    done = subprocess.run([os.environ["TOKENWORKS_BIN"], "doctor", "--json"], stdout=subprocess.PIPE, text=True, timeout=60)
+    said = {c["name"]: c.get("value", c.get("detail", "")) for c in json.loads(done.stdout)["checks"]}
+    assert {"cuda backend", "gpu driver", "backend: auto"} <= said.keys(), said
+    if "models run on GPU" in said["backend: auto"]:
+        pytest.skip("this machine has a card")
+    built_in = said["cuda backend"].startswith("built in")
+    why = said["gpu driver"] if built_in else "the CUDA backend is not built in"
+    assert said["backend: auto"] == "models run on the CPU, because " + why
+    synthetic_model.write(tmp_path / "model", "tiny")
+    with gateway.Daemon([os.environ["TOKENWORKS_BIN"]], dict(os.environ), tmp_path / "plant", tmp_path / "model", "auto",
+                        time.monotonic() + 60, kv="8MiB", context=256) as plant:
+        ready = plant.log_of('"model_ready"')
+        assert (ready["backend"], ready["because"]) == ("cpu", "backend: auto, and " + why)
+    with pytest.raises(RuntimeError, match="backend: cuda cannot be had"):
+        gateway.Daemon([os.environ["TOKENWORKS_BIN"]], dict(os.environ), tmp_path / "plant", tmp_path / "model", "cuda", time.monotonic() + 60)
+
+
 def test_a_model_over_two_ranks_is_a_line_of_configuration(tmp_path):
     synthetic_model.write(tmp_path / "model", "tiny")
 
