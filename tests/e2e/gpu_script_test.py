@@ -81,12 +81,33 @@ def test_who_ends_the_script_gets_the_table_of_what_there_is_and_leaves_nothing_
     assert not os.path.exists(f"/proc/{pid.read_text().strip()}")
 
 
+def test_the_programs_for_a_card_are_built_wherever_nvcc_is_and_say_when_there_is_none(tmp_path):
+    """They ran on no card yet; that they link, start and end in order can be known here."""
+    if not list((BUILD / "kernels/cuda").glob("*.o")):
+        assert not (BUILD / "gpu").exists()
+        return                                        # a build without nvcc has none
+    tests = [str(BUILD / "gpu/gpu_tests")]
+    listed = subprocess.run(tests + ["--gtest_list_tests"], stdout=subprocess.PIPE, text=True, timeout=60).stdout.splitlines()
+    emulated = subprocess.run([str(BUILD / "tests/test_emulator"), "--gtest_list_tests"], stdout=subprocess.PIPE, text=True, timeout=60).stdout.splitlines()
+    for suite in ("EmulatorLinear.", "EmulatedTiledAttention.", "EmulatedSampler.", "All/EmulatorModels."):
+        assert suite in {line.split("#")[0].strip() for line in listed}, listed
+    assert set(listed) <= set(emulated)               # one set of sources
+    if subprocess.run([os.environ["TOKENWORKS_BIN"], "doctor"], stdout=subprocess.PIPE, text=True).stdout.count("models run on GPU"):
+        return                                        # tests/gpu/run is for that
+    done = subprocess.run(tests + ["--gtest_filter=EmulatorNorm.*"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 3 and "no card to test on" in done.stderr
+    out = tmp_path / "measurements.jsonl"
+    done = subprocess.run([str(BUILD / "gpu/gpu_bench"), str(out), "probes", "decode"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [(m["section"], m["name"]) for m in map(json.loads, out.read_text().splitlines()) if m["failed"]] == [("probes", "device"), ("model", "device")]
+
+
 def test_a_plant_without_a_card_says_what_runs_where_and_why(tmp_path):
     done = subprocess.run([os.environ["TOKENWORKS_BIN"], "doctor", "--json"], stdout=subprocess.PIPE, text=True, timeout=60)
-    said = {c["name"]: c.get("value", c.get("detail", "")) for c in json.loads(done.stdout)["checks"]}
+    said = {c["name"]: c["value"] for c in json.loads(done.stdout)["checks"]}
     assert {"cuda backend", "gpu driver", "backend: auto"} <= said.keys(), said
     if "models run on GPU" in said["backend: auto"]:
-        pytest.skip("this machine has a card")
+        return                                        # what runs there is another test's business
     built_in = said["cuda backend"].startswith("built in")
     why = said["gpu driver"] if built_in else "the CUDA backend is not built in"
     assert said["backend: auto"] == "models run on the CPU, because " + why
