@@ -157,9 +157,7 @@ Result<> Plant::open_books() {
   auto prices = billing::PriceBook::make(config_.prices);
   if (!prices) return prices.error();
   prices_ = *prices;
-  const std::int64_t now = clock_.unix_ns();
-  const ledger::AuditEvent start{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
-  if (auto put = gateway::keep_prices(*ledger_, *prices_, now, start); !put) return put.error();
+  if (auto allowed = gateway::prices_allowed(*ledger_, *prices_, clock_.unix_ns()); !allowed) return allowed.error();
   const gateway::PlantLabels labels{build_id(), config_.plant.region, config_.plant.jurisdiction, tag_secret_};
   auto admission = gateway::Admission::make(clock_, *ledger_, labels, config_.tenants, prices_);
   if (!admission) return admission.error();
@@ -282,6 +280,10 @@ Result<> Plant::start_serving() {
   options.io_threads = static_cast<int>(config_.plant.io_threads);
   options.server_version = std::string("tokenworks/") + version();
   options.idempotency = idempotency_.get();
+  // Not before: a start that something else refuses must not leave a version of prices behind as if it had been in force.
+  const std::int64_t now = clock_.unix_ns();
+  const ledger::AuditEvent begun{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
+  if (auto put = gateway::keep_prices(*ledger_, *prices_, now, begun); !put) return put.error();
   auto server = http::Server::start(options, *service_, *administration_, *metrics_, [this] { return readiness(); });
   if (!server) return server.error();
   server_ = std::move(*server);

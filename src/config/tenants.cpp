@@ -14,7 +14,7 @@ bool good_name(const std::string& name) {
   });
 }
 
-void read_budget_fields(Fields& f, BudgetSpec& b, const std::string& currency) {
+void read_budget_fields(Fields& f, BudgetSpec& b, const std::string& currency, bool of_project) {
   b.where = f.where();
   f.decimal("amount", b.amount.nano, money_places(currency), true);
   std::string per = "month", mode = "hard";
@@ -34,15 +34,17 @@ void read_budget_fields(Fields& f, BudgetSpec& b, const std::string& currency) {
   const std::size_t equals = b.tag.find('=');
   if (!b.tag.empty() && (equals == 0 || equals == std::string::npos || equals + 1 == b.tag.size() || b.tag.size() > 600)) {
     f.mistake("tag", "is '" + b.tag + "'; a name and its value such as team=search are needed");
+  } else if (!b.tag.empty() && (!b.model.empty() || !b.key.empty() || of_project)) {
+    f.mistake("tag", "counts the whole organization's spend with it; leave out model and key, and not in a project");
   }
   if (b.amount.nano > kMostMoney) f.mistake("amount", "is more than a budget can be, " + to_string(Money{kMostMoney}, currency));
 }
 
 // `budgets: [...]` and its shorthand `budget: {...}`.
-void read_budgets(Fields& f, std::vector<BudgetSpec>& into, const std::string& currency) {
+void read_budgets(Fields& f, std::vector<BudgetSpec>& into, const std::string& currency, bool of_project = false) {
   const auto read = [&](Fields& g) {
     BudgetSpec b;
-    read_budget_fields(g, b, currency);
+    read_budget_fields(g, b, currency, of_project);
     into.push_back(std::move(b));
   };
   f.list("budgets", read);
@@ -113,7 +115,7 @@ void read_organization(const std::string& name, Fields& f, Tenants& t, const std
     }
     g.texts("models", p.models);
     read_limits(g, p);
-    read_budgets(g, p.budgets, currency);
+    read_budgets(g, p.budgets, currency, true);
     g.text("cost_centre", p.cost_centre);
     g.text("data_class", p.data_class);
     o.projects.push_back(std::move(p));

@@ -303,15 +303,20 @@ class AdministrationImpl final : public Administration {
     if (!keys) return keys.error();
     auto directory = tenancy::Directory::build(fresh.tenants, *keys, parts_.tenant_numbers);
     if (!directory) return directory.error();
-    if (parts_.before_apply) {
-      if (auto ready = parts_.before_apply(fresh); !ready) return ready.error();
-    }
     const std::int64_t now = parts_.clock.unix_ns();
     const billing::PriceBook& book = *prices;
     const std::string after = state_hash(fresh);
     const ledger::AuditEvent event{now, actor, "config.reload", parts_.config.path, state_, after};
-    if (auto put = keep_prices(parts_.ledger, book, now, event); !put) return put.error();
-    if (auto applied = parts_.admission.reload(fresh.tenants, prices); !applied) return applied.error();
+    // What is told outside, and what the ledger keeps for ever, comes when nothing can refuse the change any more: of a
+    // refused one neither certificates nor a version of prices stay behind.
+    const auto last_step = [&]() -> Result<> {
+      if (auto allowed = prices_allowed(parts_.ledger, book, now); !allowed) return allowed;
+      if (parts_.before_apply) {
+        if (auto ready = parts_.before_apply(fresh); !ready) return ready;
+      }
+      return keep_prices(parts_.ledger, book, now, event);
+    };
+    if (auto applied = parts_.admission.reload(fresh.tenants, prices, last_step); !applied) return applied.error();
     tenants_ = fresh.tenants;
     parts_.directory.set(std::move(*directory));
     state_ = after;
@@ -335,10 +340,14 @@ class AdministrationImpl final : public Administration {
 
 }  // namespace
 
-Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event) {
+Result<> prices_allowed(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns) {
   const auto history = ledger.price_history();
   if (!history) return history.error();
-  if (auto allowed = billing::check_prices_change(book, *history, unix_ns); !allowed) return allowed.error();
+  return billing::check_prices_change(book, *history, unix_ns);
+}
+
+Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event) {
+  if (auto allowed = prices_allowed(ledger, book, unix_ns); !allowed) return allowed;
   std::vector<ledger::PriceHistoryRow> rows;
   for (const billing::PriceBook::Version& v : book.versions()) {
     rows.push_back({unix_ns, v.from_unix_ns, {v.version, v.hash, v.text, std::max(v.from_unix_ns, unix_ns)}});

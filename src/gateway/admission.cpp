@@ -18,12 +18,13 @@ Admission::~Admission() = default;
 Result<std::unique_ptr<Admission>> Admission::make(const Clock& clock, ledger::Ledger& ledger, const PlantLabels& labels,
                                                    const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices) {
   auto state = std::make_shared<AdmissionState>(clock, ledger, labels);
-  if (auto applied = state->apply(tenants, prices); !applied) return applied.error();
+  if (auto applied = state->apply(tenants, prices, {}); !applied) return applied.error();
   return std::unique_ptr<Admission>(new Admission(std::move(state)));
 }
 
-Result<> Admission::reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices) {
-  return state_->apply(tenants, prices);
+Result<> Admission::reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices,
+                           const std::function<Result<>()>& last_step) {
+  return state_->apply(tenants, prices, last_step);
 }
 
 void Admission::set_events(EventSink* sink) { state_->events.store(sink, std::memory_order_release); }

@@ -40,7 +40,10 @@ class Members {
           return true;
         },
         false);
-    if (!json_.is_object()) {
+    if (json_.is_discarded()) {
+      fail(error(Errc::invalid_request, "the body is not valid JSON"));
+      json_ = Json::object();
+    } else if (!json_.is_object()) {
       fail(error(Errc::invalid_request, "the body must be a JSON object"));
       json_ = Json::object();
     } else if (twice) {

@@ -39,18 +39,20 @@ Organization* AdmissionState::find(std::string_view name) const {
   return it == table->end() ? nullptr : it->second;
 }
 
-Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices) {
+Result<> AdmissionState::apply(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices,
+                               const std::function<Result<>()>& last_step) {
   std::lock_guard reload(reload_);
-  return apply_locked(tenants, prices);
+  return apply_locked(tenants, prices, last_step);
 }
 
 Result<> AdmissionState::refresh() {
   std::lock_guard reload(reload_);
   const config::Tenants tenants = tenants_;
-  return apply_locked(tenants, prices_);
+  return apply_locked(tenants, prices_, {});
 }
 
-Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices) {
+Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices,
+                                      const std::function<Result<>()>& last_step) {
   struct Plan {
     const config::OrganizationSpec* spec;
     const config::PlanSpec* plan;
@@ -129,6 +131,7 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
   }
   if (recovered) recovered = learn(fresh);
   if (recovered) recovered = correct_uneven(fresh);
+  if (recovered && last_step) recovered = last_step();
   if (!recovered) {
     while (organizations_.size() > known) organizations_.pop_back();
     return recovered.error();

@@ -45,7 +45,8 @@ class AdmissionState {
   ~AdmissionState();
 
   // Everything checked first, then every organization swapped: an error changes nothing.
-  Result<> apply(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices);
+  Result<> apply(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices,
+                 const std::function<Result<>()>& last_step);
 
   Result<> refresh();                                // apply() again with the same configuration
 
@@ -79,7 +80,8 @@ class AdmissionState {
   using Table = std::unordered_map<std::string_view, Organization*>;
 
   void tell_again(std::int64_t unix_ns);
-  Result<> apply_locked(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices);
+  Result<> apply_locked(const config::Tenants& tenants, const std::shared_ptr<const billing::PriceBook>& prices,
+                        const std::function<Result<>()>& last_step);
   Result<> recover(const std::vector<Organization*>& fresh);
   Result<> recover_balances(const std::vector<Organization*>& fresh);
   Result<> correct_uneven(const std::vector<Organization*>& fresh);

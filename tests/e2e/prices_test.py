@@ -1,6 +1,6 @@
 """Prices in a running plant: the book of the admission counts, a mistake keeps the old one, the past is not changed and stays
 explained, and an amount that no double holds goes from the files to the books and back."""
-import decimal, json, signal, sqlite3, threading, time, urllib.error, urllib.request
+import csv, decimal, io, json, pathlib, signal, sqlite3, threading, time, urllib.error, urllib.request
 
 import pytest
 
@@ -120,6 +120,41 @@ def test_the_price_at_admission_counts_and_the_past_stays_explained(plant):
         assert {v for v, in books.execute("SELECT version FROM price_books")} >= {"one", "two"}
 
 
+def test_of_a_refused_reload_and_a_refused_start_no_version_of_prices_stays_behind(plant):
+    """Refused for another reason than the prices: the same version may come with other prices, and no past is told of it."""
+    assert reload(plant, prices("before", "0.40"))[0] == 200
+    good, own = TENANTS, pathlib.Path(plant.config).read_text()
+    reasons = [("prices.yaml", prices("V", "0.50").replace("models:", "currency: EUR\nmodels:", 1), None),
+               ("tenants.yaml", good.replace("acme: {plan: open,", "acme: {plan: open, budget: {amount: 1, tag: a=b, model: %s}," % NAME), good),
+               ("tokenworks.yaml", own.replace(".gguf", ".none"), own)]
+    for number, (name, bad, mended) in enumerate(reasons):
+        version = f"refused-{number}"
+        plant.write("prices.yaml", prices(version, "0.50"))
+        plant.write(name, bad.replace('"V"', f'"{version}"'))
+        assert call(plant, plant.operator, "POST", "/admin/v1/reload", {})[0] == 400, name
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
+        assert plant.cli("check", "--config", plant.config, check=False).returncode == (0 if name == "prices.yaml" else 2)
+        if mended:
+            plant.write(name, mended)
+        status, body = reload(plant, prices(version, "0.60"))
+        assert status == 200, body
+        while time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) <= moment:
+            time.sleep(0.05)
+        now = price(plant, "--input", "0", "--output", "1000000", "--at", moment)
+        assert now["total"] == "0.6" and now["version"] == version
+    plant.stop()
+    plant.write("prices.yaml", prices("at-start", "0.50").replace("models:", "currency: EUR\nmodels:", 1))
+    with pytest.raises(AssertionError, match="the books in data_dir are kept in USD"):
+        plant.start()
+    plant.write("prices.yaml", prices("at-start", "0.60"))
+    plant.start()
+    with sqlite3.connect(f"file:{plant.folder}/data/ledger.sqlite?mode=ro", uri=True) as books:
+        texts = [json.loads(t) for t, in books.execute("SELECT text FROM price_books")]
+    assert all(t["currency"] == "USD" for t in texts)
+    done = [row["action"] for row in call(plant, plant.operator, "GET", "/admin/v1/audit_events?limit=8")[1]["data"]]
+    assert done.count("config.reload") == 4 and done.count("config.reload.refused") == 3 and done.count("plant.start") == 1, done
+
+
 def test_what_was_in_force_is_not_changed_by_a_reload_or_a_restart(plant):
     status, body = reload(plant, prices("two", "0.80"))
     assert status == 200
@@ -158,7 +193,10 @@ organizations:
         ask(plant, beta)
     row = [u for u in json.loads(plant.cli("usage", "--config", plant.config, "--json").stdout, parse_float=D)["data"] if u["organization"] == "beta"]
     assert [str(u["cost"]) for u in row] == [ODD]
-    status, booked = call(plant, plant.operator, "POST", "/admin/v1/organizations/beta/credits", {"id": "odd", "amount": ODD})
+    table = csv.DictReader(io.StringIO(plant.cli("usage", "--config", plant.config, "--csv").stdout))
+    listed = [r["cost"] for r in table if r["organization"] == "beta"]
+    assert listed == [ODD]                            # and back: what the CSV says is what pays for it
+    status, booked = call(plant, plant.operator, "POST", "/admin/v1/organizations/beta/credits", {"id": "odd", "amount": listed[0]})
     assert status == 200 and booked["balance"] == "0"
     status, credits = call(plant, plant.operator, "GET", "/admin/v1/organizations/beta/credits")
     assert credits["data"][0]["amount"] == ODD and credits["credit_line"] == ODD

@@ -114,8 +114,10 @@ struct AdministrationParts {
   std::function<void(bool ok)> reloaded;                         // every reload's end
   ModelDesk* models = nullptr;                       // null: without a daemon there are none to change
 };
-// Puts the book into the ledger, where its versions stay for ever. bad_config with file:line, and nothing kept, for a change
-// of the past: other prices in a version that has been in force, or a new version that begins before now.
+// Whether the book may follow what the ledger keeps. bad_config with file:line for a change of the past: other prices in a
+// version that has been in force, or a new version that begins before now.
+Result<> prices_allowed(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns);
+// Puts an allowed book into the ledger, where its versions stay for ever: the last step before it is in force.
 Result<> keep_prices(ledger::Ledger& ledger, const billing::PriceBook& book, std::int64_t unix_ns, const ledger::AuditEvent& event);
 std::unique_ptr<Administration> make_administration(AdministrationParts parts);
 

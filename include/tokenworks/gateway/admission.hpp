@@ -114,7 +114,9 @@ class Admission {
 
   // Swaps limits, budgets and prices whole, or nothing on an error; what is in flight keeps the prices it was admitted under,
   // and what it holds stands against the new limits and budgets. Reads the ledger for organizations it has not seen yet.
-  Result<> reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices);
+  // `last_step` runs when nothing else can refuse the change, before anything is changed; its error is the reload's.
+  Result<> reload(const config::Tenants& tenants, std::shared_ptr<const billing::PriceBook> prices,
+                  const std::function<Result<>()>& last_step = {});
 
   // Who is told of events from now on; it outlives this object and every Hold, or is taken away (nullptr) before.
   void set_events(EventSink* sink);

@@ -174,6 +174,18 @@ TEST_F(ConfigTest, EveryFieldOfMoneyAndLimitsRefusesWhatIsNotExactWithItsLineAnd
     refuses("plans:\n  a: {}" + organization + "    budgets:\n      - amount: 1\n        " + key + ": " + value + "  # HERE\n",
             std::string("organizations.acme.budgets[0].") + key, value);
   }
+  const std::pair<const char*, const char*> tags[] = {{"budgets[0].tag", "    budget"}, {"projects.p.budgets[0].tag", "    projects:\n      p:\n        budget"}};
+  for (const auto& [path, at] : tags) {              // what nobody could count: refused here, not only where it would be counted
+    refuses("plans:\n  a: {}" + organization + at + "s: [{amount: 1, tag: team=red, model: m}]  # HERE\n", std::string("organizations.acme.") + path, "with a model");
+  }
+  refuses("plans:\n  a: {}" + organization + "    budgets: [{amount: 1, tag: team=red, key: 1a2b3c4d}]  # HERE\n", "organizations.acme.budgets[0].tag", "with a key");
+  refuses("plans:\n  a: {}" + organization + "    projects: {p: {budgets: [{amount: 1, tag: team=red}]}}  # HERE\n",
+          "organizations.acme.projects.p.budgets[0].tag", "in a project");
+  for (const std::string bad : {"-1", "0", "1.5", "NaN", "99999999999999999999"}) {
+    refuses("plans:\n  a:\n    weight: " + bad + "  # HERE\n" + organization, "plans.a.weight", bad);
+    refuses("plans:\n  a:\n    reserve_output_tokens: " + bad + "  # HERE\n" + organization, "plans.a.reserve_output_tokens", bad);
+    if (bad != "0") refuses("plans:\n  a:\n    reserved_tokens_per_second: " + bad + "  # HERE\n" + organization, "plans.a.reserved_tokens_per_second", bad);
+  }
   write("tenants.yaml", "plans:\n  a: {model_limits: {nobody: {tokens_per_day: 5}}}" + organization);
   EXPECT_NE(mistakes().find("names the model 'nobody'"), std::string::npos);
   write("tenants.yaml", "plans:\n  a: {}" + organization + "    currency: XYZ\n");

@@ -189,6 +189,40 @@ TEST_F(AdmissionBudget, AReloadWithAMistakeChangesNothingAndNamesThemAll) {
   EXPECT_FALSE(admission->reload(tenants, book())) << "books kept in USD cannot go on in EUR";
 }
 
+TEST_F(AdmissionBudget, TheLastStepOfAReloadComesWhenNothingElseRefusesAndBeforeAnythingChanges) {
+  budget(kFull);
+  open();
+  auto fresh = tenants;
+  fresh.organizations.push_back(acme());
+  fresh.organizations[1].name = "beta";
+  fresh.organizations[0].budgets[0].amount = Money{kFull - 1};
+  int steps = 0;
+  Result<> step;
+  const auto last_step = [&] {
+    ++steps;
+    EXPECT_FALSE(admission->standing("beta"));
+    EXPECT_EQ(admission->standing("acme")->budgets[0].spec.amount.nano, kFull);
+    return step;
+  };
+  fresh.organizations[1].plan = "platinum";
+  EXPECT_FALSE(admission->reload(fresh, book(), last_step));
+  fresh.organizations[1].plan = fresh.organizations[0].plan;
+  ledger.refuse_reads(true);
+  EXPECT_FALSE(admission->reload(fresh, book(), last_step));
+  ledger.refuse_reads(false);
+  EXPECT_EQ(steps, 0) << "something else refused";
+  step = error(Errc::io, "no");
+  EXPECT_FALSE(admission->reload(fresh, book(), last_step));
+  EXPECT_EQ(steps, 1);
+  EXPECT_FALSE(admission->standing("beta"));
+  EXPECT_EQ(admission->standing("acme")->budgets[0].spec.amount.nano, kFull);
+  step = {};
+  ASSERT_TRUE(admission->reload(fresh, book(), last_step));
+  EXPECT_EQ(steps, 2);
+  EXPECT_TRUE(admission->standing("beta"));
+  EXPECT_EQ(admission->standing("acme")->budgets[0].spec.amount.nano, kFull - 1);
+}
+
 TEST_F(AdmissionBudget, ReloadBringsAndTakesOrganizationsWithTheirPast) {
   open();
   auto running = admit(ask(10, 20));
