@@ -457,6 +457,7 @@ Result<std::string> check(const std::string& config_path) {
   const auto opened = open_plant(config_path);
   if (!opened) return opened.error();
   const config::Config& c = opened->config;
+  if (auto allowed = past_allows(c); !allowed) return allowed.error();
   const auto count = [](std::size_t n, const char* what) { return std::to_string(n) + what; };
   return c.path + ": ok (" + count(c.plant.models.size(), " models, ") + count(c.tenants.plans.size(), " plans, ") +
          count(c.tenants.organizations.size(), " organizations, prices ") + c.prices.version + " in " + c.prices.currency + ")";

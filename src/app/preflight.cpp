@@ -9,9 +9,12 @@
 #include <sstream>
 
 #include "tokenworks/backend/places.hpp"
+#include "tokenworks/base/clock.hpp"
+#include "tokenworks/billing/price_archive.hpp"
 #include "tokenworks/billing/price_book.hpp"
 #include "tokenworks/http/listen_check.hpp"
 #include "tokenworks/http/tls_check.hpp"
+#include "tokenworks/ledger/ledger.hpp"
 #include "tokenworks/model/check.hpp"
 #include "tokenworks/tenancy/identity.hpp"
 
@@ -134,6 +137,17 @@ std::vector<std::string> key_set_mistakes(const config::Config& config) {
     mistakes.push_back(config.plant.tenants_path + ": identity: issuer '" + issuer.issuer + "': jwks: " + issuer.jwks + " " + what);
   }
   return mistakes;
+}
+
+Result<> past_allows(const config::Config& config) {
+  const std::string store = config.plant.data_dir + "/ledger.sqlite";
+  std::error_code ignored;
+  if (!fs::exists(store, ignored)) return {};
+  const auto book = billing::PriceBook::make(config.prices);
+  if (!book) return book.error();
+  const auto history = ledger::price_history_of_file(store);
+  if (!history) return {};                           // books of an older version, or being moved: the start tells
+  return billing::check_prices_change(**book, *history, SystemClock{}.unix_ns());
 }
 
 Result<Opened> open_plant(const std::string& config_path) {

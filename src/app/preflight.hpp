@@ -35,6 +35,9 @@ std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::
 // bad_config with every mistake of the files and of what they name, a line each: "file:line: what; fix".
 Result<Opened> open_plant(const std::string& config_path);
 
+// Whether the prices may follow what the books keep for ever; bad_config as the start would say it. Reads beside a daemon.
+Result<> past_allows(const config::Config& config);
+
 // Of the key files of identity providers: also before a reload.
 std::vector<std::string> key_set_mistakes(const config::Config& config);
 

@@ -165,8 +165,12 @@ def test_what_was_in_force_is_not_changed_by_a_reload_or_a_restart(plant):
     assert status == 400 and "prices.yaml:5: version 'three' would begin in the past" in body["error"]["message"]
     assert reload(plant, prices("two", "0.80", later % "2099-01-01"))[0] == 200
     assert reload(plant, prices("two", "0.80", later % "2098-01-01"))[0] == 200, "what is still to come may change"
-    plant.stop()
     plant.write("prices.yaml", prices("one", "0.41"))
+    for running in (True, False):                     # check says it beforehand, beside the daemon and without one
+        done = plant.cli("check", "--config", plant.config, check=False)
+        assert done.returncode == 2 and "prices.yaml:1: version 'one' has been in force with other prices" in done.stderr
+        if running:
+            plant.stop()
     with pytest.raises(AssertionError, match="has been in force with other prices"):
         plant.start()
     assert plant.process.wait(60) == 2
