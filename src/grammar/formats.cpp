@@ -52,6 +52,22 @@ std::string uri() {
   return "[A-Za-z][A-Za-z0-9+.-]{0,20}:(?:" + authority + "|" + path + R"()(?:\?)" + query + ")?(?:#" + query + ")?";
 }
 
+// RFC 3339, appendix A, with at most six digits a number.
+std::string duration() {
+  const std::string n = R"(\d{1,6})";
+  const std::string day = n + "D", month = n + "M(?:" + day + ")?", year = n + "Y(?:" + month + ")?";
+  const std::string second = n + "S", minute = n + "M(?:" + second + ")?", hour = n + "H(?:" + minute + ")?";
+  const std::string time = "T(?:" + hour + "|" + minute + "|" + second + ")";
+  return "P(?:(?:" + day + "|" + month + "|" + year + ")(?:" + time + ")?|" + time + "|" + n + "W)";
+}
+
+std::string uuid(const std::string& third = "[0-9a-fA-F]{4}", const std::string& fourth = "[0-9a-fA-F]{4}") {
+  return "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-" + third + "-" + fourth + "-[0-9a-fA-F]{12}$";
+}
+
+// RFC 9562: the version, and the variant.
+std::string uuid_of(char version) { return uuid(version + std::string("[0-9a-fA-F]{3}"), "[89abAB][0-9a-fA-F]{3}"); }
+
 }  // namespace
 
 const std::string* format_pattern(const std::string& format) {
@@ -59,11 +75,27 @@ const std::string* format_pattern(const std::string& format) {
       {"date", "^" + date() + "$"},
       {"time", "^" + time() + "$"},
       {"date-time", "^" + date() + "T" + time() + "$"},
-      {"uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
+      {"duration", "^" + duration() + "$"},
+      {"uuid", uuid()},
+      {"uuid1", uuid_of('1')},
+      {"uuid3", uuid_of('3')},
+      {"uuid4", uuid_of('4')},
+      {"uuid5", uuid_of('5')},
+      {"uuid7", uuid_of('7')},
       {"email", "^" + email() + "$"},
       {"hostname", "^" + host() + "{0,3}$"},
       {"ipv4", "^" + ipv4() + "$"},
       {"ipv6", "^" + ipv6() + "$"},
+      {"ipvanyaddress", "^(?:" + ipv4() + "|" + ipv6() + ")$"},
+      // RFC 4648, sections 4 and 5.
+      {"byte", "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"},
+      {"base64", "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"},
+      {"base64url", "^(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]==|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048]=)?$"},
+      // Of texts; numbers have their bounds.
+      {"int32", R"(^(?:0|-?[1-9]\d{0,8})$)"},
+      {"int64", R"(^(?:0|-?[1-9]\d{0,17})$)"},
+      {"float", R"(^-?(?:0|[1-9]\d{0,17})(?:\.\d{1,17})?$)"},
+      {"double", R"(^-?(?:0|[1-9]\d{0,17})(?:\.\d{1,17})?$)"},
       {"uri", "^" + uri() + "$"},
   };
   const auto found = kFormats.find(format);

@@ -34,6 +34,9 @@ class SchemaCompiler {
   void read_bound(const std::string& key, const Json& value, const std::string& path, Shape& shape);
   void read_properties(const std::string& key, const Json& value, const std::string& path, Shape& shape);
   void read_items(const Json& schema, const std::string& path, Shape& shape);
+  // schema_names.cpp
+  void read_names(const Json& value, const std::string& path, Shape& shape);
+  void name_properties(const std::vector<std::string>& names, Shape& shape);
   std::int64_t count(const std::string& key, const Json& value, const std::string& path);
   const Json* resolve(const Json& schema, const std::string& path);  // what its $ref refers to
   std::vector<Shape> all_of(const std::vector<Shape>& a, const std::vector<Shape>& b);
@@ -58,10 +61,12 @@ class SchemaCompiler {
   Expr write_value(const Json& value);
   Expr write_number(const Shape& shape);
   Expr write_string(const Shape& shape);
+  Expr write_held_string(const Shape& shape);  // with a pattern or format
   Expr write_array(const Shape& shape);
   // schema_unique.cpp
   Expr write_unique(const Shape& shape);
-  std::optional<unsigned> named_values(const Sub& sub, std::vector<const Json*>& all);
+  Expr write_ordered(const Shape& shape, const std::vector<const Json*>& all);
+  std::optional<std::uint64_t> named_values(const Sub& sub, std::vector<const Json*>& all);
   // schema_object.cpp
   Expr write_object(const Shape& shape);
   Expr write_members(const Shape& shape, std::vector<std::pair<Expr, bool>> members, const std::vector<Expr>& extra,
@@ -83,6 +88,8 @@ class SchemaCompiler {
   std::map<std::vector<const Json*>, Expr> known_;             // values already written
   std::deque<std::pair<RuleId, std::vector<Shape>>> pending_;  // rules to be written
   std::map<std::string, std::shared_ptr<const Dfa>> patterns_;
+  std::map<std::string, Expr> texts_;                           // strings with patterns or formats already written
+  int names_within_ = 0;  // propertyNames that are being read
 };
 
 // The pattern of a "format"; null when it is not known.

@@ -19,8 +19,21 @@ bool is_one_of(const std::string& key, std::initializer_list<std::string_view> l
 bool is_annotation(const std::string& key) {
   return is_one_of(key, {"title", "description", "default", "examples", "example", "$comment", "$schema", "deprecated",
                          "readOnly", "writeOnly", "$defs", "definitions", "contentEncoding", "contentMediaType",
-                         "$vocabulary"}) ||
+                         "contentSchema", "$vocabulary", "discriminator", "externalDocs", "xml"}) ||
          key.starts_with("x-");
+}
+
+// Formats that are any text at all.
+bool is_any_text(const std::string& format) {
+  return is_one_of(format, {"binary", "password", "path", "file-path", "directory-path"});
+}
+
+// OpenAPI's discriminator names the property that tells the options of a oneOf or anyOf apart; its mapping says nothing new.
+const std::string* discriminator(const Json& schema) {
+  const auto found = schema.find("discriminator");
+  if (found == schema.end() || !found->is_object()) return nullptr;
+  const auto name = found->find("propertyName");
+  return name != found->end() && name->is_string() ? &name->get_ref<const std::string&>() : nullptr;
 }
 
 }  // namespace
@@ -84,10 +97,11 @@ std::vector<Shape> SchemaCompiler::expand(const Json& schema, const std::string&
   Shape own{.path = path};
   for (const auto& [key, value] : schema.items()) {
     if (!budget_.step()) return {};
-    if (!is_one_of(key, {"$ref", "allOf", "anyOf", "oneOf", "items", "prefixItems", "additionalItems"}))
+    if (!is_one_of(key, {"$ref", "allOf", "anyOf", "oneOf", "items", "prefixItems", "additionalItems", "propertyNames"}))
       read_keyword(key, value, path, own);
   }
   read_items(schema, path, own);
+  if (const auto names = schema.find("propertyNames"); names != schema.end()) read_names(*names, path, own);
   std::vector<Shape> shapes{std::move(own)};
 
   if (schema.contains("$ref") && budget_.ok()) {
@@ -123,6 +137,11 @@ std::vector<Shape> SchemaCompiler::expand(const Json& schema, const std::string&
       if (std::string_view(key) ==
           "oneOf") {  // together with the rest of the schema the options must exclude each other
         option = all_of(shapes, option);
+        // Where it may be left out, as with pydantic's defaults, the options would not exclude each other.
+        if (const std::string* name = discriminator(schema)) {
+          for (Shape& shape : option) shape.types &= kObject, shape.required.insert(*name);
+          std::erase_if(option, [](const Shape& shape) { return shape.types == 0; });
+        }
         last = any.size();
         for (std::size_t a = 0; a < last; ++a) {
           for (const Shape& b : option) {
@@ -279,6 +298,12 @@ void SchemaCompiler::read_keyword(const std::string& key, const Json& value, con
   } else if (key == "format") {
     if (!value.is_string()) return wrong(key, path, "must be a string");
     const std::string format = value.get<std::string>();
+    if (is_any_text(format)) return;
+    if (format == "int32" || format == "int64") {    // OpenAPI's: of numbers a range, of texts the digits
+      static const Json kLeast32 = -2147483648LL, kMost32 = 2147483647LL, kLeast64 = INT64_MIN, kMost64 = INT64_MAX;
+      read_bound("minimum", format == "int32" ? kLeast32 : kLeast64, path, shape);
+      read_bound("maximum", format == "int32" ? kMost32 : kMost64, path, shape);
+    }
     if (format_pattern(format) == nullptr) return unsupported(key, path, "the format '" + format + "' is not known");
     shape.formats.push_back(format);
   } else if (key == "minItems") {

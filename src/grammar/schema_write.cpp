@@ -8,6 +8,9 @@
 namespace tokenworks::grammar {
 namespace {
 
+constexpr std::size_t kInlineStates = 32;
+constexpr std::int64_t kCountedStates = 50'000, kCountedSteps = 4'000'000, kCountedLeast = 100;
+
 bool nested(const Shape& s) {
   const auto is_nested = [](const Json* v) { return v->is_structured(); };
   if (s.values) return std::any_of(s.values->begin(), s.values->end(), is_nested);
@@ -118,21 +121,46 @@ std::shared_ptr<const Dfa> SchemaCompiler::string_inside(const Shape& shape) {
   for (const std::string& p : shape.patterns) all.push_back(pattern(p, shape.path));
   for (const std::string& f : shape.formats) all.push_back(pattern(*format_pattern(f), shape.path));
   if (all.empty()) return nullptr;
-  if (shape.min_length > 0 || shape.max_length >= 0) {
-    const Expr length = repeat(any_character(Spelling::json), shape.min_length, shape.max_length);
-    all.push_back(std::make_shared<const Dfa>(build(length, 0, budget_)));
-  }
   std::shared_ptr<const Dfa> both = all[0];
   for (std::size_t i = 1; i < all.size() && budget_.ok(); ++i)
     both = std::make_shared<const Dfa>(intersect(*both, *all[i], budget_));
-  return both;
+  if (shape.min_length == 0 && shape.max_length < 0) return both;
+  const auto counted = [&](std::int64_t most, Budget& budget) {
+    const Expr length = repeat(any_character(Spelling::json), shape.min_length, most);
+    return std::make_shared<const Dfa>(intersect(*both, build(length, 0, budget), budget));
+  };
+  // Counting takes a state for each number of characters and each state of the pattern. Where that is too much, as for an
+  // address of up to 2,083 characters, texts are not written to their full length.
+  if (shape.max_length > kCountedLeast) {
+    Budget some(kCountedStates, kCountedSteps);
+    if (const auto exact = counted(shape.max_length, some); some.ok()) return budget_.state(exact->states.size()) ? exact : both;
+    const auto states = static_cast<std::int64_t>(both->states.size());
+    const auto shorter = counted(std::max({kCountedStates / 2 / states, kCountedLeast, shape.min_length}), budget_);
+    if (!budget_.ok() || !accepts_nothing(*shorter)) return shorter;
+  }
+  return counted(shape.max_length, budget_);
 }
 
 Expr SchemaCompiler::write_string(const Shape& shape) {
   if (shape.max_length >= 0 && shape.min_length > shape.max_length) return nothing();
-  if (const auto inside = string_inside(shape)) return quoted(inside);
+  if (!shape.patterns.empty() || !shape.formats.empty()) return write_held_string(shape);
   if (shape.min_length == 0 && shape.max_length < 0) return json_.string();
   return sequence({literal("\""), repeat(json_.character(), shape.min_length, shape.max_length), literal("\"")});
+}
+
+// Large ones are rules, and the same at several places is one.
+Expr SchemaCompiler::write_held_string(const Shape& shape) {
+  const std::string what = Json::array({shape.patterns, shape.formats, shape.min_length, shape.max_length}).dump();
+  if (const auto found = texts_.find(what); found != texts_.end()) return found->second;
+  const auto inside = string_inside(shape);
+  if (!budget_.ok()) return nothing();
+  Expr text = quoted(inside);
+  if (inside->states.size() > kInlineStates) {
+    const RuleId rule = book_.declare("the text at " + shape.path);
+    book_.define(rule, text);
+    text = call(rule);
+  }
+  return texts_.emplace(what, std::move(text)).first->second;
 }
 
 Expr SchemaCompiler::write_array(const Shape& shape) {

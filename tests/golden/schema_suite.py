@@ -16,7 +16,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DRAFT7 = ["items", "additionalItems", "definitions", "ref"]
-FORMATS = ["date", "date-time", "time", "uuid", "email", "hostname", "ipv4", "ipv6", "uri"]
+FORMATS = ["date", "date-time", "duration", "time", "uuid", "email", "hostname", "ipv4", "ipv6", "uri"]
 TEXTS_MAX = 150
 
 

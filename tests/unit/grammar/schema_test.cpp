@@ -156,6 +156,101 @@ TEST(JsonSchema, ListsOfNamedValuesAreKeptFreeOfRepetitions) {
             {"[]", "[true]", "[true,false]", "[ false, true ]"}, {"[true,true]", "[true,false,true]"});
 }
 
+// Every list of up to three of eleven tried values, and the longest ones: what is written is what is valid and in the schema's order.
+TEST(JsonSchema, ListsOfManyNamedValuesAreWrittenInTheirOrder) {
+  struct Case {
+    const char* bounds;
+    std::size_t min, max;
+  };
+  for (const Case& c : {Case{"", 0, 10}, Case{R"(,"minItems":2)", 2, 10}, Case{R"(,"maxItems":2)", 0, 2}, Case{R"(,"minItems":1,"maxItems":2)", 1, 2},
+                        Case{R"(,"minItems":3,"maxItems":99)", 3, 10}}) {
+    const auto grammar = compile(Kind::json_schema, R"({"type":"array","items":{"enum":[0,1,2,3,4,5,6,7,8,9]},"uniqueItems":true)" + std::string(c.bounds) + "}",
+                                 test::small_trie());
+    ASSERT_TRUE(grammar) << c.bounds << grammar.error().message;
+    for (std::size_t length = 0, all = 1; length <= 3; ++length, all *= 11) {
+      for (std::size_t number = 0; number < all; ++number) {
+        std::vector<std::size_t> list;
+        for (std::size_t i = 0, rest = number; i < length; ++i, rest /= 11) list.push_back(rest % 11);
+        const bool ordered = std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end();
+        const bool valid = ordered && length >= c.min && length <= c.max && (list.empty() || list.back() < 10);
+        EXPECT_EQ(takes(**grammar, Json(list).dump()), valid) << c.bounds << Json(list);
+      }
+    }
+    EXPECT_EQ(takes(**grammar, "[0,1,2,3,4,5,6,7,8,9]"), c.max >= 10);
+    EXPECT_FALSE(takes(**grammar, "[0,1,2,3,4,5,6,7,8,9,9]"));
+  }
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"array","items":{"enum":[0,1,2,3,4,5,6,7,8,9]},"uniqueItems":true,"minItems":11})", test::small_trie()));
+}
+
+void takes_only(const std::string& schema, std::initializer_list<const char*> good, std::initializer_list<const char*> bad) {
+  const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
+  ASSERT_TRUE(grammar) << schema << grammar.error().message;
+  for (const char* text : good) EXPECT_TRUE(takes(**grammar, text)) << schema << text;
+  for (const char* text : bad) EXPECT_FALSE(takes(**grammar, text)) << schema << text;
+}
+
+// As pydantic and OpenAPI write them: the property is there, also where a default lets a schema go without.
+TEST(JsonSchema, ADiscriminatorTellsTheOptionsApart) {
+  const std::string cat = R"({"type":"object","properties":{"kind":{"const":"cat","default":"cat"},"n":{"type":"integer"}},"additionalProperties":false})",
+                    dog = R"({"type":"object","properties":{"kind":{"const":"dog","default":"dog"}},"additionalProperties":false})";
+  const std::string schema = R"({"discriminator":{"mapping":{"cat":"#/$defs/c"},"propertyName":"kind"},"oneOf":[)" + cat + "," + dog + "]}";
+  takes_only(schema, {R"({"kind":"cat","n":1})", R"({"kind":"cat"})", R"({"kind":"dog"})"}, {"{}", R"({"n":1})", R"({"kind":"dog","n":1})", R"({"kind":"cow"})"});
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"oneOf":[)" + cat + "," + dog + "]}", test::small_trie())) << "an empty object fits both";
+  takes_only(R"({"discriminator":{"propertyName":"kind"},"anyOf":[)" + cat + "," + dog + "]}", {"{}", R"({"kind":"dog"})"}, {R"({"kind":"cow"})"});
+}
+
+TEST(JsonSchema, PropertyNamesThatAreNamedOrHaveOnePattern) {
+  takes_only(R"({"type":"object","propertyNames":{"enum":["a","b",3]},"additionalProperties":{"type":"integer"}})",
+             {"{}", R"({"a":1})", R"({"b":2})", R"({"a":1,"b":2})"}, {R"({"c":1})", R"({"a":"x"})", R"({"3":1})", R"({"a":1,"c":2})"});
+  takes_only(R"({"type":"object","properties":{"z":{"const":1},"a":{"const":2}},"patternProperties":{"^a":{"type":"integer"},"^b":{"const":7}},
+               "propertyNames":{"anyOf":[{"const":"a"},{"enum":["b","c"]}]},"additionalProperties":{"type":"null"}})",
+             {R"({"a":2})", R"({"a":2,"b":7,"c":null})"}, {R"({"z":1})", R"({"a":1})", R"({"b":8})", R"({"c":7})", R"({"d":null})"});
+  takes_only(R"({"type":"object","propertyNames":{"pattern":"^x-"},"additionalProperties":{"type":"integer"}})", {"{}", R"({"x-a":1})", R"({"x-":1,"x-b":2})"},
+             {R"({"y":1})", R"({"x-a":"s"})"});
+  takes_only(R"({"type":"object","properties":{"x-a":{"const":1},"b":{"const":1}},"propertyNames":{"pattern":"^x-"},"additionalProperties":false})",
+             {"{}", R"({"x-a":1})"}, {R"({"b":1})", R"({"x-b":1})"});
+  takes_only(R"({"allOf":[{"type":"object","propertyNames":{"enum":["a"]}},{"properties":{"a":{"type":"integer"},"b":{}}}]})", {R"({"a":1})", "{}"},
+             {R"({"b":1})", R"({"a":"x"})", R"({"c":1})"});
+  takes_only(R"({"type":"object","propertyNames":false})", {"{}"}, {R"({"a":1})"});
+  for (const char* schema : {R"({"type":"object","required":["b"],"propertyNames":{"const":"a"}})", R"({"propertyNames":{"maxLength":3}})", R"({"propertyNames":{"$ref":"#"}})",
+                             R"({"propertyNames":{"pattern":"a"},"patternProperties":{"b":{}}})"}) {
+    const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
+    ASSERT_FALSE(grammar) << schema;
+    EXPECT_EQ(grammar.error().code, Errc::invalid_request);
+  }
+}
+
+TEST(JsonSchema, FormatsOfOpenApiAndPydantic) {
+  const auto format = [](const char* name, const char* type = "string") { return std::string(R"({"type":")") + type + R"(","format":")" + name + "\"}"; };
+  takes_only(format("duration"), {"\"P3Y6M4DT12H30M5S\"", "\"PT36H\"", "\"P4W\"", "\"P1D\"", "\"P1Y2M\""},
+             {"\"P\"", "\"PT\"", "\"P1YT\"", "\"P1D2M\"", "\"P1Y4D\"", "\"P1W2D\"", "\"PT1H3S\"", "\"1D\"", "\"P1.5D\""});
+  takes_only(format("uuid4"), {"\"9b7d3c66-5f1e-4a0a-8f5e-0123456789ab\""}, {"\"9b7d3c66-5f1e-1a0a-8f5e-0123456789ab\"", "\"9b7d3c66-5f1e-4a0a-cf5e-0123456789ab\""});
+  takes_only(format("byte"), {"\"\"", "\"QQ==\"", "\"QUI=\"", "\"QUJD\""}, {"\"Q\"", "\"QQ=\"", "\"QR==\"", "\"Q===\""});
+  takes_only(format("int32", "integer"), {"2147483647", "-2147483648"}, {"2147483648", "-2147483649"});
+  takes_only(format("int64", "integer"), {"9223372036854775807", "-9223372036854775808"}, {"9223372036854775808"});
+  takes_only(format("int64"), {"\"7\"", "\"-12\""}, {"\"x\"", "\"007\"", "\"-0\""});
+  takes_only(format("ipvanyaddress"), {"\"1.2.3.4\"", "\"::1\""}, {"\"x\""});
+  for (const char* any : {"binary", "password", "path", "file-path", "directory-path"}) takes_only(format(any), {"\"a\"", "\"\""}, {"1"});
+}
+
+// Counted characters of a large pattern: short texts as they are, and no 400 for a bound that no text comes near.
+TEST(JsonSchema, LongBoundsOfLargePatternsAreNoHindrance) {
+  std::string fields;
+  for (int i = 0; i < 12; ++i) fields += (i > 0 ? ",\"u" : "\"u") + std::to_string(i) + R"(":{"type":"string","format":"uri","minLength":1,"maxLength":2083})";
+  const auto grammar = compile(Kind::json_schema, R"({"type":"object","properties":{)" + fields + R"(},"additionalProperties":false})", test::small_trie());
+  ASSERT_TRUE(grammar) << grammar.error().message;
+  EXPECT_TRUE(takes(**grammar, R"({"u0":"https://example.org/a?b=c#d","u11":"mailto:x"})"));
+  EXPECT_TRUE(takes(**grammar, R"({"u3":"https://example.org/)" + std::string(75, 'a') + "\"}"));
+  EXPECT_FALSE(takes(**grammar, R"({"u3":"https://example.org/)" + std::string(2100, 'a') + "\"}"));
+  EXPECT_FALSE(takes(**grammar, R"({"u3":"no uri"})"));
+  // Exactly counted where that is no burden.
+  const std::string word = R"({"type":"string","pattern":"^[a-z]+$","minLength":2,"maxLength":600})";
+  const auto words = compile(Kind::json_schema, word, test::small_trie());
+  ASSERT_TRUE(words);
+  for (const std::size_t n : {1, 2, 599, 600, 601}) EXPECT_EQ(takes(**words, "\"" + std::string(n, 'q') + "\""), n >= 2 && n <= 600) << n;
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","format":"uri","minLength":3,"maxLength":2})", test::small_trie()));
+}
+
 TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
   const auto refused = [](const std::string& schema, const std::string& part) {
     const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
@@ -164,14 +259,17 @@ TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
     EXPECT_NE(grammar.error().message.find(part), std::string::npos) << schema << ": " << grammar.error().message;
   };
   for (const char* keyword :
-       {"not", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "propertyNames",
+       {"not", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains",
         "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$anchor", "$id", "nonsense"}) {
     refused(R"({"type": "object", "properties": {"a": {")" + std::string(keyword) + R"(": {}}}})",
             "'" + std::string(keyword) + "' at #/properties/a");
   }
   refused(R"({"items": {"uniqueItems": true}})", "'uniqueItems' at #/items");
   refused(R"({"type": "array", "items": {"type": "string"}, "uniqueItems": true})", "only where its values are named");
-  refused(R"({"type": "array", "items": {"enum": [1,2,3,4,5,6,7,8,9]}, "uniqueItems": true})", "at most 8");
+  Json many = Json::array();
+  for (int i = 0; i < 65; ++i) many.push_back(i);
+  refused(Json{{"type", "array"}, {"items", {{"enum", many}}}, {"uniqueItems", true}}.dump(), "at most 64");
+  refused(R"({"prefixItems": [{"const": 9}], "items": {"enum": [1,2,3,4,5,6,7,8,9]}, "uniqueItems": true})", "with prefixItems 8");
   refused(R"({"type": "array", "items": {"enum": [[], {}]}, "uniqueItems": true})", "'uniqueItems' at #");
   refused(R"({"type": "string", "format": "idn-email"})", "'idn-email'");
   refused(R"({"type": "number", "multipleOf": 0.1})", "'multipleOf' at #");
