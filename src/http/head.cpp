@@ -33,8 +33,19 @@ bool may_be_method(std::string_view in) {
   return end > 0 && end <= 32 && in[end] == ' ';
 }
 
+// uri-host [ ":" port ] (RFC 9110 7.2) without lists; empty is allowed where there is no authority.
 bool host_ok(std::string_view host) {
-  return host.size() <= 255 && host.find_first_of(" \t,/\\@#?<>\"") == std::string_view::npos;
+  constexpr std::string_view kName = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;=", kDigits = "0123456789";
+  if (host.size() > 255) return false;
+  std::size_t end = std::min(host.find_first_not_of(kName), host.size());
+  if (host.starts_with('[')) {
+    end = host.find_first_not_of("0123456789abcdefABCDEF:.", 1);
+    if (end == std::string_view::npos || end == 1 || host[end] != ']') return false;
+    ++end;
+  }
+  if (end == host.size()) return true;
+  const std::string_view port = host.substr(end + 1);
+  return host[end] == ':' && port.size() <= 5 && port.find_first_not_of(kDigits) == std::string_view::npos && (port.size() < 5 || port <= "65535");
 }
 
 // Splits the target into path and query. Absolute form is accepted, as every server must (RFC 9112 3.2.2).
@@ -43,6 +54,8 @@ bool split_target(std::string_view target, Incoming& request) {
     if (target.size() < scheme.size() || !equal_no_case(target.substr(0, scheme.size()), scheme)) continue;
     target.remove_prefix(scheme.size());
     const std::size_t slash = target.find_first_of("/?");
+    const std::string_view authority = target.substr(0, slash);
+    if (authority.empty() || !host_ok(authority)) return false;
     target = slash == std::string_view::npos ? "/" : target.substr(slash);
     if (target[0] == '?') return false;
     break;
@@ -139,7 +152,7 @@ std::size_t RequestReader::Inside::feed_head(std::string_view in) {
   request.http_1_0 = message.version() < 11;
   for (const auto& field : message) request.headers.add(std::string(field.name_string()), std::string(field.value()));
   if (const auto mistake = check_head(raw, request)) return fail(*mistake);
-  if (!split_target({message.target().data(), message.target().size()}, request)) return fail(bad("the request target is not a path"));
+  if (!split_target({message.target().data(), message.target().size()}, request)) return fail(bad("the request target is neither a path nor an http URL"));
   keep_alive = parser.keep_alive();
   state = State::body;
   if (parser.chunked()) chunked.emplace(body_max, kChunkLineMax);

@@ -21,6 +21,7 @@ Result<std::string> gunzip(std::string_view compressed, std::size_t most) {
     stream.avail_out = static_cast<uInt>(out.size() - used);
     status = inflate(&stream, Z_NO_FLUSH);
     out.resize(out.size() - stream.avail_out);
+    if (status == Z_STREAM_END && stream.avail_in > 0) status = inflateReset(&stream);   // members may follow each other (RFC 1952 2.2)
     if (status == Z_BUF_ERROR || (status == Z_OK && stream.avail_in == 0 && stream.avail_out > 0)) break;   // it ends too early
   }
   const bool rest = stream.avail_in > 0;

@@ -179,7 +179,7 @@ bool empty_or_off(const JsonValue& value) {
 
 void read_tier(Fields& fields, std::optional<Tier>& tier) {
   const auto word = fields.string("service_tier");
-  if (!word || *word == "auto") return;
+  if (!word || *word == "auto" || *word == "scale") return;   // OpenAI's scale tier is what the plan has reserved
   if (*word == "default" || *word == "standard") {
     tier = Tier::standard;
   } else if (*word == "flex" || *word == "batch") {

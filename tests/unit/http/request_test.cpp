@@ -67,6 +67,10 @@ TEST(ChatRequest, EveryFieldArrives) {
   EXPECT_EQ(prompt.template_kwargs.text, R"({"enable_thinking":false})");
 }
 
+TEST(ChatRequest, WhatThePlanHasReservedIsNoTierOfItsOwn) {
+  for (const char* tier : {"auto", "scale"}) EXPECT_FALSE(parse_chat(chat(R"("service_tier":")" + std::string(tier) + "\""), kLimits)->request.tier);
+}
+
 TEST(ChatRequest, NullsEmptyListsAndWholeFloatsAreTolerated) {
   const auto parsed = parse_chat(chat(R"("temperature":null,"stop":null,"tools":[],"logit_bias":null,"n":1.0,"max_tokens":16.0,
     "response_format":null,"metadata":null,"stream":null,"stream_options":null,"tool_choice":null,"functions":[])"), kLimits);
