@@ -199,9 +199,10 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   ask.retry_count = request->retry_count;
   ask.tags = request->tags;
   auto signals = std::make_shared<Signals>();
+  // An answer that nobody waits to see before its end is not woken for the good news: its end is committed behind it.
   ledger::OnDurable hold_durable = [signals, bell](const Result<>& committed) {
     signals->hold.store(committed ? 1 : 2);
-    bell->ring();
+    if (!committed || signals->hold_awaited.load()) bell->ring();
   };
   auto hold = parts_.admission.admit(who, *entrance, ask, std::move(hold_durable));
   if (!hold) {
@@ -273,7 +274,7 @@ asio::awaitable<Result<Embedded>> ServiceImpl::admit_and_embed(Caller caller, Re
   auto signals = std::make_shared<Signals>();
   ledger::OnDurable hold_durable = [signals, bell](const Result<>& committed) {
     signals->hold.store(committed ? 1 : 2);
-    bell->ring();
+    if (!committed) bell->ring();                    // what is well recorded is learned with the settlement
   };
   auto hold = parts_.admission.admit(*caller.principal, *entrance, ask, std::move(hold_durable));
   rates = entrance->rates();

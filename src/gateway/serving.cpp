@@ -37,7 +37,7 @@ Serving::Serving(const ServiceParts& parts, std::shared_ptr<const ServedModel> m
                  Departure& departure, Outcome& outcome)
     : parts_(parts), model_(std::move(model)), request_(std::move(request)), id_(id), bell_(std::move(bell)),
       signals_(std::move(signals)), prepared_(std::move(prepared)), hold_(std::move(hold)), start_(std::move(start)),
-      sink_(sink), quick_(dynamic_cast<QuickSink*>(&sink)), departure_(departure), outcome_(outcome), began_ns_(prepared_.arrived_ns) {
+      sink_(sink), quick_(dynamic_cast<QuickSink*>(&sink)), shown_(quick_ == nullptr || quick_->streams()), departure_(departure), outcome_(outcome), began_ns_(prepared_.arrived_ns) {
   if (request_->timeout_ns > 0) deadline_ns_ = began_ns_ + request_->timeout_ns;
   for (const auto& prompt : prepared_.prompts) usage_.input += static_cast<std::int64_t>(prompt.size());
   // A plain pointer: the departure outlives this object, and the destructor takes the call back.
@@ -144,11 +144,11 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
     if (departure_.left() && !gone_) leave();
     take_events(prompt, ready);
     if (expired_) co_return error(Errc::deadline_exceeded, "The request showed no sign of life for longer than limits.hold_expiry and was ended.");
-    if (signals_->hold.load() == 2 && !started_ && !gone_) {
+    if (signals_->hold.load() == 2 && (!started_ || !shown_) && !gone_) {
       co_return error(Errc::ledger_unavailable, "The ledger could not record this request; try again later.");
     }
     if (gone_) ready.clear();
-    if (ready.empty() || picking || signals_->hold.load() == 0) continue;   // no byte leaves before the hold is durable
+    if (ready.empty() || picking || held_back()) continue;
     if (deliver_now(ready)) continue;
     std::vector<AnswerChunk> now;
     now.swap(ready);
@@ -161,7 +161,7 @@ asio::awaitable<Result<>> Serving::generate(std::size_t prompt) {
   reasoning_before_ = usage_.reasoning;
   cached_before_ = usage_.cached_input;
   if (picking) keep_best(prompt, ready);
-  while (!ready.empty() && !gone_ && signals_->hold.load() == 0) {
+  while (!ready.empty() && !gone_ && held_back()) {
     co_await bell_->wait();
     if (departure_.left()) leave();
   }
@@ -209,7 +209,7 @@ void Serving::take_events(std::size_t prompt, std::vector<AnswerChunk>& ready) {
     if (began != 0) outcome_.queue_seconds = static_cast<double>(std::max<std::int64_t>(0, began - submitted_ns_)) * 1e-9;
   }
   // Of an answer that nobody has seen and that ends now the end itself tells the ledger. (In step mode deliver() waits for it.)
-  const bool at_end = !parts_.progress_step && !running_ && prompt + 1 == prepared_.prompts.size() && quick_ != nullptr && !quick_->streams();
+  const bool at_end = !parts_.progress_step && !running_ && prompt + 1 == prepared_.prompts.size() && !shown_;
   if (!events_.empty() && !at_end) count_progress();
   if (running_ && !final_extension_ && !gone_) extend_when_near();
 }
@@ -265,6 +265,14 @@ void Serving::extend_when_near() {
   }
   final_extension_ = !extended || !hold_.chunked();
   model_->engine->extend(id_, extended ? *extended : granted, final_extension_);
+}
+
+// No byte leaves before the hold is durable. An answer that is sent whole leaves behind its settlement, whose commit covers
+// the hold as well: it waits for one commit and not for two.
+bool Serving::held_back() {
+  if (!shown_ || signals_->hold.load() != 0) return false;
+  signals_->hold_awaited.store(true);
+  return signals_->hold.load() == 0;
 }
 
 // The usual way of a token that is not the first: to the socket, without waiting. False: deliver() must be awaited.

@@ -18,6 +18,7 @@ namespace tokenworks::gateway {
 // Written by the ledger thread, read by the coroutine after a ring.
 struct Signals {
   std::atomic<int> hold{0};                          // 0 pending, 1 durable, 2 lost
+  std::atomic<bool> hold_awaited{false};             // by the coroutine: it sets this, then looks at `hold` once more, then sleeps
   std::atomic<int> settle{0};
   std::atomic<std::int64_t> durable_output{0}, durable_reasoning{0};   // progress: step, continuous usage
 };
@@ -44,6 +45,7 @@ class Serving {
   void count_progress();
   Usage committed() const;                           // what the ledger has of it
   void extend_when_near();
+  bool held_back();
   bool deliver_now(std::vector<AnswerChunk>& ready);
   boost::asio::awaitable<Result<>> deliver(std::vector<AnswerChunk> ready);
   int prepare_delivery(std::vector<AnswerChunk>& ready) const;
@@ -63,6 +65,7 @@ class Serving {
   AnswerStart start_;
   AnswerSink& sink_;
   QuickSink* const quick_;                           // the sink, if it is one
+  const bool shown_;                                 // the client sees parts of the answer before its end
   Departure& departure_;
   Outcome& outcome_;                                 // learns counts, charge and times; outlives this object
 
