@@ -60,11 +60,13 @@ void ChoiceText::take(const engine::TokenEvent& event, AnswerChunk& chunk) {
     // A stop token itself is not text.
     const bool silent = event.finish == engine::Finish::stop && (!constrained_ || tokenizer_->is_control(event.token));
     if (!silent) {
-      if (want_tokens_) pending_.push_back({{event.token, event.logprob, event.top}, made_bytes_});
       bool shown = false;
       const std::string text = text_of(event.token, shown);
       count_reasoning(text);
-      made_bytes_ += shown ? text.size() : tokenizer_->token_bytes(event.token).size();
+      if (want_tokens_) {
+        pending_.push_back({{event.token, event.logprob, event.top}, made_bytes_});
+        made_bytes_ += shown ? text.size() : tokenizer_->token_bytes(event.token).size();
+      }
       auto step = stops_.push(text);
       stopped = step.stopped;
       emit(std::move(step.text), chunk);

@@ -91,19 +91,23 @@ class StreamSink final : public Observed, public gateway::QuickSink {
 
   awaitable<Result<>> write(std::vector<gateway::AnswerChunk> chunks) override {
     if (!unsent_) {
-      encode(chunks);
-      if (bytes_.empty()) co_return Result<>{};
-      co_return co_await exchange_.outlet.send(bytes_);
+      std::string bytes;
+      encode(chunks, bytes);
+      if (bytes.empty()) co_return Result<>{};
+      co_return co_await exchange_.outlet.send(bytes);
     }
     unsent_ = false;
     co_return co_await quick_->flush();
   }
 
   bool write_now(std::vector<gateway::AnswerChunk>& chunks) override {
+    thread_local std::string bytes;                  // warm: every stream of the thread writes into it
     if (unsent_ || quick_ == nullptr) return false;
-    encode(chunks);
+    bytes.clear();
+    encode(chunks, bytes);
     chunks.clear();
-    unsent_ = !bytes_.empty() && !quick_->send_now(bytes_);
+    unsent_ = !bytes.empty() && !quick_->send_now(bytes);
+    if (bytes.capacity() > kScratchBytes) std::string().swap(bytes);
     return !unsent_;
   }
   bool streams() const override { return true; }
@@ -122,16 +126,16 @@ class StreamSink final : public Observed, public gateway::QuickSink {
   }
 
  private:
-  void encode(std::vector<gateway::AnswerChunk>& chunks) {
+  static constexpr std::size_t kScratchBytes = 256 << 10;
+
+  void encode(std::vector<gateway::AnswerChunk>& chunks, std::string& bytes) {
     note(chunks);
-    bytes_.clear();
-    for (const gateway::AnswerChunk& chunk : chunks) encoder_->chunk(chunk, bytes_);
-    run_.keep(bytes_);
+    for (const gateway::AnswerChunk& chunk : chunks) encoder_->chunk(chunk, bytes);
+    run_.keep(bytes);
   }
 
   std::unique_ptr<StreamEncoder> encoder_;
   QuickOutlet* const quick_;                         // the outlet, if it is one
-  std::string bytes_;                                // of the last write; its memory is used again
   bool unsent_ = false;                              // the session has a part of them that the socket did not take yet
 };
 

@@ -1,5 +1,6 @@
 // Streamed answers in OpenAI's order (notes/wire.md A3): role chunk, deltas, finish chunk, usage chunk if asked for, [DONE].
-// What is the same in every chunk is built once; a token costs two appends and its escaping.
+// What is the same in every chunk is built once; a token costs two appends and its escaping. Nothing is kept between events:
+// a stream's memory has left the caches when its next token comes.
 #include "errors.hpp"
 #include "json_out.hpp"
 #include "openai_parts.hpp"
@@ -37,8 +38,7 @@ class OpenAiStream : public StreamEncoder {
     const gateway::AnswerChunk* tokens = &chunk;     // they travel with the first event that is made
     if (form_ == OpenAiForm::completion) {
       if (!chunk.text.empty() || !chunk.tokens.empty()) {
-        std::string& event = open(chunk, R"(,"text":)");
-        append_string(event, chunk.text);
+        append_string(open(chunk, R"(,"text":)", out), chunk.text);
         close(chunk, tokens, out);
       }
     } else {
@@ -67,36 +67,36 @@ class OpenAiStream : public StreamEncoder {
   // What was thought, what is said, what is called: an event each, in this order.
   void append_deltas(const gateway::AnswerChunk& chunk, const gateway::AnswerChunk*& tokens, std::string& out) {
     if (!chunk.reasoning.empty()) {
-      append_string(open(chunk, R"(,"delta":{"reasoning_content":)"), chunk.reasoning);
-      event_ += '}';
+      append_string(open(chunk, R"(,"delta":{"reasoning_content":)", out), chunk.reasoning);
+      out += '}';
       close(chunk, tokens, out);
     }
     const bool only_tokens = chunk.reasoning.empty() && chunk.calls.empty() && !chunk.tokens.empty();
     if (!chunk.text.empty() || only_tokens) {
-      append_string(open(chunk, R"(,"delta":{"content":)"), chunk.text);
-      event_ += '}';
+      append_string(open(chunk, R"(,"delta":{"content":)", out), chunk.text);
+      out += '}';
       close(chunk, tokens, out);
     }
     for (const gateway::CallDelta& call : chunk.calls) {
       // The name comes alone: clients take a first delta for the beginning of a call and add what follows.
       if (!call.name.empty()) {
-        JsonObject delta(open(chunk, R"(,"delta":{"tool_calls":[)"));
-        append_call(delta, call);
+        append_call(open(chunk, R"(,"delta":{"tool_calls":[)", out), call);
         close(chunk, tokens, out);
       }
       if (call.arguments.empty()) continue;
-      JsonObject delta(open(chunk, R"(,"delta":{"tool_calls":[)"));
+      JsonObject delta(open(chunk, R"(,"delta":{"tool_calls":[)", out));
       delta.integer("index", call.index);
       JsonObject function(delta.key("function"));
       function.string("arguments", call.arguments);
       function.close();
       delta.close();
-      event_ += "]}";
+      out += "]}";
       close(chunk, tokens, out);
     }
   }
 
-  void append_call(JsonObject& delta, const gateway::CallDelta& call) {
+  static void append_call(std::string& out, const gateway::CallDelta& call) {
+    JsonObject delta(out);
     delta.integer("index", call.index);
     delta.string("id", call.id);
     delta.string("type", "function");
@@ -105,37 +105,36 @@ class OpenAiStream : public StreamEncoder {
     function.string("arguments", "");
     function.close();
     delta.close();
-    event_ += "]}";
+    out += "]}";
   }
 
-  // An event is built apart, since its padding depends on its length.
-  std::string& open(const gateway::AnswerChunk& chunk, std::string_view field) {
-    event_.clear();
-    event_ += prefix_;
-    append_integer(event_, chunk.choice);
-    return event_ += field;
+  // Where an event begins is remembered: its padding depends on its length.
+  std::string& open(const gateway::AnswerChunk& chunk, std::string_view field, std::string& out) {
+    begins_at_ = out.size();
+    out += prefix_;
+    append_integer(out, chunk.choice);
+    return out += field;
   }
 
   void close(const gateway::AnswerChunk& chunk, const gateway::AnswerChunk*& tokens, std::string& out) {
-    event_ += R"(,"logprobs":)";
-    append_logprobs(event_, tokens);
+    out += R"(,"logprobs":)";
+    append_logprobs(out, tokens);
     tokens = nullptr;
-    event_ += R"(,"finish_reason":null}])";
-    if (options_.obfuscation) append_padding(event_);
-    append_suffix(event_, chunk);
-    out += event_;
+    out += R"(,"finish_reason":null}])";
+    if (options_.obfuscation) append_padding(out);
+    append_suffix(out, chunk);
   }
 
   // The characters need not be secret: whoever sees them sees the text. Only the length counts.
-  void append_padding(std::string& event) {
+  void append_padding(std::string& out) {
     constexpr std::size_t kUnit = 64;
     constexpr std::string_view kField = R"(,"obfuscation":"")", kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ab";
-    event += kField.substr(0, kField.size() - 1);
-    while ((event.size() + 1) % kUnit != 0) {
+    out += kField.substr(0, kField.size() - 1);
+    while ((out.size() - begins_at_ + 1) % kUnit != 0) {
       padding_ = padding_ * 6364136223846793005u + 1442695040888963407u;
-      event += kLetters[padding_ >> 58];
+      out += kLetters[padding_ >> 58];
     }
-    event += '"';
+    out += '"';
   }
 
   void append_suffix(std::string& event, const gateway::AnswerChunk& chunk) const {
@@ -175,7 +174,8 @@ class OpenAiStream : public StreamEncoder {
 
   const OpenAiForm form_;
   const StreamOptions options_;
-  std::string prefix_, usage_prefix_, suffix_, event_;
+  std::string prefix_, usage_prefix_, suffix_;
+  std::size_t begins_at_ = 0;                        // the event that is being written, in what it is written to
   std::uint64_t padding_ = 0;
   std::vector<CompletionLogprobs> older_;
 };

@@ -93,19 +93,23 @@ asio::awaitable<Result<>> Session::send(std::string_view bytes) {
   return write_chunk(bytes, false);
 }
 
-// While a ping is under way nothing may come between its parts: flush() waits for its end.
+// While a ping is under way nothing may come between its parts: flush() waits for its end. The thread's one buffer is warm,
+// where a session's own would be fetched from memory with every token; a session keeps only what the socket did not take.
 bool Session::send_now(std::string_view bytes) {
-  unsent_.clear();
+  thread_local std::string framed;
   if (chunked_) {
-    append_chunk(unsent_, bytes);
-  } else {
-    unsent_ = bytes;
+    framed.clear();
+    append_chunk(framed, bytes);
+    bytes = framed;
   }
-  if (writing_ || broken_) return false;
-  const std::size_t sent = transport_->write_now(unsent_);
-  last_write_ = Clock::now();
-  if (sent == unsent_.size()) return true;
-  unsent_.erase(0, sent);
+  unsent_.clear();
+  std::size_t sent = 0;
+  if (!writing_ && !broken_) {
+    sent = transport_->write_now(bytes);
+    last_write_ = Clock::now();
+    if (sent == bytes.size()) return true;
+  }
+  unsent_ = bytes.substr(sent);
   return false;
 }
 
