@@ -4,6 +4,7 @@
 
 #include "ledger/books.hpp"
 #include "ledger/journal.hpp"
+#include "ledger/log_tail.hpp"
 #include "ledger/rules.hpp"
 #include "ledger/schema.hpp"
 #include "tokenworks/base/log.hpp"
@@ -40,6 +41,7 @@ Result<std::unique_ptr<Books>> Books::open(const StoreOptions& options, const Cl
   auto made = connect(options, clock, Access::create);
   if (!made) return made.error();
   Books& books = **made;
+  if (auto done = write_last_commit_again(books.store_); !done) return error(done.error().code, options.path + ": " + done.error().message);
   if (auto done = migrate(books.store_, migrations(), clock.unix_ns(), options.build_id); !done) {
     return error(done.error().code, options.path + ": " + done.error().message);
   }

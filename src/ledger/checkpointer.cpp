@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "ledger/wal_index.hpp"
 #include "tokenworks/base/log.hpp"
 
 namespace tokenworks::ledger {
@@ -13,6 +14,18 @@ namespace {
 constexpr std::chrono::nanoseconds kRestMax = std::chrono::milliseconds(100);   // a disk that stood still is no reason to
 
 thread_local Checkpointer* this_thread = nullptr;    // whose copying it does
+
+constexpr int kLockTries = 5'000;                    // a millisecond each
+
+// SQLITE_BUSY: another process copies at this moment.
+int count_anew(const Connection& store) {
+  WalIndex index(store);
+  if (!index) return SQLITE_IOERR;
+  if (const int code = index.lock(WalIndex::kCheckpointLock); code != SQLITE_OK) return code;
+  index.set_frames_copied(0);
+  index.unlock(WalIndex::kCheckpointLock);
+  return SQLITE_OK;
+}
 
 }  // namespace
 
@@ -41,6 +54,8 @@ Checkpointer::~Checkpointer() {
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
   if (sliced_ != nullptr) sliced_->pMethods = plain_;   // closing may copy as well, on this thread
+  // What closes last copies the log and deletes it. Another process holds the lock for one copy at most.
+  for (int i = 0; doubtful_ && count_anew(store_) == SQLITE_BUSY && i < kLockTries; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 // SQLite syncs the database once, after the last page. Its file is the connection's own, so what is put before its writes
@@ -74,6 +89,17 @@ int Checkpointer::written(sqlite3_file* file) {
   return SQLITE_OK;
 }
 
+// One pass, by the thread or by the writer's, under pass_mutex_. What is doubtful is not built upon.
+int Checkpointer::pass(const Connection& by, int* log, int* copied) {
+  if (doubtful_ && count_anew(by) != SQLITE_OK) return SQLITE_BUSY;
+  doubtful_ = false;
+  const int code = sqlite3_wal_checkpoint_v2(by.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, log, copied);
+  if (code == SQLITE_OK || code == SQLITE_BUSY) return code;
+  log::warn("ledger.checkpoint_failed", {{"error", sqlite3_errmsg(by.raw())}});
+  doubtful_ = true;
+  return code;
+}
+
 void Checkpointer::run() {
   this_thread = this;
   std::unique_lock lock(mutex_);
@@ -83,9 +109,9 @@ void Checkpointer::run() {
     lock.unlock();
     int log = 0, copied = 0;
     unsynced_ = 0;
-    const int code = sqlite3_wal_checkpoint_v2(store_.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
-    if (code != SQLITE_OK && code != SQLITE_BUSY) {
-      log::warn("ledger.checkpoint_failed", {{"error", sqlite3_errmsg(store_.raw())}});
+    {
+      std::lock_guard passing(pass_mutex_);
+      pass(store_, &log, &copied);
     }
     lock.lock();
     log_ = log;
@@ -124,10 +150,21 @@ void Checkpointer::after_commit(const Connection& writer, int wal_pages) {
   finish(writer, wal_pages);
 }
 
+bool Checkpointer::copying() {
+  std::lock_guard lock(mutex_);
+  return state_ == State::asked;
+}
+
+void Checkpointer::copy_now(const Connection& writer) {
+  const std::unique_lock passing(pass_mutex_, std::try_to_lock);
+  if (passing) pass(writer, nullptr, nullptr);
+}
+
 // A failure shows in the next commit, if it lasts; the log simply stays longer. A reader that still needs the log's old
 // part keeps it from beginning again: then it may grow by as much once more before the next attempt.
 void Checkpointer::finish(const Connection& writer, int wal_pages) {
-  sqlite3_wal_checkpoint_v2(writer.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  std::lock_guard passing(pass_mutex_);
+  pass(writer, nullptr, nullptr);
   next_at_ = wal_pages + pace_.pages;
 }
 

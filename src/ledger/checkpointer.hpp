@@ -6,6 +6,10 @@
 // The copying is paced: a slice of pages is synced by itself, and rested after in proportion to what it took. All of them in one
 // sync at the end would stand before the log's own syncs in the disk's queue for as long as the disk needs for them.
 //
+// SQLite counts pages as copied that it has not synced, when a pass ends before the log does. A sync of the database that fails
+// later drops such pages for good, while the log they could be read from is given up after the next pass that goes well. So after
+// a failed pass the count begins anew, and everything in the log is copied once more.
+//
 // Its connection also keeps the shared index of the log alive while the ledger thread closes and reopens a suspect
 // connection: a transaction whose sync failed can then not come back to life by a recovery of the log; the retry
 // overwrites it.
@@ -37,10 +41,15 @@ class Checkpointer {
 
   // Ledger thread, after each commit on `writer`: looks at the log's length and starts or finishes a checkpoint.
   void after_commit(const Connection& writer, int wal_pages);
+  bool copying();                                    // the thread is at work
+
+  // Ledger thread: one pass by itself, now, unless the thread is at work.
+  void copy_now(const Connection& writer);
 
  private:
   Checkpointer(Connection store, const CheckpointPace& pace);
   void run();
+  int pass(const Connection& by, int* log, int* copied);
   void slice_writes();
   static int write_sliced(sqlite3_file* file, const void* from, int bytes, sqlite3_int64 at);
   int written(sqlite3_file* file);
@@ -60,6 +69,8 @@ class Checkpointer {
   std::atomic<bool> hurry_{false};                   // the log grows faster than it is copied
   int next_at_;                                      // ledger thread: the log's length that starts the next pass
   int rounds_ = 0, last_length_ = 0;
+  std::mutex pass_mutex_;                            // one pass at a time
+  bool doubtful_ = false;                            // under pass_mutex_: a pass failed, and the count still stands
   std::mutex mutex_;
   std::condition_variable wake_;
   State state_ = State::idle;                        // under mutex_

@@ -4,6 +4,7 @@
 
 #include "ledger/admin.hpp"
 #include "ledger/journal.hpp"
+#include "ledger/log_tail.hpp"
 #include "ledger/rules.hpp"
 #include "ledger/service.hpp"
 #include "tokenworks/base/burst.hpp"
@@ -108,15 +109,14 @@ void Service::attempt() {
     auto again = Books::resume(store_, clock_, writer_);
     if (!again) return failed(again.error());
     books_ = std::move(*again);
-    // What surfaced as committed is acknowledged: it may be in the log without having been synced, so it is first made
-    // durable in the database file itself.
+    // What surfaced as committed is acknowledged: it may be in the log without having been synced.
     if (attempted_commit_ != 0 && books_->commits() == attempted_commit_) {
-      if (auto done = books_->store().run("PRAGMA wal_checkpoint(TRUNCATE)"); !done) return failed(done.error());
+      if (auto done = write_last_commit_again(books_->store()); !done) return failed(done.error());
       return committed(0);
     }
     // On a full disk the log may hold the space that is missing: what is committed goes into the database file, and the
     // log begins again. It works when it can; otherwise the attempt below says what is wrong.
-    sqlite3_wal_checkpoint_v2(books_->store().raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    checkpointer_->copy_now(books_->store());
   }
   const std::int64_t begun = clock_.steady_ns();
   attempted_at_ = std::chrono::steady_clock::now();

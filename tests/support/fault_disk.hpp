@@ -42,7 +42,7 @@ struct FaultVfs::Disk {
   std::map<std::string, std::shared_ptr<File>> deleted;   // not yet certain: a cut may bring them back
   std::int64_t generation = 1;                       // handles of an older one are dead
   bool is_dead = false, lose_unsynced = false, is_full = false, reads_short = false;
-  std::int64_t sync_count = 0, write_count = 0, cut_sync = 0, cut_write = 0, failing_syncs = 0, failing_reads = 0;
+  std::int64_t sync_count = 0, write_count = 0, cut_sync = 0, cut_write = 0, failing_syncs = 0, failing_database_syncs = 0, failing_reads = 0;
   void* vfs = nullptr;                               // sqlite3_vfs, owned
 
   void power_off(bool lose);                         // under mutex

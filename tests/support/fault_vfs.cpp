@@ -100,12 +100,16 @@ void FaultVfs::power_on() {
     file = std::move(fresh);
   }
   d.is_dead = d.lose_unsynced = d.is_full = false;
-  d.cut_sync = d.cut_write = d.failing_syncs = d.failing_reads = 0;
+  d.cut_sync = d.cut_write = d.failing_syncs = d.failing_database_syncs = d.failing_reads = 0;
 }
 
 void FaultVfs::fail_syncs(std::int64_t n) {
   std::lock_guard lock(disk_->mutex);
   disk_->failing_syncs = n;
+}
+void FaultVfs::fail_database_syncs(std::int64_t n) {
+  std::lock_guard lock(disk_->mutex);
+  disk_->failing_database_syncs = n;
 }
 void FaultVfs::fail_reads(std::int64_t n, bool short_read) {
   std::lock_guard lock(disk_->mutex);

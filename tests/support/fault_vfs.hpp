@@ -30,6 +30,7 @@ class FaultVfs {
   void power_on();
 
   void fail_syncs(std::int64_t n);                   // the next n syncs fail
+  void fail_database_syncs(std::int64_t n);          // the next n syncs of a database file, not of its log
   void fail_reads(std::int64_t n, bool short_read);  // the next n reads fail, as errors or as short reads
   void set_full(bool full);                          // no file can grow
 

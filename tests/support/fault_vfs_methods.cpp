@@ -86,8 +86,9 @@ int sync(sqlite3_file* file, int) {
     s.disk->power_off(true);
     return SQLITE_IOERR_FSYNC;
   }
-  if (s.disk->failing_syncs > 0) {                   // the pages are clean afterwards and will never be written again
-    --s.disk->failing_syncs;
+  std::int64_t& failing = s.is_database && s.disk->failing_database_syncs > 0 ? s.disk->failing_database_syncs : s.disk->failing_syncs;
+  if (failing > 0) {                                 // the pages are clean afterwards and will never be written again
+    --failing;
     s.file->pending.clear();
     ++s.file->sync_errors;
   }

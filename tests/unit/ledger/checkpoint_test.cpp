@@ -46,6 +46,52 @@ TEST(Checkpoint, PagesAreCopiedInSlicesThatAreSyncedByThemselves) {
   EXPECT_LE(syncs_of_copying(10), 2 + 250 / 10);
 }
 
+// A reader keeps the first copy from reaching the log's end, so SQLite does not sync it, but counts its pages as copied. Then a
+// sync of the database fails, which drops all that was not synced, those pages among them.
+TEST(Checkpoint, AFailedSyncLosesNoPageThatAnEarlierCopyCountedAsDone) {
+  for (const bool background : {false, true}) {
+    SCOPED_TRACE(background ? "by the thread beside" : "by the writer's thread");
+    Plant plant;
+    ASSERT_EQ(plant.open(), "");
+    plant.ledger.reset();
+    const auto connect = [&](Access access) { return std::move(*Connection::open(plant.options.path, plant.options.vfs, access)); };
+    {
+      const Connection writer = connect(Access::read_write), reader = connect(Access::read_only);
+      ASSERT_TRUE(writer.run("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL; CREATE TABLE filler(x BLOB)"));
+      CheckpointPace pace;
+      pace.pages = 1;
+      pace.slice = 7;
+      pace.rest = 0;
+      pace.background = background;
+      auto checkpointer = Checkpointer::open(plant.options.path, plant.options.vfs, pace);
+      ASSERT_TRUE(checkpointer);
+      int length = 1;
+      const auto copy = [&] {                        // a pass of the thread beside, or of this one
+        (*checkpointer)->after_commit(writer, length);
+        length += background ? 0 : pace.pages;
+        while (background && (*checkpointer)->copying()) std::this_thread::yield();
+      };
+      ASSERT_TRUE(writer.run("INSERT INTO filler VALUES (zeroblob(200 * 4096))"));
+      ASSERT_TRUE(reader.run("BEGIN; SELECT count(*) FROM filler"));
+      ASSERT_TRUE(writer.run("INSERT INTO filler VALUES (zeroblob(100 * 4096))"));
+      copy();
+      ASSERT_TRUE(reader.run("COMMIT"));
+      plant.disk.fail_database_syncs(1);
+      for (int i = 0; i < 4; ++i) copy();
+      plant.disk.fail_database_syncs(0);
+      ASSERT_TRUE(writer.run("INSERT INTO filler VALUES ('the log begins again')"));
+      plant.disk.cut_now();
+    }
+    plant.disk.power_on();
+    const Connection again = connect(Access::read_write);
+    auto check = again.prepare("PRAGMA integrity_check");
+    ASSERT_TRUE(check) << check.error().message;
+    ASSERT_TRUE(check->step());
+    EXPECT_EQ(check->text(0), "ok");
+    EXPECT_EQ(*again.value("SELECT count(*) FROM filler WHERE length(x) > 4096"), 2);
+  }
+}
+
 // Entries that the stored accounts and rollups of the part that is furthest behind do not include.
 std::int64_t behind(const Plant& plant) {
   const auto store = Connection::open(plant.options.path, plant.options.vfs, Access::read_only);

@@ -113,6 +113,7 @@ void Simulation::work() {
         default: disk_.fail_reads(1, true); break;
       }
     }
+    if (plan_.transient_faults && plan_.seed % 7 == 3 && i % 5 == 0) disk_.fail_database_syncs(1);   // of a copy, beside any other
     if (plan_.transient_faults && chance(4) == 0) disk_.set_full(false);
     if (chance(3) == 0) {
       disk_.set_full(false);
@@ -121,6 +122,7 @@ void Simulation::work() {
   }
   disk_.set_full(false);
   disk_.fail_reads(0, false);
+  disk_.fail_database_syncs(0);
   wait_for_acks();
 }
 
