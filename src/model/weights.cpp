@@ -19,6 +19,7 @@ class Builder {
   Builder(const formats::ModelFile& file, backend::Backend& backend) : file_(file), backend_(backend) {}
 
   WeightPtr linear(const LinearParts& parts) {
+    for (const TensorView& part : parts.parts) stored_ += part.bytes.size();
     return keep(parts.parts.front().name, [&] { return backend_.make_linear(parts); });
   }
   WeightPtr vector(const TensorView* tensor) {
@@ -26,13 +27,25 @@ class Builder {
     return keep(tensor->name, [&] { return backend_.make_vector(*tensor); });
   }
   WeightPtr table(const TensorView& tensor) {
+    stored_ += tensor.bytes.size();
     return keep(tensor.name, [&] { return backend_.make_table(tensor); });
   }
   WeightPtr rope(const backend::RopeSpec& spec, std::int32_t positions_max) {
     return keep("the rotary table", [&] { return backend_.make_rope(spec, positions_max); });
   }
 
-  const std::optional<Error>& failure() const { return failure_; }
+  // `all`: bytes of everything that is to come through here, as the file stores it. What was made so far says how much they are
+  // here; the one that found no room says so itself.
+  std::optional<Error> failure(std::size_t all) const {
+    if (!failure_ || failure_->code != Errc::internal) return failure_;   // not for want of room
+    Error told = *failure_;
+    if (failed_at_ > 0)
+      told.message += fmt::format("; the weights take some {} MiB here, {:.0f} % of them were placed",
+                                  static_cast<std::size_t>(static_cast<double>(bytes_) / static_cast<double>(failed_at_) * static_cast<double>(all)) / (1 << 20) + 1,
+                                  100.0 * static_cast<double>(failed_at_) / static_cast<double>(all));
+    told.message += "; a file of a smaller type, another `compute` or more cards (backend: cuda:0+1) would take less of one";
+    return told;
+  }
   std::size_t bytes() const { return bytes_; }
 
  private:
@@ -41,18 +54,21 @@ class Builder {
     if (failure_) return nullptr;
     Result<WeightPtr> made = make();
     if (!made) {
+      failed_at_ = placed_;
       failure_ = made.error();
       failure_->message = fmt::format("{}: {}: {}", file_.path(), what, failure_->message);
       return nullptr;
     }
     bytes_ += (*made)->bytes();
+    placed_ = stored_;
     return std::move(*made);
   }
 
   const formats::ModelFile& file_;
   backend::Backend& backend_;
   std::optional<Error> failure_;
-  std::size_t bytes_ = 0;
+  std::size_t bytes_ = 0;                            // as the backend keeps them
+  std::size_t stored_ = 0, placed_ = 0, failed_at_ = 0;   // matrices, as the file stores them: handed over, made, made before one failed
 };
 
 }  // namespace
@@ -76,7 +92,11 @@ Result<Weights> build_weights(const formats::ModelFile& file, const ModelTensors
   }
   w.final_norm = build.vector(tensors.final_norm);
   w.head = build.linear({.parts = {*tensors.head}});
-  if (build.failure()) return *build.failure();
+  std::size_t all = tensors.embedding->bytes.size() + tensors.head->bytes.size();
+  for (const LayerTensors& t : tensors.layers)
+    for (const LinearParts* parts : {&t.qkv, &t.output, &t.gate_up, &t.down})
+      for (const TensorView& part : parts->parts) all += part.bytes.size();
+  if (const auto failed = build.failure(all)) return *failed;
   w.bytes = build.bytes();
   return w;
 }

@@ -66,6 +66,7 @@ def test_a_device_that_fails_ends_every_request_in_order_and_the_process_with_70
         answers = [Answer(plant, acme, "One"), Answer(plant, acme, "Two"), Answer(plant, beta, "Three")]
         for a in answers:
             a.wait()
+        assert ready(plant) in (503, 0)                   # nothing new is sent here, from the moment clients are told
         assert plant.process.wait(120) == LOST            # no orderly end would be 0
         assert ready(plant) == 0
         log = plant.log_text()
