@@ -33,7 +33,8 @@ class Daemon:
             self.process = subprocess.Popen([*program, "serve", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         try:
             self.api = self._ready(deadline)
-        except Exception:
+        except BaseException:
+            self.process.kill()
             self.close()
             raise
         self.ready_s = time.perf_counter() - began
