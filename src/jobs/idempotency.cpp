@@ -31,11 +31,17 @@ Result<std::unique_ptr<Idempotency>> Idempotency::open(ledger::Ledger& ledger, c
       row.usage = settle->usage;
       row.cost = settle->amount;
     }
-    const Place place{row.organization.value, row.key};
-    made->by_age_.emplace(row.created_unix_ns, place);
+    Place place{row.organization.value, row.key};
     ++made->keys_[place.first];
-    made->kept_->keep(place, static_cast<std::int64_t>(row.body.size()));
-    made->rows_[place] = std::move(row);
+    made->rows_.emplace_hint(made->rows_.end(), std::move(place), std::move(row));   // they come in this order
+  }
+  std::vector<const std::pair<const Place, ledger::IdempotencyRow>*> aged;
+  aged.reserve(made->rows_.size());
+  for (const auto& known : made->rows_) aged.push_back(&known);
+  std::ranges::stable_sort(aged, {}, [](const auto* known) { return known->second.created_unix_ns; });
+  for (const auto* known : aged) {
+    made->by_age_.emplace_hint(made->by_age_.end(), known->second.created_unix_ns, known->first);
+    made->kept_->keep(known->first, static_cast<std::int64_t>(known->second.body.size()));
   }
   for (ledger::IdempotencyRow& row : made->drop_bodies()) (void)ledger.queue_idempotency(std::move(row), {});
   return made;

@@ -169,6 +169,22 @@ TEST_F(IdempotencyTest, BeyondAnOrganizationsBoundTheOldestAnswerIsRepeatedAsIts
   EXPECT_EQ(repeated("acme", "too large by itself"), 0u);
 }
 
+TEST_F(IdempotencyTest, ARestartKnowsWhichAnswersAreTheOldestWhateverTheirKeysAreCalled) {
+  const IdempotencyBounds bounds{.bytes = 10'000, .bytes_per_organization = 300};
+  open(bounds);
+  for (const char* key : {"c", "a", "b"}) {
+    answered("acme", key, 100);
+    clock_.advance_ns(1'000'000'000);
+  }
+  open(bounds);
+  answered("acme", "0", 100);
+  EXPECT_EQ(repeated("acme", "c"), 0u) << "the oldest";
+  for (const char* key : {"a", "b", "0"}) EXPECT_EQ(repeated("acme", key), 100u) << key;
+  clock_.advance_ns(Idempotency::kKeptNs - 2'500'000'000);
+  EXPECT_FALSE(begin("c", "body")->has_value()) << "its day is over";
+  EXPECT_EQ(repeated("acme", "b"), 100u) << "a second short of it";
+}
+
 TEST_F(IdempotencyTest, BeyondTheBoundOfAllWhoeverKeepsTheMostGivesWay) {
   open({.bytes = 1000, .bytes_per_organization = 1000});
   answered("small", "only", 100);
