@@ -27,7 +27,9 @@ void SchemaCompiler::read_names(const Json& value, const std::string& path, Shap
       rest.values.reset();
       for (const Json* v : *s.values) {
         if (!budget_.step(names.size() / 8 + 4)) return;
-        if (v->is_string() && fits(*v, rest) && std::find(names.begin(), names.end(), *v) == names.end()) names.push_back(v->get<std::string>());
+        if (!v->is_string() || !fits(*v, rest)) continue;
+        const auto& name = v->get_ref<const std::string&>();
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
       }
     } else if ((s.types & kString) != 0) {
       const bool plain = s.patterns.size() == 1 && s.formats.empty() && s.min_length == 0 && s.max_length < 0;
