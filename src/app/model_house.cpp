@@ -30,6 +30,7 @@ std::string text_of(const std::vector<ModelSet::Entry>& entries) {
     const config::ModelSpec& s = e.model->spec;
     text += s.id + '\n' + e.model->model_digest + '\n' + s.path + '\n' + s.backend + '\n' + s.compute + '\n' + s.speculation + '\n' + s.embeddings + '\n';
     for (const std::int64_t n : {s.context_tokens, s.kv_cache_bytes, s.swap_bytes, s.max_sequences, s.step_target_ns, s.threads}) text += std::to_string(n) + '\n';
+    for (const std::int64_t n : s.cost_units_micro) text += std::to_string(n) + '\n';
     for (const std::string& alias : e.aliases) text += "alias " + alias + '\n';
     for (const std::string& c : e.data_classes) text += "class " + c + '\n';
   }

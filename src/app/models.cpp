@@ -73,6 +73,7 @@ Result<std::shared_ptr<gateway::ServedModel>> load_model(const config::ModelSpec
   engine_options.queue_per_tenant = limits.queue_per_tenant;
   engine_options.speculation = spec.speculation == "ngram";
   engine_options.step_target_ns = spec.step_target_ns;
+  engine_options.cost_units_micro = spec.cost_units_micro;
   engine_options.cache_secret = cache_secret;
   engine_options.prefix_cache = info.generates;      // an encoder computes every text whole
   model->engine = engine::make_engine(std::move(*runner), engine_options, clock, std::move(on_step));

@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 
 auto engine_keys(const ModelSpec& m) {
   return std::tie(m.path, m.backend, m.compute, m.speculation, m.embeddings, m.context_tokens, m.kv_cache_bytes, m.swap_bytes, m.max_sequences,
-                  m.step_target_ns, m.threads);
+                  m.step_target_ns, m.cost_units_micro, m.threads);
 }
 
 // ":3: kv_cache is ..." without the place, which says nothing about a body.

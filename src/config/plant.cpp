@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "address.hpp"
@@ -48,6 +49,16 @@ void read_model(Fields& f, ModelSpec& m) {
   f.size("swap", m.swap_bytes, 0);
   f.integer("max_sequences", m.max_sequences, 1, 4096);
   f.duration("step_target", m.step_target_ns, 1'000'000);
+  f.mapping("cost_units", [&](Fields& g) {
+    constexpr std::array<const char*, 3> kClasses{"input", "cached_input", "output"};
+    for (std::size_t i = 0; i < kClasses.size(); ++i) {
+      g.decimal(kClasses[i], m.cost_units_micro[i], 6);
+      const bool free = i == 1;                      // what costs nothing to compute may be free; the rest never is
+      if (m.cost_units_micro[i] < (free ? 0 : 10'000) || m.cost_units_micro[i] > 100'000'000) {
+        g.mistake(kClasses[i], std::string("is outside ") + (free ? "0" : "0.01") + " to 100 cost units per token");
+      }
+    }
+  });
   f.integer("threads", m.threads, 0, 1024);
   f.texts("data_classes", m.data_classes);
   if (m.data_classes.empty()) f.mistake("data_classes", "must name at least one class");

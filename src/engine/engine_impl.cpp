@@ -24,6 +24,7 @@ scheduler::Options scheduler_options(const model::RunnerInfo& info, const Engine
   o.rows_max = info.rows_max;
   o.sequences_max = info.sequences_max;
   o.step_target_ns = options.step_target_ns;
+  o.units = {options.cost_units_micro[0], options.cost_units_micro[1], options.cost_units_micro[2]};
   o.prefix_cache = options.prefix_cache;
   o.cache_secret = options.cache_secret;
   o.swap_slots = info.swap_slots;
@@ -41,7 +42,7 @@ EngineImpl::EngineImpl(std::unique_ptr<model::Runner> runner, const EngineOption
       on_step_(std::move(on_step)),
       scheduler_options_(scheduler_options(runner_->info(), options)),
       inbox_(kInboxMessages),
-      book_(options_.queue_per_tenant),
+      book_(options_.queue_per_tenant, static_cast<std::int64_t>(options_.inbox)),
       scheduler_(std::make_unique<scheduler::Scheduler>(scheduler_options_)) {
   status_.kv_blocks_free = runner_->info().kv_blocks;
   thread_ = std::thread([this] { loop(); });

@@ -131,7 +131,7 @@ std::int32_t Scheduler::State::cached_tokens(Seq& s) {
 Handle Scheduler::State::next_in_line(const Flow& flow) {
   Seq& head = seq(flow.head);
   if (!keep_cached || flow.waiting < 2 || head.started || head.spared || head.misfit_since != 0 || head.leader != kNoHandle) return flow.head;
-  const std::int64_t quantum = std::max(gap_micro / 1'000'000, kQuantumMin) - head.overtaken;
+  const std::int64_t quantum = std::max(gap_micro / options.units.uncached_micro, kQuantumMin) - head.overtaken;
   Handle best = flow.head;
   std::int32_t best_cached = cached_tokens(head);
   Handle h = head.after;

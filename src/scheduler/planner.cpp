@@ -13,7 +13,7 @@ namespace tokenworks::scheduler {
 namespace {
 
 constexpr std::int64_t kAlonePrefill = 2;            // step targets a step may take while nobody waits for a next token
-constexpr std::int64_t kGapMin = 128;                // cost units
+constexpr std::int64_t kGapMin = 128;                // tokens
 constexpr int kLookTogether = 16;
 constexpr std::int32_t kDraftingMax = 4;             // sequences that decode: beyond, a step is no longer bound by memory
 
@@ -156,8 +156,8 @@ void Scheduler::State::size_budget() {
   const double allowed = decoding ? target : target * kAlonePrefill;
   ns_left = allowed - cost.base();
   budget_tokens = tokens_in(allowed);
-  const std::int64_t gap = options.gap_units > 0 ? options.gap_units : std::max(2 * tokens_in(target), kGapMin);
-  gap_micro = gap * 1'000'000;
+  const std::int64_t each = std::max(options.units.uncached_micro, options.units.output_micro / 2);
+  gap_micro = options.gap_units > 0 ? options.gap_units * 1'000'000 : std::max(2 * tokens_in(target) * options.units.uncached_micro, kGapMin * each);
 }
 
 // The lowest counter above `above` among the tier's flows that have prompt work, waiting ones included.

@@ -312,7 +312,9 @@ Forecast Scheduler::forecast() const {
   f.hold_ns = st.hold_ns;
   std::int64_t weights = 0;
   for (const TierState& tier : st.tiers) weights = std::max(weights, tier.active_weight);
-  const double lead = static_cast<double>(st.gap_micro / 1'000'000 + st.budget_tokens + 2 * st.slots);   // per weight, at most
+  const CostUnits& units = st.options.units;         // what a flow may be ahead, per weight, as prompt tokens
+  const double lead = static_cast<double>(st.gap_micro + st.budget_tokens * units.uncached_micro + st.slots * units.output_micro) /
+                      static_cast<double>(units.uncached_micro);
   f.hold_back_ns = std::min(lead * static_cast<double>(weights) * f.prompt_token_ns, kHoldBackMaxNs);
   f.answer_tokens = st.answer_tokens;
   f.long_answer_tokens = st.answer_tokens + 2 * st.answer_spread;

@@ -74,6 +74,10 @@ inline Trace random_trace(std::uint64_t seed) {
     }
   }
   std::stable_sort(t.arrivals.begin(), t.arrivals.end(), [](const Arrival& a, const Arrival& b) { return a.step < b.step; });
+  if (seed % 4 == 0) {                               // an operator's own cost units
+    t.options.units = {static_cast<std::int64_t>(pick(50'000, 4'000'000)), static_cast<std::int64_t>(pick(0, 300'000)),
+                       static_cast<std::int64_t>(pick(50'000, 8'000'000))};
+  }
   return t;
 }
 
@@ -138,8 +142,10 @@ inline Verdict judge(const Trace& trace, Rule rule) {
     };
     driver.step(random, takes);
     const double budget = static_cast<double>(driver.scheduler().stats().step_budget);
-    const double bound = 2 * (static_cast<double>(trace.options.gap_units) + budget + 2.0 * trace.options.sequences_max +
-                              0.1 * trace.options.context_tokens);
+    const scheduler::CostUnits& u = trace.options.units;
+    const double most = budget * static_cast<double>(u.uncached_micro) + static_cast<double>(u.output_micro * trace.options.sequences_max) +
+                        static_cast<double>(u.cached_micro * trace.options.context_tokens);
+    const double bound = 2 * (static_cast<double>(trace.options.gap_units) + most / 1e6);
     for (std::size_t i = 0; i < tenants; ++i) {
       for (std::size_t j = 0; j < i; ++j) {
         Pair& pair = pairs[i * tenants + j];

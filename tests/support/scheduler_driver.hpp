@@ -343,9 +343,10 @@ class SchedulerDriver {
     live.computed = context;
     live.planned_step = steps_;
     live.left_over = context < static_cast<std::int32_t>(live.tokens.size());
-    const double rows = (item.decode ? 2.0 : 1.0) * (item.count - item.drafts - item.reserved) + item.drafts;
+    const scheduler::CostUnits& u = options_.units;
+    const std::int64_t rows = (item.decode ? u.output_micro : u.uncached_micro) * (item.count - item.drafts - item.reserved);
     reserved_work_[live.tenant] += item.reserved;
-    work_[live.tenant] += rows + (item.started ? 0.1 * item.cached : 0);
+    work_[live.tenant] += static_cast<double>(rows + u.uncached_micro * item.drafts + (item.started ? u.cached_micro * item.cached : 0)) / 1e6;
   }
   void read_back(const scheduler::StepPlan& p, const scheduler::PlannedRows& item, const Live& live, std::int32_t context) {
     for (std::int32_t i = 0; i < item.count; ++i) {

@@ -32,6 +32,7 @@ struct ModelSpec {
   std::int64_t swap_bytes = std::int64_t{512} << 20;
   std::int64_t max_sequences = 64;
   std::int64_t step_target_ns = 25'000'000;
+  std::array<std::int64_t, 3> cost_units_micro{1'000'000, 100'000, 2'000'000};   // input, cached_input, output: fairness, never money
   std::vector<std::string> data_classes{"public", "internal"};   // the first is what a request gets when it names none
   std::int64_t threads = 0;
   bool load = true;                                  // false: known and priced, but loaded only when an operator says so

@@ -2,6 +2,7 @@
 // Engine: runs sequences on one model with continuous batching. It knows tenants as numbers with weights and has never
 // heard of money: what a request may generate stands in its Ticket. One engine thread owns scheduler, blocks and model;
 // everything public here may be called from any thread.
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -108,6 +109,7 @@ class TokenStream {
 struct EngineOptions {
   std::size_t inbox = 1024;                          // requests waiting to be drained or scheduled, queue_requests
   std::int64_t step_target_ns = 25'000'000;
+  std::array<std::int64_t, 3> cost_units_micro{1'000'000, 100'000, 2'000'000};   // of a prompt token, a cached one, one of output
   bool prefix_cache = true;
   std::string cache_secret;                          // the server's secret: salts the prefix cache per tenant
   std::int64_t queue_per_tenant = 256;               // of the inbox: of one tenant in one tier

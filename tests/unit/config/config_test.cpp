@@ -22,7 +22,7 @@ listen: ["127.0.0.1:0"]
 admin: {listen: "127.0.0.1:0"}
 data_dir: ./data
 models:
-  - {id: m, path: model.gguf, aliases: [default], kv_cache: 64MiB, step_target: 10ms}
+  - {id: m, path: model.gguf, aliases: [default], kv_cache: 64MiB, step_target: 10ms, cost_units: {input: 0.5, cached_input: 0}}
 prices: prices.yaml
 tenants: tenants.yaml
 ledger: {store: sqlite, progress: step}
@@ -73,6 +73,7 @@ TEST_F(ConfigTest, ReadsTheThreeFilesOfTheInterface) {
   ASSERT_EQ(c->plant.models.size(), 1u);
   EXPECT_EQ(c->plant.models[0].kv_cache_bytes, 64 << 20);
   EXPECT_EQ(c->plant.models[0].step_target_ns, 10'000'000);
+  EXPECT_EQ(c->plant.models[0].cost_units_micro, (std::array<std::int64_t, 3>{500'000, 0, 2'000'000}));
   EXPECT_TRUE(c->plant.progress_step);
   EXPECT_EQ(c->plant.limits.body_bytes, 1 << 20);
   EXPECT_EQ(c->prices.models.at("m")[PriceClass::input], 100'000);   // 0.10 per million = 10^-7 = 100,000 pico-units a token
@@ -113,7 +114,8 @@ TEST_F(ConfigTest, BadValuesOfEveryKindAreRefused) {
       {"progress: step", "progress: soon"}, {"body: 1MiB", "body: much"},       {"write_timeout: 2s", "write_timeout: 2"},
       {"127.0.0.1:0\"]", "localhost\"]"},   {"listen: \"127.0.0.1:0\"", "listen: \"0.0.0.0:9090\""},
       {"path: model.gguf", "path: gone.gguf"}, {"store: sqlite", "store: oracle"}, {"aliases: [default]", "aliases: [m]"},
-      {"kv_cache: 64MiB", "kv_cache: 99999999999999999999GiB"}};
+      {"kv_cache: 64MiB", "kv_cache: 99999999999999999999GiB"}, {"input: 0.5,", "input: 0,"}, {"input: 0.5,", "input: 100.5,"},
+      {"cached_input: 0}", "outputs: 2}"}};
   for (const auto& [from, to] : plant) {
     write("tokenworks.yaml", replaced(kPlant, from, to));
     EXPECT_NE(mistakes(), "") << to;
