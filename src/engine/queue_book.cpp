@@ -13,6 +13,8 @@ constexpr double kForgetNs = 30e9;                   // by then a third is left 
 constexpr double kTight = 0.25;                      // of the time allowed: what was promised less teaches nothing about promises
 constexpr double kCutShort = 1.15;                   // what was cut off at its deadline would have taken longer
 constexpr std::size_t kPrintTokens = 256;            // of either end of a prompt
+constexpr std::int64_t kOfFree = 8;                  // a queue is at most so many times as long as what is free (dynamic thresholds,
+                                                     // Choudhury and Hahne 1998): n that flood leave 1 / (8 n + 1) of all places
 
 Error refusal(Errc code, std::string message, std::int64_t after_ns) {
   Error e = error(code, std::move(message));
@@ -85,7 +87,9 @@ Result<QueuePromise> QueueBook::enter(const QueueEntry& entry, std::int64_t now_
   const std::int64_t pace = busy ? pace_ns(q, f, sequence) : 0;
   // Of a newcomer's places, those promised to others; at most half, lest the plant waits for who does not come.
   const std::int64_t kept = !busy || q.pacer.expected(entry.fingerprint, now_ns) ? 0 : q.pacer.kept(pace, now_ns);
-  if (q.requests + std::min(kept, requests_max_ / 2) >= requests_max_) {
+  const std::int64_t most =
+      std::min(requests_max_, std::max<std::int64_t>(kOfFree * (all_max_ - requests_ - 1), 1));   // the last is for who has none
+  if (q.requests + std::min(kept, requests_max_ / 2) >= most) {
     const std::int64_t wait = wait_ns(q, f, sequence), each = wait / std::max<std::int64_t>(q.requests, 1);
     return refusal(Errc::rate_limit_exceeded,
                    std::to_string(q.requests) + " requests of this organization wait in tier " + name(entry.tier) +
@@ -111,6 +115,7 @@ Result<QueuePromise> QueueBook::enter(const QueueEntry& entry, std::int64_t now_
     }
   }
   if (busy) q.pacer.accept(entry.fingerprint, now_ns);
+  ++requests_;
   if (q.requests++ == 0) q.last_ns = now_ns;
   q.sequences.waiting += entry.choices;
   q.sequences.prompt_tokens += entry.prompt_tokens;  // choices share it
@@ -124,7 +129,7 @@ void QueueBook::began(const QueueEntry& entry, std::int64_t now_ns) {
   Queue& q = queue(entry);
   q.gap_ns += (static_cast<double>(now_ns - q.last_ns) - q.gap_ns) / static_cast<double>(std::min<std::int64_t>(++q.gaps, kSmooth));
   q.last_ns = now_ns;
-  --q.requests;
+  --q.requests, --requests_;
   q.sequences.waiting -= entry.choices;
   q.sequences.running += entry.choices;
   q.sequences.prompt_tokens -= entry.prompt_tokens;
@@ -137,7 +142,7 @@ void QueueBook::ended(const QueueEntry& entry, std::int64_t began_ns, std::int64
   const auto found = queues_.find(std::uint64_t{entry.tenant} * 4 + static_cast<std::uint64_t>(entry.tier));
   Queue& q = found->second;
   if (began_ns == 0) {
-    --q.requests;
+    --q.requests, --requests_;
     q.sequences.waiting -= entry.choices;
     q.sequences.prompt_tokens -= entry.prompt_tokens;
     waiting_ -= entry.choices;

@@ -32,9 +32,11 @@ std::uint64_t fingerprint(std::span<const TokenId> prompt, std::int64_t max_toke
 
 class QueueBook {
  public:
-  explicit QueueBook(std::int64_t requests_max) : requests_max_(requests_max) {}
+  // `requests_max` of one queue, `all_max` of all of them together, which the caller holds to.
+  explicit QueueBook(std::int64_t requests_max, std::int64_t all_max = std::int64_t{1} << 40) : requests_max_(requests_max), all_max_(all_max) {}
 
-  // Counts the request among the waiting. rate_limit_exceeded: its tenant has enough waiting in this tier;
+  // Counts the request among the waiting. rate_limit_exceeded: its tenant has enough waiting in this tier, also measured by
+  // what is free in all: the queues of many do not fill what there is, so that who has nothing waiting finds a place;
   // server_is_overloaded: it is not expected to end before its deadline. Both with retry_after_ms, after which it is let in
   // before others of its tenant.
   Result<QueuePromise> enter(const QueueEntry& entry, std::int64_t now_ns);
@@ -60,7 +62,7 @@ class QueueBook {
   void learn(const QueueEntry& entry, std::int64_t now_ns, bool late);
   Queue& queue(const QueueEntry& e) { return queues_[std::uint64_t{e.tenant} * 4 + static_cast<std::uint64_t>(e.tier)]; }
 
-  const std::int64_t requests_max_;
+  const std::int64_t requests_max_, all_max_;
   std::mutex mutex_;
   scheduler::Forecast forecast_;
   bool known_ = false;                               // a forecast came
@@ -68,6 +70,7 @@ class QueueBook {
   // before anybody is late, because most promises leave some time.
   double worst_ = 0;
   std::int64_t worst_ns_ = 0;                        // when worst_ was that much
+  std::int64_t requests_ = 0;                        // waiting, of all queues
   std::int64_t waiting_ = 0, prompt_tokens_ = 0;     // sequences of all queues, and what they have to compute
   std::unordered_map<std::uint64_t, Queue> queues_;
 };

@@ -6,13 +6,12 @@
 namespace tokenworks::engine {
 namespace {
 
-constexpr double kFew = 0.75, kMost = 0.9;           // of the attempts that got in: below, and above what is aimed at
-constexpr double kStep = 1.5, kStretchMax = 8;
+constexpr double kFew = 0.88, kMost = 0.97;          // of the attempts that got in: below, and above what is aimed at
+constexpr double kStep = 1.5, kStretchMax = 8, kAheadMin = 2, kAheadMax = 16;
 constexpr std::int64_t kAttempts = 8, kPaces = 4;    // to judge by
 constexpr std::int64_t kLeastNs = 1'000'000'000;     // Retry-After knows whole seconds
 constexpr std::int64_t kEarlyNs = 150'000'000;       // a client's timer, and the way here, are not exact
 constexpr std::int64_t kLateNs = 1'500'000'000;      // ... and Retry-After is rounded up
-constexpr std::int64_t kAheadPaces = 2;              // a place is kept from so many places before its time
 constexpr double kComeSmooth = 16, kComeMin = 0.125;
 constexpr std::size_t kLineMax = 1024;               // known by name; who is told beyond is a newcomer when he comes
 constexpr double kGolden = 0.6180339887498949;       // multiples of it fill an interval evenly (Knuth, vol. 3, 6.4)
@@ -44,20 +43,22 @@ void RetryPacer::forget_absent(std::int64_t now_ns) {
 
 std::int64_t RetryPacer::kept(std::int64_t pace_ns, std::int64_t now_ns) {
   forget_absent(now_ns);
-  const std::int64_t until = now_ns + kAheadPaces * std::max<std::int64_t>(pace_ns, 0);
+  const std::int64_t until = now_ns + static_cast<std::int64_t>(ahead_ * static_cast<double>(std::clamp<std::int64_t>(pace_ns, 0, kHorizonNs)));
   const auto due = std::count_if(line_.begin(), line_.end(), [&](const Told& t) { return t.at <= until; });
   return static_cast<std::int64_t>(std::ceil(come_ * static_cast<double>(due) - 0.25));
 }
 
-// Of those who came as told: too few got in, so the places come slower than was thought.
+// Of those who came as told. Too few got in: newcomers took their places, so more are kept, for longer; if that was not it, places
+// come slower than was thought.
 void RetryPacer::note(bool got_in, std::int64_t pace_ns, std::int64_t now_ns) {
   (got_in ? in_ : out_) += 1;
   come_ += (1 - come_) / kComeSmooth;
   const std::int64_t attempts = in_ + out_;
   if (attempts < kAttempts || now_ns - adapted_ns_ < kPaces * pace_ns) return;
   const double in = static_cast<double>(in_) / static_cast<double>(attempts);
-  if (in < kFew) stretch_ = std::min(stretch_ * kStep, kStretchMax);
-  if (in > kMost) stretch_ = std::max(stretch_ / kStep, 1.0);
+  if (in < kFew) (ahead_ < kAheadMax ? ahead_ : stretch_) *= kStep;
+  if (in > kMost) (stretch_ > 1 ? stretch_ : ahead_) /= kStep;
+  ahead_ = std::clamp(ahead_, kAheadMin, kAheadMax), stretch_ = std::clamp(stretch_, 1.0, kStretchMax);
   in_ = out_ = 0;
   adapted_ns_ = now_ns;
 }

@@ -36,6 +36,7 @@ class RetryPacer {
   std::deque<Told> line_;                            // by time
   double come_ = 0.5;                                // of those who were told, smoothed
   std::int64_t told_ns_ = 0;                         // the time the last one was given
+  double ahead_ = 2;                                 // a place is kept from so many paces before its time
   double stretch_ = 1;                               // of the pace
   std::int64_t in_ = 0, out_ = 0, adapted_ns_ = 0;   // of those who came as told, since adapted_ns_
   std::uint32_t beyond_ = 0;                         // how many had no place before the horizon

@@ -125,6 +125,9 @@ void EngineImpl::expire(const std::vector<scheduler::Handle>& handles) {
     c.request->end = QueueBook::End::late;
     end_told(c);
   }
+  if (handles.empty()) return;
+  publish();
+  flush();                                           // now: the step that begins would make the news a step older
 }
 
 void EngineImpl::build(const scheduler::StepPlan& plan) {

@@ -140,7 +140,7 @@ TEST(EngineTrouble, AFullQueueIsRefusedWithAWaitAndHasRoomAgainLater) {
   int refused = 0;
   for (std::uint64_t i = 0; i < 12; ++i) {
     auto c = std::make_unique<Collector>();
-    const auto r = rig.engine->submit(TicketForTest::make(request_id(i)), sequence(prompt_of(7, 30), 5), c->stream());
+    const auto r = rig.engine->submit(TicketForTest::make(request_id(i), static_cast<std::uint32_t>(i)), sequence(prompt_of(7, 30), 5), c->stream());
     if (r) {
       accepted.push_back(std::move(c));
       continue;
@@ -211,6 +211,29 @@ TEST(EngineTrouble, ADeadlineEndsASequenceThatRunsAndOneThatWaits) {
   EXPECT_EQ(runs.tokens(), expected_output(prompt_of(9, 30), static_cast<std::int64_t>(runs.tokens().size()), 0, 0, true));
   EXPECT_EQ(waits.finish(), Finish::deadline);
   EXPECT_TRUE(waits.tokens().empty());
+}
+
+// Who waits for nothing any more is told before the next step begins, not when it is over.
+TEST(EngineTrouble, WhatIsDroppedIsToldBeforeTheStepThatFollows) {
+  Rig rig({.kv_blocks = 256, .context_tokens = 1000, .sequences_max = 1});
+  rig.controls->hold_before_step(5);
+  Collector runs, waits;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), endless(prompt_of(9, 30)), runs.stream()));
+  auto s = endless(prompt_of(9, 30));
+  s.deadline_ns = rig.clock.steady_ns() + 1'000'000'000;
+  ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2)), s, waits.stream()));
+  rig.controls->wait_inside();                       // of step 5, that is: the plan of the next one finds the deadline passed
+  rig.clock.advance_ns(1'500'000'000);
+  rig.controls->hold_before_step(6);
+  rig.controls->hold(false);
+  waits.wait();                                      // while step 6 stands still
+  EXPECT_EQ(waits.finish(), Finish::deadline);
+  EXPECT_EQ(rig.engine->status().waiting, 0);        // and the status knows
+  rig.engine->cancel(request_id(1));
+  rig.controls->hold_before_step(-1);
+  rig.controls->hold(false);
+  runs.wait();
+  EXPECT_EQ(runs.finish(), Finish::cancelled);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "collector.hpp"
 
 namespace tokenworks::engine {
@@ -41,6 +43,44 @@ TEST(QueueBook, ATenantsQueueInATierIsBoundedAndNobodyElsesIs) {
   EXPECT_FALSE(book.enter(request(1), 0));
   book.ended(request(1), 1, 2, QueueBook::End::complete);
   EXPECT_FALSE(book.enter(request(1), 0));           // one that ran held no place
+}
+
+// Ten tenants that flood, any of whom may have half of all places: the eleventh is let in, again and again.
+TEST(QueueBook, ManyThatFloodDoNotFillThePlantsQueueForWhoHasNothingWaiting) {
+  constexpr std::int64_t kAll = 200;
+  QueueBook book(100, kAll);
+  std::vector<std::int64_t> waiting(11);
+  const auto flood = [&] {
+    for (bool any = true; any;) {
+      any = false;
+      for (std::uint32_t t = 0; t < 10; ++t) {
+        const auto r = book.enter(request(t), 0);
+        if (r) ++waiting[t], any = true;
+        else EXPECT_EQ(r.error().code, Errc::rate_limit_exceeded);
+      }
+    }
+  };
+  flood();
+  std::int64_t all = std::accumulate(waiting.begin(), waiting.end(), std::int64_t{0});
+  EXPECT_LT(all, kAll);
+  EXPECT_GT(all, kAll * 9 / 10);
+  for (std::uint32_t t = 0; t < 10; ++t) EXPECT_GE(waiting[t], 15);
+  for (int round = 0; round < 50; ++round) {
+    ASSERT_TRUE(book.enter(request(10), 0)) << "round " << round;
+    flood();
+    ASSERT_LE(std::accumulate(waiting.begin(), waiting.end(), std::int64_t{0}) + 1, kAll);   // which the caller holds to
+    book.began(request(10), 1);
+    book.ended(request(10), 1, 2, QueueBook::End::complete);
+    for (std::uint32_t t = 0; t < 10; t += 3) {
+      book.began(request(t), 1);
+      book.ended(request(t), 1, 2, QueueBook::End::complete);
+      --waiting[t];
+    }
+  }
+  QueueBook alone(300, kAll);                        // who is alone has nearly all
+  std::int64_t own = 0;
+  while (alone.enter(request(1), 0)) ++own;
+  EXPECT_GE(own, kAll * 85 / 100);
 }
 
 TEST(QueueBook, ARequestThatCannotBeInTimeIsToldWhenToComeAgain) {

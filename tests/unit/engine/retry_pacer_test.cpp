@@ -20,6 +20,15 @@ void teach_that_all_come(RetryPacer& pacer, std::int64_t& now) {
   }
 }
 
+// As told: of `in + out` each, `in` get in and `out` are refused once at the time they were told.
+void come(RetryPacer& pacer, std::int64_t& now, std::uint64_t& who, int in, int out) {
+  for (int i = 0; i < 20 * (in + out); ++i) {
+    now += pacer.refuse(++who, kSecond, kSecond / 10, now);
+    if (i % (in + out) >= in) now += pacer.refuse(who, kSecond, kSecond / 10, now);
+    pacer.accept(who, now);
+  }
+}
+
 TEST(RetryPacer, EachIsToldATimeOfHisOwnAsFarFromTheLastAsThePlacesAre) {
   RetryPacer pacer;
   std::int64_t now = 0;
@@ -89,21 +98,35 @@ TEST(RetryPacer, WhileFewOfThoseWhoComeGetInTheTimesAreFurtherApartAndComeBackTo
     pacer.accept(who, now);
     return second - first;
   };
-  const auto come = [&](int in, int out) {           // as told
-    for (int i = 0; i < 20 * (in + out); ++i) {
-      now += pacer.refuse(++who, kSecond, kSecond / 10, now);
-      if (i % (in + out) >= in) now += pacer.refuse(who, kSecond, kSecond / 10, now);
-      pacer.accept(who, now);
-    }
-  };
-  come(9, 0);
+  come(pacer, now, who, 9, 0);
   EXPECT_NEAR(static_cast<double>(apart()), 1e8, 2e6);
-  come(0, 9);                                        // each is refused once, at the time he was told
+  come(pacer, now, who, 0, 9);
   const std::int64_t wide = apart();
   EXPECT_GT(wide, 3 * kSecond / 10);
   EXPECT_LE(wide, 8 * kSecond / 10);
-  come(40, 0);
+  come(pacer, now, who, 40, 0);
   EXPECT_NEAR(static_cast<double>(apart()), 1e8, 2e6);
+}
+
+TEST(RetryPacer, WhileFewOfThoseWhoComeGetInPlacesAreKeptForLonger) {
+  RetryPacer pacer;
+  std::int64_t now = 0;
+  std::uint64_t who = 0;
+  const auto kept_a_second_before = [&] {            // that is ten paces
+    now += 1000 * kSecond;
+    const std::int64_t told = pacer.refuse(++who, 3 * kSecond, kSecond / 10, now);
+    const std::int64_t kept = pacer.kept(kSecond / 10, now + told - kSecond);
+    EXPECT_EQ(pacer.kept(kSecond / 10, now + told - kSecond / 10), 1) << "but always just before";
+    now += told;
+    pacer.accept(who, now);
+    return kept;
+  };
+  come(pacer, now, who, 9, 0);
+  EXPECT_EQ(kept_a_second_before(), 0);
+  come(pacer, now, who, 0, 9);
+  EXPECT_EQ(kept_a_second_before(), 1);
+  come(pacer, now, who, 40, 0);
+  EXPECT_EQ(kept_a_second_before(), 0);
 }
 
 }  // namespace
