@@ -1,13 +1,12 @@
 """Can one tenant tell by time what another has in its prefix cache? Two samples of 200 probes each, Mann-Whitney's U.
 
-Usage: cache_timing.py [PROBES]. Before every probe the other side sends a prompt: in one sample the very prompt that is then
+Usage: tests/bench/run --timing [PROBES]. Before every probe the other side sends a prompt: in one sample the very prompt that is then
 probed, in the other one of the same length that is not. Between tenants the samples must not be told apart (p > 0.01);
 within one tenant the same test must tell them (p < 1e-6), or it proves nothing. Prints one line each; exit code 1 if not so.
 """
-import json, math, pathlib, random, sys, time, http.client, urllib.parse
+import json, math, random, sys, time, http.client, urllib.parse
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from plant import NAME, Plant  # noqa: E402
+from servers import NAME, Plant, machine
 
 WORDS = 160
 
@@ -53,6 +52,7 @@ def sample(victim, prober, probes, chance):
 
 
 def main():
+    print(machine(), flush=True)
     probes = int(sys.argv[1]) if len(sys.argv) > 1 else 400
     chance, good = random.Random(1), True
     with Plant(context=1024) as plant:

@@ -140,6 +140,8 @@ def busy_neighbour(options, found, side):
         time.sleep(2)
         with Busy():
             beside = throughput_until(server, 16, seconds)
+        found["output tok/s alone, 16 clients", side].append(alone)
+        found["output tok/s beside one busy process, 16 clients", side].append(beside)
         found["throughput kept beside one busy process, 16 clients", side].append(beside / alone)
     finally:
         server.stop()

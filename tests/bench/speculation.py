@@ -1,12 +1,11 @@
 """N-gram speculation on and off, alternating in one run: output tokens a second of one stream, and whether the text is the same.
 
-Usage: speculation.py [ROUNDS]. Copy-heavy: the model is made to repeat a text that stands in the prompt. Elsewhere: prose of
+Usage: tests/bench/run --speculation [ROUNDS]. Copy-heavy: the model is made to repeat a text that stands in the prompt. Elsewhere: prose of
 its own. Gates: at least 1.5x on copy-heavy text, never below 0.98x elsewhere, the same tokens everywhere.
 """
-import json, pathlib, statistics, sys, time, urllib.request
+import json, statistics, sys, time, urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from plant import NAME, PLANT, Plant  # noqa: E402
+from servers import NAME, PLANT, Plant, machine
 
 RECORD = "\n".join(f"meter {i:03d}: valve {i * 7 % 31:02d} open, pressure {i * 13 % 97} kPa, checked by crew {i % 5}" for i in range(14))
 COPY = [("copied list", f"{RECORD}\n\nThe same list again:\n\n{RECORD[:120]}", 256, 0.0),
@@ -33,6 +32,7 @@ def generate(plant, key, prompt, tokens, temperature, seed):
 
 
 def main():
+    print(machine(), flush=True)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     plants = {mode: Plant(context=2048, kv="128MiB", plant=PLANT.replace("max_sequences: 64", "max_sequences: 64, speculation: " + mode)).start()
               for mode in ("off", "ngram")}
