@@ -124,7 +124,7 @@ TEST(Retry, WhoComesAgainAsHeWasToldMostlyGetsIn) {
                 static_cast<long long>(obey.again), 100 * in(obey), obey.tokens_per_second, static_cast<long long>(each_second.again),
                 100 * in(each_second), each_second.tokens_per_second);
     EXPECT_GT(obey.again, 100);                      // it was an overload
-    EXPECT_GE(in(obey), 0.7);
+    EXPECT_GE(in(obey), 0.85);
     EXPECT_LT(in(each_second), 0.75 * in(obey));
     EXPECT_GE(obey.tokens_per_second, 0.95 * each_second.tokens_per_second);
   }
