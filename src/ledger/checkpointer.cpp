@@ -21,9 +21,9 @@ constexpr int kLockTries = 5'000;                    // a millisecond each
 int count_anew(const Connection& store) {
   WalIndex index(store);
   if (!index) return SQLITE_IOERR;
-  if (const int code = index.lock(WalIndex::kCheckpointLock); code != SQLITE_OK) return code;
+  if (const int code = index.lock_copying(); code != SQLITE_OK) return code;
   index.set_frames_copied(0);
-  index.unlock(WalIndex::kCheckpointLock);
+  index.unlock_copying();
   return SQLITE_OK;
 }
 
@@ -163,8 +163,7 @@ void Checkpointer::copy_now(const Connection& writer) {
 // A failure shows in the next commit, if it lasts; the log simply stays longer. A reader that still needs the log's old
 // part keeps it from beginning again: then it may grow by as much once more before the next attempt.
 void Checkpointer::finish(const Connection& writer, int wal_pages) {
-  std::lock_guard passing(pass_mutex_);
-  pass(writer, nullptr, nullptr);
+  copy_now(writer);
   next_at_ = wal_pages + pace_.pages;
 }
 

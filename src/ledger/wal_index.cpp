@@ -5,7 +5,7 @@
 namespace tokenworks::ledger {
 namespace {
 
-constexpr int kRegionBytes = 32768, kPageBytesAt = 14, kFramesCopiedAt = 96;
+constexpr int kRegionBytes = 32768, kPageBytesAt = 14, kFramesAt = 16, kFramesCopiedAt = 96;
 
 }  // namespace
 
@@ -18,8 +18,8 @@ WalIndex::WalIndex(const Connection& store) {
   region_ = static_cast<unsigned char*>(const_cast<void*>(region));
 }
 
-std::uint32_t WalIndex::at(int offset) const {
-  return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(region_ + offset)).load();
+std::uint32_t WalIndex::frames() const {
+  return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(region_ + kFramesAt)).load();
 }
 
 std::uint32_t WalIndex::page_bytes() const {

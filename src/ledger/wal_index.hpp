@@ -11,21 +11,20 @@ namespace tokenworks::ledger {
 
 class WalIndex {
  public:
-  static constexpr int kCheckpointLock = 1;          // slots, counted from the write lock's
-
   // Of a connection that has read; not to outlive it.
   explicit WalIndex(const Connection& store);
   explicit operator bool() const { return region_ != nullptr; }
 
-  std::uint32_t frames() const { return at(16); }    // of all commits
+  std::uint32_t frames() const;                      // of all commits
   std::uint32_t page_bytes() const;
-  void set_frames_copied(std::uint32_t count);       // under the checkpoint lock
+  void set_frames_copied(std::uint32_t count);       // under lock_copying()
 
-  int lock(int slot) { return methods_->xShmLock(file_, slot, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE); }
-  void unlock(int slot) { methods_->xShmLock(file_, slot, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE); }
+  // The lock of those who copy. SQLITE_OK, or SQLite's code.
+  int lock_copying() { return methods_->xShmLock(file_, kCheckpointLock, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE); }
+  void unlock_copying() { methods_->xShmLock(file_, kCheckpointLock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE); }
 
  private:
-  std::uint32_t at(int offset) const;
+  static constexpr int kCheckpointLock = 1;          // slots are counted from the write lock's
 
   sqlite3_file* file_ = nullptr;
   const sqlite3_io_methods* methods_ = nullptr;

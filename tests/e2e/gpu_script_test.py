@@ -21,6 +21,16 @@ def run(out, *arguments, build=BUILD):
     return done, json.loads((out / "results.json").read_text())
 
 
+def programs(tmp_path, bench, tests):
+    """A build folder whose programs are these scripts."""
+    folder = tmp_path / "build/tests"
+    folder.mkdir(parents=True)
+    for name, text in [("gpu_bench_emulated", bench), ("test_emulator", tests)]:
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
 def test_a_dry_run_measures_every_section_and_prints_the_table_last(tmp_path):
     done, results = run(tmp_path, "--minutes", "50")
     assert done.returncode == 0, done.stdout
@@ -36,14 +46,11 @@ def test_a_dry_run_measures_every_section_and_prints_the_table_last(tmp_path):
 
 
 def test_a_program_that_dies_costs_its_own_step_only(tmp_path):
-    fake = tmp_path / "build/tests"
-    fake.mkdir(parents=True)
-    (fake / "gpu_bench_emulated").write_text(
+    fake = programs(
+        tmp_path,
         "#!/bin/sh\necho '{\"section\": \"probes\", \"name\": \"read\", \"gb_s\": 7}' >> \"$1\"\n"
-        "case \"$*\" in *decode*) printf '{\"section\": \"decode\", \"na' >> \"$1\"; kill -9 $$;; esac\n")
-    (fake / "test_emulator").write_text("#!/bin/sh\nexit 5\n")
-    for program in fake.iterdir():
-        program.chmod(0o755)
+        "case \"$*\" in *decode*) printf '{\"section\": \"decode\", \"na' >> \"$1\"; kill -9 $$;; esac\n",
+        "#!/bin/sh\nexit 5\n")
     done, results = run(tmp_path / "out", "--minutes", "10", build=tmp_path / "build")
     assert done.returncode == 1
     assert results["steps"]["probes"]["ok"] and not results["steps"]["model"]["ok"]
@@ -57,14 +64,11 @@ def test_a_program_that_dies_costs_its_own_step_only(tmp_path):
 
 
 def test_who_ends_the_script_gets_the_table_of_what_there_is_and_leaves_nothing_behind(tmp_path):
-    fake = tmp_path / "build/tests"
-    fake.mkdir(parents=True)
-    (fake / "gpu_bench_emulated").write_text(
+    programs(
+        tmp_path,
         "#!/bin/sh\ncase \"$*\" in *attention*) echo $$ > \"$1.pid\"; exec sleep 3600;; esac\n"
-        "echo '{\"section\": \"probes\", \"name\": \"read\", \"gb_s\": 7}' >> \"$1\"\n")
-    (fake / "test_emulator").write_text("#!/bin/sh\nexit 0\n")
-    for program in fake.iterdir():
-        program.chmod(0o755)
+        "echo '{\"section\": \"probes\", \"name\": \"read\", \"gb_s\": 7}' >> \"$1\"\n",
+        "#!/bin/sh\nexit 0\n")
     out = tmp_path / "out"
     script = subprocess.Popen([sys.executable, str(ROOT / "tests/gpu/run"), "--dry-run", "--build", str(tmp_path / "build"), "--out", str(out)],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -49,26 +49,17 @@ class Answer(threading.Thread):
         return [e["usage"]["completion_tokens"] for e in self.events if e.get("usage")]
 
 
-def ready(plant):
-    try:
-        return urllib.request.urlopen(plant.admin + "/readyz", timeout=30).status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:                                       # nobody listens any more
-        return 0
-
-
 @pytest.mark.parametrize("fault", ["lost:40", "memory:40"])
 def test_a_device_that_fails_ends_every_request_in_order_and_the_process_with_70(fault):
     with Plant(progress="step", env={"TOKENWORKS_TEST_FAULT": fault}) as plant:
-        assert ready(plant) == 200
+        assert plant.readiness() == 200
         acme, beta = plant.key(), plant.key(organization="beta")
         answers = [Answer(plant, acme, "One"), Answer(plant, acme, "Two"), Answer(plant, beta, "Three")]
         for a in answers:
             a.wait()
-        assert ready(plant) in (503, 0)                   # nothing new is sent here, from the moment clients are told
+        assert plant.readiness() in (503, 0)       # nothing new is sent here, from the moment clients are told
         assert plant.process.wait(120) == LOST            # no orderly end would be 0
-        assert ready(plant) == 0
+        assert plant.readiness() == 0
         log = plant.log_text()
         assert "engine_failed" in log and "device_lost" in log and '"stopped"' in log
 
@@ -94,7 +85,7 @@ def test_a_row_without_a_number_ends_its_own_request_and_many_in_a_row_the_proce
         assert bad.errors()[0]["code"] == "engine_failed" and not bad.used()
         entries = plant.entries(bad.id)
         assert [e["type"] for e in entries] == ["hold", "settle"] and entries[-1]["output_tokens"] == 19, entries
-        assert ready(plant) == 200                        # one request never takes the others with it
+        assert plant.readiness() == 200                   # one request never takes the others with it
         good = Answer(plant, key, "Two", tokens=30).wait()
         assert good.used() == [30] and good.done and not good.errors()
         assert plant.stop() == 0

@@ -123,6 +123,17 @@ class Plant:
         except PermissionError:                      # the daemon is not dumpable: only root may look; it counts for us
             return int(self.metrics()["process_open_fds"])
 
+    def readiness(self):
+        """The status of /readyz; 0: nobody answers any more."""
+        import urllib.error
+        import urllib.request
+        try:
+            return urllib.request.urlopen(self.admin + "/readyz", timeout=30).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
     def metrics(self):
         """{series with labels: value} of the admin listener."""
         import urllib.request

@@ -3,7 +3,7 @@
 Wherever it happens to be: in a kernel, where the plant ends its requests and itself in order, or with a lock in its hands (often
 while it wakes an IO thread, on a busy machine), where nothing is left but to leave without an orderly end. Either way the process
 is gone with code 70, and the books are whole at the next start."""
-import json, os, subprocess, sys, threading, time, urllib.error, urllib.request
+import json, os, subprocess, sys, threading, time, urllib.request
 
 import pytest
 
@@ -28,15 +28,6 @@ while True:
     except ChildProcessError:
         break
 """
-
-
-def ready(plant):
-    try:
-        return urllib.request.urlopen(plant.admin + "/readyz", timeout=10).status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:                                       # nobody answers any more
-        return 0
 
 
 def engine_thread(pid):
@@ -74,14 +65,14 @@ def test_a_step_that_never_returns_drops_readiness_ends_its_streams_and_the_proc
         stream = Stream(plant, key)
         stream.start()
         assert stream.began.wait(60)
-        assert ready(plant) == 200
+        assert plant.readiness() == 200
         freezer = subprocess.Popen([sys.executable, "-c", FREEZER, str(engine_thread(plant.process.pid))], stdout=subprocess.PIPE, text=True)
         said = freezer.stdout.readline().strip()
         try:
             if said != "frozen":
                 pytest.skip(f"this machine does not let one process trace another: {said}")
             began = time.monotonic()
-            while ready(plant) == 200:
+            while plant.readiness() == 200:
                 assert time.monotonic() < began + 120, "still ready"
                 time.sleep(0.1)
             assert plant.process.wait(180) == 70
