@@ -107,6 +107,10 @@ inline std::vector<TokenId> prompt_of(std::uint64_t seed, std::size_t length) {
 struct Rig {
   explicit Rig(const test::FakeRunner::Shape& shape = {}, const EngineOptions& options = {})
       : engine(make_engine(std::make_unique<test::FakeRunner>(shape, controls), options, clock)) {}
+  ~Rig() {                                           // a test that gave up while a step is held ends as failed, not never
+    controls->hold_before_step(-1);
+    controls->hold(false);
+  }
 
   std::shared_ptr<test::FakeRunner::Controls> controls = std::make_shared<test::FakeRunner::Controls>();
   ManualClock clock{1'700'000'000'000'000'000};

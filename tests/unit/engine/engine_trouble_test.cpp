@@ -194,17 +194,20 @@ TEST(EngineTrouble, StoppingEndsEverythingAsCancelledAndRefusesWhatComesLater) {
   EXPECT_EQ(r.error().code, Errc::server_draining);
 }
 
+// Of a deadline: more than the engine can expect two requests to take. When the second one comes it may have seen steps by then,
+// on a machine where this thread waits for a core, and would refuse what it predicts to be late.
+constexpr std::int64_t kAllowed = 3'600'000'000'000;
+
 TEST(EngineTrouble, ADeadlineEndsASequenceThatRunsAndOneThatWaits) {
   Rig rig({.kv_blocks = 256, .context_tokens = 1000, .sequences_max = 1});
   rig.controls->hold_before_step(5);
   Collector runs, waits;
   auto s = endless(prompt_of(9, 30));
-  const std::int64_t allowed = 3'600'000'000'000;    // more than the engine can expect both to take: it may know steps by then
-  s.deadline_ns = rig.clock.steady_ns() + allowed;
+  s.deadline_ns = rig.clock.steady_ns() + kAllowed;
   ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), s, runs.stream()));
   ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2)), s, waits.stream()));
   rig.controls->wait_inside();
-  rig.clock.advance_ns(allowed);
+  rig.clock.advance_ns(kAllowed);
   rig.controls->hold(false);
   runs.wait(), waits.wait();
   EXPECT_EQ(runs.finish(), Finish::deadline);
@@ -220,10 +223,10 @@ TEST(EngineTrouble, WhatIsDroppedIsToldBeforeTheStepThatFollows) {
   Collector runs, waits;
   ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(1)), endless(prompt_of(9, 30)), runs.stream()));
   auto s = endless(prompt_of(9, 30));
-  s.deadline_ns = rig.clock.steady_ns() + 1'000'000'000;
+  s.deadline_ns = rig.clock.steady_ns() + kAllowed;
   ASSERT_TRUE(rig.engine->submit(TicketForTest::make(request_id(2)), s, waits.stream()));
   rig.controls->wait_inside();                       // of step 5, that is: the plan of the next one finds the deadline passed
-  rig.clock.advance_ns(1'500'000'000);
+  rig.clock.advance_ns(kAllowed);
   rig.controls->hold_before_step(6);
   rig.controls->hold(false);
   waits.wait();                                      // while step 6 stands still
