@@ -132,7 +132,7 @@ class Members {
   std::optional<Error> mistake_;
 };
 
-// "30d", "12h", or an instant in UTC; in the future.
+// "30d", "12h", or an instant in UTC. Whether that has passed is asked where it is booked: the same order may come again later.
 Result<std::int64_t> expiry(const std::string& text, std::int64_t now) {
   const auto no_time = [&] {
     return refuse("expires", "is " + shown(text) + "; a duration such as 30d or 12h, or an instant such as 2027-01-01T00:00:00Z, is needed");
@@ -149,7 +149,7 @@ Result<std::int64_t> expiry(const std::string& text, std::int64_t now) {
   const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &utc);
   if (rest == nullptr || *rest != 0 || text.size() != 20 || utc.tm_year < 70 || utc.tm_year > 300) return no_time();
   if (__builtin_mul_overflow(static_cast<std::int64_t>(timegm(&utc)), std::int64_t{1'000'000'000}, &ns)) return no_time();
-  if (ns <= now) return refuse("expires", "is " + shown(text) + ", which is in the past");
+  if (ns == 0) return refuse("expires", "is " + shown(text) + ", which is in the past");   // 0 stands for never
   return ns;
 }
 

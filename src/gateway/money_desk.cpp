@@ -1,6 +1,7 @@
 #include "money_desk.hpp"
 
 #include <algorithm>
+#include <ctime>
 
 #include "tokenworks/base/crypto.hpp"
 
@@ -31,6 +32,13 @@ std::vector<std::string> declared_ids(const config::Tenants& tenants, const conf
   number("organization", o.budgets.size());
   for (const config::ProjectSpec& p : o.projects) number("project-" + p.name, p.budgets.size());
   return ids;
+}
+
+std::string instant(std::int64_t unix_ns) {
+  const std::time_t seconds = unix_ns / 1'000'000'000;
+  std::tm utc{};
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &utc))};
 }
 
 std::string hash_of(const std::string& json) { return json.empty() ? "" : hex(sha256(json)); }
@@ -92,6 +100,9 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
                                                  to_string(doubt->second.amount, record.currency) + ", which may still be booked; a new credit needs a new id", "id");
   }
   if (again) record = doubt->second;                 // the very same, or the ledger would take it for another one
+  if (!again && record.expires_unix_ns != 0 && record.expires_unix_ns <= record.unix_ns) {
+    return refuse("'expires' is " + instant(record.expires_unix_ns) + ", which is in the past", "expires");
+  }
 
   const ledger::AuditEvent audit{record.unix_ns, actor, order.correction ? "credit.correct" : "credit.add", organization + "/" + order.id, "",
                                  hash_of(order.id + "\n" + to_string(order.amount, record.currency) + "\n" + std::to_string(record.expires_unix_ns))};

@@ -116,6 +116,12 @@ def test_a_credit_expires_at_its_instant_and_does_not_come_back(moved):
     refused(moved, key)
     late = credit(moved, "add", "--organization", "prepaid", "--id", "b", "--amount", "1", "--expires", "2026-10-28T10:59:00Z", check=False)
     assert late.returncode == 2 and "in the past" in late.stderr
+    # What was booked before it passed is still the same order, whenever it is repeated; another one under its id is not.
+    moved.set("2026-10-29T11:00:00Z")
+    again = credit(moved, "add", "--organization", "prepaid", "--id", "a", "--amount", exact(2 * moved.nano), "--expires", "2026-10-28T12:00:00Z")
+    assert not again["created"] and again["balance"] == "0"
+    other = credit(moved, "add", "--organization", "prepaid", "--id", "a", "--amount", "1", "--expires", "2026-10-28T12:00:00Z", check=False)
+    assert other.returncode != 0 and "already used" in other.stderr
     assert moved.verify()["ok"]
 
 

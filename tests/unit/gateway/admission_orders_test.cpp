@@ -58,7 +58,6 @@ TEST(Orders, BadCreditsAreRefusedWithTheirField) {
       {R"({"id":"a","amount":"5","expires":"0d"})", "expires"},
       {R"({"id":"a","amount":"5","expires":"-3d"})", "expires"},
       {R"({"id":"a","amount":"5","expires":"999999999d"})", "expires"},
-      {R"({"id":"a","amount":"5","expires":"2026-11-24T12:00:00Z"})", "expires"},
       {R"({"id":"a","amount":"5","expires":"1970-01-01T00:00:00Z"})", "expires"},
       {R"({"id":"a","amount":"5","expires":"2027-02-31"})", "expires"},
       {R"({"id":"a","amount":"5","expires":"9999-01-01T00:00:00Z"})", "expires"},
