@@ -14,16 +14,16 @@ namespace asio = boost::asio;
 
 namespace {
 
-// Reports a request's outcome when its coroutine ends, in whichever way.
+// Reports a request's outcome when its coroutine ends, in whichever way. The model's name is there once it was found: what a client
+// wrote in its place may be a key or a prompt, and outcomes go to the log.
 class Told {
  public:
   // To `sink`, or, of an answer that has none, to `copy`.
-  Told(const ServiceParts& parts, AnswerSink* sink, Outcome* copy, const tenancy::Principal& who, RequestId id, std::string_view model)
+  Told(const ServiceParts& parts, AnswerSink* sink, Outcome* copy, const tenancy::Principal& who, RequestId id)
       : parts_(parts), sink_(sink), copy_(copy), began_ns_(parts.clock.steady_ns()) {
     outcome.request = id;
     outcome.organization = who.organization.value;
     outcome.project = who.project.value;
-    outcome.model = model.substr(0, 100);
     outcome.ok = false;
   }
   Told(const Told&) = delete;
@@ -143,7 +143,7 @@ Result<ServiceImpl::Usable> ServiceImpl::use(const Caller& caller, std::string_v
 
 asio::awaitable<Result<Receipt>> ServiceImpl::generate(Caller caller, RequestId id, GenerateRequest request, AnswerSink& sink,
                                                        Departure& departure) {
-  Told told(parts_, &sink, nullptr, *caller.principal, id, request.model);
+  Told told(parts_, &sink, nullptr, *caller.principal, id);
   Outcome& outcome = told.outcome;
   auto shared = std::make_shared<const GenerateRequest>(std::move(request));
   auto running = admit_and_run(std::move(caller), id, std::move(shared), sink, departure, outcome);   // named: see serving.cpp
@@ -225,7 +225,7 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
 
 asio::awaitable<Result<Embedded>> ServiceImpl::embed(Caller caller, RequestId id, EmbedRequest request, Departure& departure, RateState& rates,
                                                      Outcome& ended) {
-  Told told(parts_, nullptr, &ended, *caller.principal, id, request.model);
+  Told told(parts_, nullptr, &ended, *caller.principal, id);
   Outcome& outcome = told.outcome;
   auto shared = std::make_shared<const EmbedRequest>(std::move(request));
   auto running = admit_and_embed(std::move(caller), id, std::move(shared), departure, rates, outcome);   // named: see serving.cpp

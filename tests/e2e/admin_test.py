@@ -1,6 +1,7 @@
 """Operators: roles on every admin route, reload, drain, the audit trail, health."""
 import json, pathlib, signal, threading, time, urllib.error, urllib.request
 
+import openai
 import pytest
 
 from plant import NAME, PRICES, Plant
@@ -93,7 +94,13 @@ def test_every_mutation_leaves_an_audit_row(own):
 
 def test_neither_prompts_nor_keys_are_in_the_log_or_on_disk(own):
     secret = "xyzzy-plugh-frobnicate"
-    own.openai(own.member).chat.completions.create(model=NAME, messages=[{"role": "user", "content": secret}], max_tokens=4)
+    client = own.openai(own.member)
+    client.chat.completions.create(model=NAME, messages=[{"role": "user", "content": secret}], max_tokens=4)
+    for misplaced in (secret, own.member):           # where a model's name belongs
+        for ask in (lambda: client.chat.completions.create(model=misplaced, messages=[{"role": "user", "content": "hi"}], max_tokens=4),
+                    lambda: client.embeddings.create(model=misplaced, input="hi"), lambda: client.models.retrieve(misplaced)):
+            with pytest.raises(openai.NotFoundError):
+                ask()
     assert secret not in own.log_text() and own.member not in own.log_text()
     for path in pathlib.Path(own.folder, "data").iterdir():
         if path.is_file():
