@@ -13,7 +13,7 @@ namespace tokenworks::cli {
 namespace {
 
 struct Flags {
-  std::string config, organization, project = "default", role = "member", principal, expires, models, id, grace = "24h";
+  std::string config, organization, project, role = "member", principal, expires, models, id, grace = "24h";
   bool json = false;
   std::map<std::string, std::string> limits;
 } flags;
@@ -54,7 +54,7 @@ int print(const Result<std::string>& answer, const char* what) {
 std::string order_json() {
   nlohmann::ordered_json j;
   j["organization"] = flags.organization;
-  if (!flags.organization.empty()) j["project"] = flags.project;
+  if (!flags.organization.empty()) j["project"] = flags.project.empty() ? "default" : flags.project;
   j["role"] = flags.role;
   if (!flags.principal.empty()) j["principal"] = flags.principal;
   if (!flags.expires.empty()) j["expires"] = flags.expires;
@@ -65,6 +65,7 @@ std::string order_json() {
       if (to > from) j["models"].push_back(flags.models.substr(from, to - from));
       from = to + 1;
     }
+    if (j["models"].empty()) j["models"].push_back(flags.models);   // commas only: no model is called so, and it is said
   }
   std::string text = j.dump();
   // Whole numbers go as they were typed: what is none is refused with the limit's name, not here.
@@ -118,6 +119,10 @@ Result<std::string> offline(const config::Config& config, Control& control, Verb
 }
 
 int act(Verb verb) {
+  if (verb == Verb::create && flags.organization.empty() && !flags.project.empty()) {
+    return fail(error(Errc::bad_config, "--project is of an organization; give --organization, or leave out both for a key "
+                                        "of the plant"));
+  }
   config::Config c;
   int code = app::kOk;
   if (!load_config(flags.config, c, code)) return code;
@@ -149,7 +154,7 @@ void add_keys(CLI::App& app, Action& action) {
   };
   CLI::App* create = add("create", "Make a key; it works before this command exits", Verb::create);
   create->add_option("--organization", flags.organization, "Owner; none for keys of the plant (operator, security_officer, auditor)");
-  create->add_option("--project", flags.project, "Project of the organization");
+  create->add_option("--project", flags.project, "Project of the organization; default when not given");
   create->add_option("--role", flags.role, "member, org_admin, billing, auditor, model_owner, security_officer, operator");
   create->add_option("--principal", flags.principal, "user:NAME, service:NAME or agent:NAME");
   create->add_option("--expires", flags.expires, "30d, 12h, or 2026-12-31T00:00:00Z");

@@ -81,6 +81,20 @@ std::string unknown_word(const CLI::App& app, int argc, char** argv) {
   return unknown_option(*at, path, argc, argv, i);
 }
 
+// An option that was given nothing, as `--expires "$UNSET"` in a script: taken as left out, it would give more than was meant.
+std::string empty_option(const CLI::App& at) {
+  for (const CLI::App* sub : at.get_subcommands()) {
+    if (std::string found = empty_option(*sub); !found.empty()) return found;
+  }
+  for (const CLI::Option* option : at.get_options()) {
+    if (option->get_lnames().empty() || option->get_items_expected_max() == 0) continue;
+    for (const std::string& value : option->results()) {
+      if (value.empty()) return "tokenworks: --" + option->get_lnames().front() + " is empty; give it a value or leave it out";
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 int run(int argc, char** argv) {
@@ -113,6 +127,10 @@ int run(int argc, char** argv) {
       }
     }
     return app.exit(e) == 0 ? app::kOk : app::kBadUsage;
+  }
+  if (const std::string empty = empty_option(app); !empty.empty()) {
+    std::fprintf(stderr, "%s\n", empty.c_str());
+    return app::kBadUsage;
   }
   return action ? action() : app::kBadUsage;
 }

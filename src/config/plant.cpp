@@ -39,8 +39,10 @@ void read_model(Fields& f, ModelSpec& m) {
   f.text("path", m.path, m.path.empty());
   f.texts("aliases", m.aliases);
   f.text("backend", m.backend);
-  if (!good_backend(m.backend))
+  if (!good_backend(m.backend)) {
     f.mistake("backend", "is '" + m.backend + "'; auto, cpu, cuda, or cards by number, such as cuda:1, or cuda:0+1 for one model over both");
+    m.backend = "auto";                              // said once; what else is wrong with the model is looked for as without it
+  }
   f.word("compute", m.compute, {"default", "exact", "bf16", "fp16", "fp8", "bf16-kv8", "fp8-kv8"});
   f.word("speculation", m.speculation, {"ngram", "off"});
   f.word("embeddings", m.embeddings, {"auto", "last", "mean", "first", "off"});

@@ -232,6 +232,12 @@ def test_what_is_named_wrongly_on_the_command_line_is_said_and_ends_with_2(own):
     assert whole not in refused("keys", "revoke", whole + "x", *flag)
     refused("keys", "revoke", "../keys?x=1", *flag)
     assert "did you mean 'acme'?" in refused("keys", "list", "--organization", "acmee", *flag)
+    # A variable that was not set, in a script: what it should have said would have narrowed the key.
+    for empty in ("--models", "--expires", "--tokens-per-day", "--project"):
+        assert f"{empty} is empty" in refused("keys", "create", "--organization", "acme", empty, "", *flag)
+    assert "--organization is empty" in refused("keys", "create", "--organization", "", "--role", "auditor", *flag)
+    assert "give --organization" in refused("keys", "create", "--project", "default", "--role", "auditor", *flag)
+    assert "there is no model ','" in refused("keys", "create", "--organization", "acme", "--models", ",", *flag)
     assert "did you mean 'usage'?" in refused("usge", *flag) and "Commands: " in refused("bogus")
     assert "did you mean 'create'?" in refused("keys", "crate")
     assert "usage: there is no option '--confg'; did you mean '--config'?" in refused("usage", "--confg=x")
@@ -332,8 +338,12 @@ tls:
         said = both()
         assert said.count("swapped?") == 2
         config("  certificate: none.crt\n  private_key: none.key\n")
+        plant_text = open(plant.config).read()
         said = both()
         assert "none.crt" in said and "none.key" in said and said.count("no such file") >= 2
+        plant.write("tokenworks.yaml", plant_text.replace("backend: cuda", "backend: gpu"))
+        said = both()
+        assert said.count("gpu") == 1 and "models[3].backend is 'gpu'" in said, said   # once, by whoever read it
     finally:
         plant.close()
 
