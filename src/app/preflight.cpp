@@ -102,7 +102,7 @@ std::optional<OpenedModel> open_model(const config::ModelSpec& spec, const std::
   if (backends) {
     model.backends = std::move(*backends);
   } else {
-    say("backend", backends.error().message);
+    say(backends.error().param.empty() ? "backend" : backends.error().param.c_str(), backends.error().message);
   }
   if (!file) {
     say("path", file.error().message);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "backend/cpu/cpu_backend.hpp"
@@ -168,9 +169,13 @@ Result<std::unique_ptr<Backend>> make_at(const BackendChoice& choice, std::size_
   int threads = choice.threads;
   if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
   if (threads <= 0) threads = 1;
-  if (rounding)
-    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, *rounding, choice.compute, threads));
-  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, choice.compute == "exact", threads));
+  try {
+    if (rounding)
+      return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, *rounding, choice.compute, threads));
+    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*path, choice.compute == "exact", threads));
+  } catch (const std::system_error& e) {             // a limit of the process, its container or the machine
+    return error(Errc::bad_config, fmt::format("{} compute threads cannot be started: {}", threads, e.code().message()), "threads");
+  }
 }
 
 }  // namespace

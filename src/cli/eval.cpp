@@ -2,8 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "commands.hpp"
@@ -26,9 +30,28 @@ Result<std::unique_ptr<model::Runner>> load(const std::shared_ptr<const formats:
   auto backend = backend::make_backend(choice);
   if (!backend) return backend.error();
   model::LoadOptions options;
-  options.context_tokens = static_cast<std::int32_t>(flags.window) + 16;
+  options.context_tokens = std::min(static_cast<std::int32_t>(flags.window) + 16, file->config().context);
   options.sequences_max = 1;
   return model::load(file, std::move(*backend), options);
+}
+
+// A gate reads these: what was not measured is null, never a zero that would pass, and so is what is no number.
+void print_json(const model::Evaluation& e, bool compared) {
+  const auto number = [](double value, bool measured = true) {
+    return measured && std::isfinite(value) ? nlohmann::ordered_json(value) : nullptr;
+  };
+  const nlohmann::ordered_json j{{"scheme", flags.scheme},
+                                 {"tokens", e.predicted},
+                                 {"perplexity", number(e.perplexity)},
+                                 {"reference_perplexity", number(e.reference_perplexity, compared)},
+                                 {"change_percent", number(e.perplexity_change_percent, compared)},
+                                 {"change_error_percent", number(e.change_error_percent, compared)},
+                                 {"mean_kl", number(e.mean_kl, compared)},
+                                 {"largest_kl", number(e.largest_kl, compared)},
+                                 {"top1_agreement", number(e.top1_agreement, compared)},
+                                 {"largest_logit_difference", number(e.largest_logit_difference, compared)},
+                                 {"seconds", number(e.seconds)}};
+  std::printf("%s\n", j.dump().c_str());
 }
 
 int eval() {
@@ -36,7 +59,14 @@ int eval() {
   if (!file) return fail(file.error());
   auto tokenizer = tokenizer::Tokenizer::make((*file)->tokenizer());
   if (!tokenizer) return fail(tokenizer.error());
+  if (const std::int64_t longest = (*file)->config().context; flags.window > longest) {
+    return fail(error(Errc::bad_config, "--window is " + std::to_string(flags.window) + "; the model has a context of " +
+                                            std::to_string(longest)));
+  }
   std::ifstream in(flags.text, std::ios::binary);
+  if (std::error_code ec; std::filesystem::is_directory(flags.text, ec)) {
+    return fail(error(Errc::io, flags.text + ": is a directory"));
+  }
   if (!in) return fail(error(Errc::io, flags.text + ": cannot be read"));
   std::stringstream text;
   text << in.rdbuf();
@@ -62,12 +92,7 @@ int eval() {
   auto e = model::evaluate(**runner, reference.get(), ids, options);
   if (!e) return fail(e.error());
   if (flags.json) {
-    std::printf("{\"scheme\": \"%s\", \"tokens\": %lld, \"perplexity\": %.6g, \"reference_perplexity\": %.6g, \"change_percent\": %.4g, "
-                "\"change_error_percent\": %.4g, \"mean_kl\": %.6g, \"largest_kl\": %.6g, \"top1_agreement\": %.6g, "
-                "\"largest_logit_difference\": %.6g, \"seconds\": %.4g}\n",
-                flags.scheme.c_str(), static_cast<long long>(e->predicted), e->perplexity, e->reference_perplexity,
-                e->perplexity_change_percent, e->change_error_percent, e->mean_kl, e->largest_kl, e->top1_agreement,
-                e->largest_logit_difference, e->seconds);
+    print_json(*e, reference != nullptr);
     return app::kOk;
   }
   std::printf("tokens predicted          %lld\nperplexity                %.4f\n", static_cast<long long>(e->predicted), e->perplexity);
@@ -91,7 +116,7 @@ void add_eval(CLI::App& app, Action& action) {
   sub->add_option("--window", flags.window, "Tokens of one window")->check(CLI::Range(2, 1 << 20));
   sub->add_option("--scheme", flags.scheme, "The arithmetic under test: default, exact, or a rounding of activations over the exact path: q8_1 "
                                             "(llama.cpp's), int8-gN, int8-row, int16-row");
-  sub->add_option("--threads", flags.threads, "Compute threads; 0: one per core");
+  sub->add_option("--threads", flags.threads, "Compute threads; 0: one per core")->check(CLI::Range(0, 1024));
   sub->add_flag("--no-reference", flags.no_reference, "Perplexity only");
   sub->add_flag("--json", flags.json, "Print JSON");
   sub->callback([&action] { action = eval; });

@@ -66,12 +66,19 @@ void ThreadPool::Member::let_go() {
 
 ThreadPool::ThreadPool(int threads) {
   for (int t = 1; t < threads; ++t) members_.push_back(std::make_unique<Member>());
-  for (int t = 1; t < threads; ++t) {
-    workers_.emplace_back([this, t] { work_loop(*members_[static_cast<std::size_t>(t - 1)], t); });
+  try {
+    for (int t = 1; t < threads; ++t) {
+      workers_.emplace_back([this, t] { work_loop(*members_[static_cast<std::size_t>(t - 1)], t); });
+    }
+  } catch (const std::exception&) {                  // the system gives no more threads: those there are must be joined first
+    end();
+    throw;
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { end(); }
+
+void ThreadPool::end() {
   stop_.store(true);
   round_.fetch_add(1);
   wake_all(round_);

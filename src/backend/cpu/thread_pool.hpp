@@ -25,7 +25,7 @@ namespace tokenworks::backend {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);                  // the caller counts: `threads` - 1 are started
+  explicit ThreadPool(int threads);                  // the caller counts: `threads` - 1 are started, or std::system_error
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -85,6 +85,7 @@ class ThreadPool {
 
   void run_jobs(std::int32_t jobs, Function function, const void* context);
   void work_loop(Member& self, int thread);
+  void end();
   std::int32_t take_jobs(std::uint32_t round, int thread);
   void wait_done(std::int32_t jobs);
   void caller_leaves();
