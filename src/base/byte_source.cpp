@@ -60,7 +60,7 @@ Result<std::shared_ptr<const ByteSource>> map_file(const std::string& path) {
   const auto refused = [&](const char* what) {
     return error(Errc::io, path + ": cannot " + what + ": " + std::strerror(errno));
   };
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);   // a pipe without a writer is refused, not waited for
   if (fd < 0) return refused("open");
   struct stat status {};
   if (fstat(fd, &status) != 0) {

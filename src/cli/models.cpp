@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 #include "models_served.hpp"
@@ -59,8 +60,10 @@ int pull() {
   auto pulled = formats::pull({flags.source, flags.sha256, flags.output}, formats::HubEnvironment::from_environment(), on_progress);
   if (!pulled) return fail(pulled.error());
   if (flags.json) {
-    std::printf("{\"path\": \"%s\", \"bytes_fetched\": %llu, \"revision\": \"%s\"}\n", pulled->path.c_str(),
-                static_cast<unsigned long long>(pulled->bytes_fetched), pulled->revision.c_str());
+    // A path need not be UTF-8; the answer has to be.
+    const nlohmann::ordered_json j{
+        {"path", pulled->path}, {"bytes_fetched", pulled->bytes_fetched}, {"revision", pulled->revision}};
+    std::printf("%s\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
     std::printf("%s\n", pulled->path.c_str());
   }
@@ -71,20 +74,18 @@ int list() {
   config::Config c;
   int code = app::kOk;
   if (!load_config(flags.config, c, code)) return code;
-  if (flags.json) std::printf("{\"data\": [");
-  bool first = true;
+  auto rows = nlohmann::ordered_json::array();
   for (const config::ModelSpec& m : c.plant.models) {
     auto file = formats::ModelFile::open(m.path);
     const std::string what = file ? (*file)->config().architecture + ", " + (*file)->format() : file.error().message;
     const std::string bytes = file ? formats::format_bytes(formats::memory_need(**file).weights) : "-";
     if (flags.json) {
-      std::printf("%s{\"id\": \"%s\", \"path\": \"%s\", \"ok\": %s}", first ? "" : ", ", m.id.c_str(), m.path.c_str(), file ? "true" : "false");
+      rows.push_back({{"id", m.id}, {"path", m.path}, {"ok", static_cast<bool>(file)}});
     } else {
       std::printf("%-32s %-10s %-24s %s\n", m.id.c_str(), bytes.c_str(), what.c_str(), m.path.c_str());
     }
-    first = false;
   }
-  if (flags.json) std::printf("]}\n");
+  if (flags.json) std::printf("%s\n", nlohmann::ordered_json{{"data", rows}}.dump().c_str());
   return app::kOk;
 }
 
@@ -98,7 +99,7 @@ void add_models(CLI::App& app, Action& action) {
   sub->add_flag("--json", flags.json, "Print JSON");
   sub->add_flag("--tensors", flags.tensors, "List every tensor");
   sub->add_flag("--digest", flags.digest, "Compute the model digest (reads the whole file)");
-  sub->add_option("--context", flags.context, "Context to plan memory for");
+  sub->add_option("--context", flags.context, "Context to plan memory for")->check(CLI::Range(1, 16'777'216));
   sub->callback([&action] { action = inspect; });
   sub = group->add_subcommand("pull", "Fetch a model: hf:org/repo[@revision][:file], an https URL or a path");
   sub->add_option("source", flags.source, "Where from")->required();

@@ -237,13 +237,20 @@ Result<Pulled> pull(const PullRequest& wanted, const HubEnvironment& environment
       (request.sha256.size() != 64 || request.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)) {
     return error(Errc::invalid_request, shown(request.sha256) + " is not a sha256 of 64 hex digits");
   }
+  const bool hub = request.source.starts_with("hf:"), url = !hub && request.source.find("://") != std::string::npos;
+  if (!url && !request.output.empty()) {             // else a file would be missing that somebody counts on
+    return error(Errc::invalid_request,
+                 std::string(hub ? "a model of the Hub goes into the Hub's cache" : "a path is used where it is") +
+                     "; --output is for URLs",
+                 "output");
+  }
   Fetcher fetcher(environment.endpoint, environment.token);
-  if (request.source.starts_with("hf:")) {
+  if (hub) {
     auto source = parse_hub_source(request.source);
     if (!source) return source.error();
     return HubPull(request, environment, std::move(*source), fetcher, on_progress).run();
   }
-  if (request.source.find("://") != std::string::npos) return pull_url(request, environment, fetcher, on_progress);
+  if (url) return pull_url(request, environment, fetcher, on_progress);
   return pull_path(request);
 }
 

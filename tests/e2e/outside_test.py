@@ -67,6 +67,20 @@ def test_books_of_another_user_are_called_so_and_not_absent():
         plant.close()
 
 
+def test_model_files_that_are_none_are_said_at_once_and_json_is_json(tmp_path):
+    run = lambda *arguments: subprocess.run([BIN, "models", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20)
+    os.mkfifo(tmp_path / "pipe")                     # opening it would wait for somebody who writes
+    done = run("inspect", str(tmp_path / "pipe"))
+    assert done.returncode == 1 and "is not a regular file" in done.stderr, done
+    assert run("inspect", MODEL, "--context", "-5").returncode == 2
+    odd = tmp_path / 'a "model" \\ of\nours.gguf'
+    odd.symlink_to(MODEL)
+    done = run("pull", str(odd), "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["path"] == str(odd), done
+    done = run("pull", MODEL, "--output", str(tmp_path / "copy.gguf"))
+    assert done.returncode == 2 and "--output is for URLs" in done.stderr, done
+
+
 def test_a_page_of_another_origin_may_read_what_it_is_told():
     import urllib.request
     with Plant() as plant:
