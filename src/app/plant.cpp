@@ -62,6 +62,19 @@ void harden_process() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
+// Clients that only connect, with no key, must not take the descriptors that books, probes and the admin listener need: of those
+// the system gives, so many are not theirs.
+constexpr std::int64_t kOwnDescriptors = 128;
+
+std::int64_t connections_that_fit(std::int64_t asked) {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= static_cast<rlim_t>(asked + kOwnDescriptors)) return asked;
+  const std::int64_t fit = std::max<std::int64_t>(static_cast<std::int64_t>(files.rlim_cur) - kOwnDescriptors, 1);
+  log::warn("connections_lowered", {{"asked", asked}, {"connections", fit}, {"open_files", static_cast<std::int64_t>(files.rlim_cur)},
+                                    {"action", "raise LimitNOFILE (ulimit -Hn), or lower limits.connections"}});
+  return fit;
+}
+
 log::Level level_of(const std::string& name) {
   return name == "debug" ? log::Level::debug : name == "warn" ? log::Level::warn : name == "error" ? log::Level::error : log::Level::info;
 }
@@ -277,6 +290,7 @@ Result<> Plant::start_serving() {
   options.control_socket = config_.plant.data_dir + "/control.sock";
   options.tls = config_.plant.tls;
   options.limits = config_.plant.limits;
+  options.limits.connections = connections_that_fit(options.limits.connections);
   options.io_threads = static_cast<int>(config_.plant.io_threads);
   options.server_version = std::string("tokenworks/") + version();
   options.idempotency = idempotency_.get();

@@ -1,6 +1,6 @@
 """Connections that do nothing and readers that stall cost a bounded buffer each. 1,000 and 200 here, 10,000 and 2,000 with
 TOKENWORKS_LONG=1. The client is another process; both raise their descriptor limit to the hard one (said in the output)."""
-import json, os, pathlib, subprocess, sys, threading, time, urllib.request
+import json, os, pathlib, resource, socket, subprocess, sys, threading, time, urllib.error, urllib.request
 
 import pytest
 
@@ -128,3 +128,27 @@ def test_streams_whose_readers_stall_end_are_booked_and_wait(plant):
     assert counted() - base == STALLED * TOKENS
     assert plant.verify()["ok"]
     print(f"/livez meanwhile: at most {pulse.worst() * 1e3:.0f} ms")
+
+
+def test_who_only_connects_leaves_descriptors_for_probes_and_books(tiny):  # noqa: F811
+    plant = Plant(plant=PLANT.replace("{model}", str(tiny)), context=512, kv="32MiB")
+    held = []
+    try:
+        plant.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160)))
+        assert '"event":"connections_lowered"' in plant.log_text() and '"connections":32' in plant.log_text()
+        host, port = plant.api.removeprefix("http://").split(":")
+        held = [socket.create_connection((host, int(port)), timeout=10) for _ in range(200)]
+        assert plant.readiness() == 200 and plant.metrics()["process_open_fds"] < 160
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(plant.api + "/v1/models", timeout=10)
+        assert refused.value.code == 503
+        for one in held:
+            one.close()
+        assert eventually(lambda: plant.metrics()["process_open_fds"] < 60)
+        answer = plant.openai(plant.key()).completions.create(model=NAME, prompt="hi", max_tokens=1)
+        assert answer.usage.completion_tokens == 1 and plant.verify()["ok"]
+        assert "accept_failed" not in plant.log_text()
+    finally:
+        for one in held:
+            one.close()
+        plant.close()

@@ -42,10 +42,10 @@ class Plant:
     def write(self, name, text):
         pathlib.Path(self.folder, name).write_text(text)
 
-    def start(self):
+    def start(self, **how):
         self.log = open(self.folder + "/daemon.log", "ab")
         self.process = subprocess.Popen([BIN, "serve", "--config", self.config], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-                                        env=self.env)
+                                        env=self.env, **how)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
