@@ -188,7 +188,8 @@ asio::awaitable<Result<Embedded>> Embedding::settle(Outcome& outcome) {
   if (finish_ == engine::Finish::failed) co_return error(Errc::engine_failed, "The engine failed; nothing was charged, retry the request.");
   if (finish_ == engine::Finish::cancelled) co_return error(Errc::server_draining, "The server is shutting down; nothing was charged.");
   if (finish_ == engine::Finish::deadline) {
-    co_return error(Errc::deadline_exceeded, "The time given by x-request-timeout was over after " + std::to_string(usage_.input) + " tokens.");
+    co_return error(Errc::deadline_exceeded, "The request could not end within its x-request-timeout; it was ended after " +
+                                                 std::to_string(usage_.input) + " tokens.");
   }
   Embedded done;
   for (std::vector<float>& vector : vectors_) {

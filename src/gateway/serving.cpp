@@ -363,7 +363,8 @@ asio::awaitable<Result<Receipt>> Serving::settle() {
   }
   if (finish_ == engine::Finish::failed) co_return error(Errc::engine_failed, "The engine failed while answering; what was generated until then was counted.");
   if (finish_ == engine::Finish::deadline) {
-    co_return error(Errc::deadline_exceeded, "The time given by x-request-timeout was over after " + std::to_string(usage_.output) + " tokens.");
+    co_return error(Errc::deadline_exceeded, "The request could not end within its x-request-timeout; it was ended after " +
+                                                 std::to_string(usage_.output) + " tokens.");
   }
   Receipt receipt;
   receipt.request = id_;

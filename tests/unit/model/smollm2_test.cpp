@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "golden.hpp"
 #include "steps.hpp"
@@ -129,6 +130,26 @@ TEST(SmolLM2, ChunksAndNeighboursDoNotChangeABit) {
   const auto runner = load_runner(demo_model_path(), "default", kOptions);
   ASSERT_TRUE(runner);
   expect_same_bits(*runner, {.sequences = 6, .tokens_max = 60, .rounds = 3});
+}
+
+// Matrices of a real size are cut among the threads; the small ones of other tests are hardly.
+TEST(SmolLM2, AnyNumberOfThreadsGivesTheSameBits) {
+  const auto tokens = golden_json("smollm2_reference", "reference.json").at("text").get<std::vector<TokenId>>();
+  const auto file = formats::ModelFile::open(demo_model_path());
+  ASSERT_TRUE(file) << file.error().message;
+  const auto with = [&](int threads) {
+    auto backend = backend::make_backend({.backend = "cpu", .threads = threads});
+    EXPECT_TRUE(backend) << backend.error().message;
+    auto runner = load(*file, std::move(*backend), kOptions);
+    EXPECT_TRUE(runner) << runner.error().message;
+    return logits_of(**runner, std::span(tokens).first(80)).value();
+  };
+  const std::vector<float> one = with(1);
+  for (const int threads : {2, 3, 7}) {
+    const std::vector<float> many = with(threads);
+    ASSERT_EQ(many.size(), one.size());
+    EXPECT_EQ(std::memcmp(many.data(), one.data(), one.size() * sizeof(float)), 0) << threads << " threads";
+  }
 }
 
 TEST(SmolLM2, TheDefaultPathChoosesAsTheReferenceWhereItIsSure) {
