@@ -65,7 +65,11 @@ int chat() {
   }
   const std::string key = find_key();
   if (key.empty()) {
-    std::fprintf(stderr, "tokenworks: no API key; give --key-file FILE or set TOKENWORKS_API_KEY\n");
+    if (flags.key_file.empty()) {
+      std::fprintf(stderr, "tokenworks: no API key; give --key-file FILE or set TOKENWORKS_API_KEY\n");
+    } else {
+      std::fprintf(stderr, "tokenworks: %s cannot be read, or holds no API key\n", flags.key_file.c_str());
+    }
     return app::kBadUsage;
   }
   std::string message = flags.message;
@@ -76,6 +80,10 @@ int chat() {
       for (std::size_t got; (got = std::fread(buffer, 1, sizeof buffer, in)) > 0;) all.write(buffer, static_cast<std::streamsize>(got));
     }
     message = all.str();
+  }
+  if (message.empty()) {                             // an empty pipe is a script's mistake, and the answer would cost something
+    std::fprintf(stderr, "tokenworks: nothing to say: the message is empty\n");
+    return app::kBadUsage;
   }
   const nlohmann::json body{{"model", flags.model}, {"stream", true}, {"stream_options", {{"include_usage", true}}},
                             {"max_tokens", flags.max_tokens}, {"messages", {{{"role", "user"}, {"content", message}}}}};

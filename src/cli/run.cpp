@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -132,7 +133,14 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", empty.c_str());
     return app::kBadUsage;
   }
-  return action ? action() : app::kBadUsage;
+  try {
+    return action ? action() : app::kBadUsage;
+  } catch (const nlohmann::json::type_error& e) {    // of what is sent on as JSON
+    constexpr int kNotUtf8 = 316;
+    if (e.id != kNotUtf8) throw;
+    std::fprintf(stderr, "tokenworks: what was given is not UTF-8\n");
+    return app::kBadUsage;
+  }
 }
 
 }  // namespace tokenworks::cli

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from plant import MODEL, NAME, PLANT, Plant
+from plant import BIN, MODEL, NAME, PLANT, Plant
 
 SECOND = "second-model"
 TWO = PLANT.replace("prices: prices.yaml", '  - {{id: ' + SECOND + ', path: "{model}", context_tokens: 256, kv_cache: 32MiB, data_classes: [public]}}\nprices: prices.yaml')
@@ -250,6 +250,26 @@ def test_what_is_named_wrongly_on_the_command_line_is_said_and_ends_with_2(own):
     assert json.loads(own.cli("check", "--json", *flag).stdout) == {"ok": True, "mistakes": []}
     copy = os.path.join(own.folder, "copy.sqlite")
     assert json.loads(own.cli("ledger", "backup", copy, "--json", *flag).stdout) == {"ok": True, "path": copy} and os.path.exists(copy)
+
+
+def test_what_is_no_text_is_said_and_ends_with_2(own):
+    def refused(*arguments, given=None, says="is not UTF-8", **env):
+        done = subprocess.run([BIN, *arguments, "--config", own.config], input=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=dict(own.env, **env), timeout=60)
+        assert done.returncode == 2 and says in done.stderr.decode(), (arguments, done)
+
+    latin1 = "caf\u00e9".encode("latin1")
+    refused("keys", "create", "--organization", latin1)
+    refused("keys", "create", "--organization", "acme", "--principal", latin1)
+    refused("credit", "add", "--organization", "acme", "--id", latin1, "--amount", "1")
+    refused("ledger", "erase", "--organization", latin1)
+    refused("models", "load", latin1)
+    before = len(own.usage())
+    refused("chat", latin1, TOKENWORKS_API_KEY=own.key())
+    refused("chat", "-", given=latin1, TOKENWORKS_API_KEY=own.key())
+    refused("chat", given=b"", says="the message is empty", TOKENWORKS_API_KEY=own.key())
+    refused("chat", "hello", "--key-file", "/none", says="/none cannot be read")
+    assert len(own.usage()) == before
 
 
 def test_names_are_erased_with_and_without_a_daemon_and_only_of_those_there_are():
