@@ -57,7 +57,15 @@ bool Fields::has(const std::string& key) const {
   return node_.IsMap() && static_cast<bool>(node_[key]);
 }
 
-int Fields::line_of(const std::string& key) const { return has(key) ? config::line_of(node_[key]) : line_; }
+int Fields::line_of(const std::string& key) const {
+  if (!has(key)) return line_;
+  const YAML::Node value = node_[key];
+  if (!value.IsNull()) return config::line_of(value);
+  for (const auto& item : node_) {                   // nothing stands where the next thing begins
+    if (item.first.IsScalar() && item.first.Scalar() == key) return config::line_of(item.first);
+  }
+  return line_;
+}
 
 void Fields::mistake(const std::string& key, const std::string& what) const {
   // What the environment says is not to be found in the file.
@@ -88,6 +96,8 @@ std::optional<std::string> Fields::scalar(const std::string& key, bool required)
   if (const char* value = std::getenv(variable.c_str()); value != nullptr) return checked(value);
   if (!node.IsDefined() || node.IsNull()) {
     if (required) document_.mistake(line_, (path_.empty() ? "" : path_ + ": ") + "'" + key + "' is missing");
+    // A template that filled in nothing must not take a limit, a credit line or a client_ca away.
+    if (!required && node.IsDefined()) mistake(key, "has no value; leave it out, or say what is meant");
     return std::nullopt;
   }
   if (!node.IsScalar()) {

@@ -97,11 +97,9 @@ void read_organization(const std::string& name, Fields& f, Tenants& t, const std
     if (!good_country(place)) f.mistake("residency", "holds '" + place + kCountryWanted);
   }
   f.word("retention", o.retention, {"none", "standard"});
-  std::string line;
-  f.text("credit_line", line);
-  if (!line.empty()) {
-    Money most;
-    f.decimal("credit_line", most.nano, money_places(currency));
+  Money most{-1};                                    // as nobody can write it: without a line, spending is not limited by one
+  f.decimal("credit_line", most.nano, money_places(currency));
+  if (most.nano >= 0) {
     if (most.nano > kMostMoney) f.mistake("credit_line", "is more than can be owed, " + to_string(Money{kMostMoney}, currency));
     o.credit_line = most;
   }

@@ -153,7 +153,7 @@ TEST_F(ConfigTest, EveryFieldOfMoneyAndLimitsRefusesWhatIsNotExactWithItsLineAnd
   const std::string organization = "\norganizations:\n  acme:\n    plan: a\n";
   for (const LimitName& limit : kLimitNames) {
     const std::string name = limit.name;
-    for (const std::string bad : {"-1", "1.5", "1e3", "NaN", "many", "9223372036854775808", "99999999999999999999", "[1]", "1 000"}) {
+    for (const std::string bad : {"-1", "1.5", "1e3", "NaN", "many", "9223372036854775808", "99999999999999999999", "[1]", "1 000", "''", "", "null", "~"}) {
       const std::string field = name + ": " + bad + "  # HERE\n";
       refuses("plans:\n  a:\n    " + field + organization, "plans.a." + name, bad);
       refuses("plans:\n  a:\n    model_limits:\n      m:\n        " + field + organization, "plans.a.model_limits.m." + name, bad);
@@ -169,6 +169,9 @@ TEST_F(ConfigTest, EveryFieldOfMoneyAndLimitsRefusesWhatIsNotExactWithItsLineAnd
     refuses("plans:\n  a: {}" + organization + "    projects:\n      p:\n        budget:\n          " + amount,
             "organizations.acme.projects.p.budget.amount", bad);
     refuses("plans:\n  a: {}" + organization + "    credit_line: " + bad + "  # HERE\n", "organizations.acme.credit_line", bad);
+  }
+  for (const std::string nothing : {"''", "", "null"}) {   // would be no line at all: unlimited
+    refuses("plans:\n  a: {}" + organization + "    credit_line: " + nothing + "  # HERE\n", "organizations.acme.credit_line", nothing);
   }
   const std::pair<const char*, const char*> budget[] = {{"per", "year"}, {"mode", "firm"}, {"warn_at", "[0]"}, {"warn_at", "[-5]"}, {"warn_at", "[50.5]"},
                                                         {"warn_at", "[1001]"}, {"timezone", "Mars/Olympus"}, {"tag", "team"}, {"tag", "=x"}, {"tag", "team="}};
