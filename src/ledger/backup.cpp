@@ -9,6 +9,7 @@
 
 #include "ledger/reader.hpp"
 #include "ledger/verify.hpp"
+#include "tokenworks/base/crypto.hpp"
 #include "tokenworks/ledger/ledger.hpp"
 
 namespace tokenworks::ledger {
@@ -42,6 +43,28 @@ Result<> copy_pages(const Connection& from, const std::string& to) {
   return {};
 }
 
+// What verify does not look at: SQLite's own pages and indexes, by one of which a repeated top-up is found, and the texts of
+// prices, which explain what was charged.
+Result<> check_pages(const std::string& path) {
+  const auto store = Connection::open(path, "", Access::read_only);
+  if (!store) return store.error();
+  auto check = store->prepare("PRAGMA integrity_check(1)");
+  if (!check) return check.error();
+  const auto row = check->step();
+  if (!row) return row.error();
+  const std::string found(*row ? check->text(0) : "nothing was checked");
+  if (found != "ok") return error(Errc::bad_file, "the file is damaged: " + found);
+  auto books = store->prepare("SELECT hash, text FROM price_books");
+  if (!books) return books.error();
+  for (;;) {
+    const auto book = books->step();
+    if (!book) return book.error();
+    if (!*book) return {};
+    if (hex(sha256(books->text(1))) == books->text(0)) continue;
+    return error(Errc::bad_file, "the file is damaged: the price book " + std::string(books->text(0)) + " is not what its hash says");
+  }
+}
+
 }  // namespace
 
 Result<> backup_store(const Connection& from, const std::string& to, bool replace) {
@@ -56,6 +79,7 @@ Result<> backup_store(const Connection& from, const std::string& to, bool replac
     const auto report = verify_file(partial);
     if (!report) return report.error();
     if (!report->ok) return error(Errc::bad_file, "the store does not verify: " + report->first_bad.value_or(""));
+    if (auto sound = check_pages(partial); !sound) return sound;
     for (const char* suffix : {"-wal", "-shm"}) ::unlink((partial + suffix).c_str());   // empty: verify only read
     if (auto done = sync_path(partial, O_RDWR); !done) return done;
     if (replace) {                                   // a log of the old store must never meet the new one
@@ -86,6 +110,12 @@ Result<std::vector<PriceHistoryRow>> price_history_of_file(const std::string& pa
   const auto reader = Reader::open(path, "");
   if (!reader) return reader.error();
   return (*reader)->price_history();
+}
+
+Result<std::vector<BalanceRow>> balances_of_file(const std::string& path) {
+  const auto reader = Reader::open(path, "");
+  if (!reader) return reader.error();
+  return (*reader)->balances();
 }
 
 Result<> backup_file(const std::string& path, const std::string& to) {

@@ -145,6 +145,7 @@ class Ledger {
 Result<VerifyReport> verify_file(const std::string& path);
 Result<std::vector<UsageRow>> usage_of_file(const std::string& path, const UsageQuery& query);
 Result<std::vector<PriceHistoryRow>> price_history_of_file(const std::string& path);
+Result<std::vector<BalanceRow>> balances_of_file(const std::string& path);
 Result<> backup_file(const std::string& path, const std::string& to);
 // Puts the verified store `from` in the place of `to` by rename. Nothing may have `to` open (the caller holds the data
 // directory's lock). Refuses a `from` that does not verify, and an existing `to` unless `replace`.

@@ -7,6 +7,7 @@
 
 #include "fixture.hpp"
 #include "support/paths.hpp"
+#include "tokenworks/base/crypto.hpp"
 
 namespace tokenworks::ledger::test {
 namespace {
@@ -91,6 +92,57 @@ TEST_F(Backup, AStoreThatDoesNotVerifyIsNeitherBackedUpNorRestored) {
   EXPECT_FALSE(restore(path_, target));
   EXPECT_FALSE(restore(scratch_.path() + "/missing.sqlite", target));
   EXPECT_FALSE(fs::exists(target));
+}
+
+TEST_F(Backup, APriceBookThatIsNotWhatItsHashSaysIsNotRestored) {
+  {
+    const auto ledger = open(path_);
+    const PriceHistoryRow row{1, INT64_MIN, {"one", hex(sha256("prices")), "prices", 1}};
+    ASSERT_TRUE(ledger->put_prices({row}, {1, "local", "plant.start", "prices.yaml", "", ""}));
+    ASSERT_TRUE(ledger->backup(copy_));
+  }
+  const std::string target = scratch_.path() + "/target.sqlite";
+  ASSERT_TRUE(restore(copy_, target));
+  {
+    const auto store = Connection::open(copy_, "", Access::read_write);
+    ASSERT_TRUE(store->run("UPDATE price_books SET text = 'other prices'"));
+  }
+  const auto restored = restore(copy_, target, true);
+  ASSERT_FALSE(restored);
+  EXPECT_NE(restored.error().message.find("is not what its hash says"), std::string::npos) << restored.error().message;
+}
+
+// The entries are right, but the index by which a repeated top-up is found is not: it would be booked again.
+TEST_F(Backup, ADamagedIndexIsNotRestored) {
+  {
+    const auto ledger = open(path_);
+    ASSERT_TRUE(book(*ledger, money(request(1), EntryType::topup, 100)));
+    ASSERT_TRUE(ledger->backup(copy_));
+  }
+  std::int64_t root = 0, page_size = 0;
+  {
+    const auto store = Connection::open(copy_, "", Access::read_only);
+    ASSERT_TRUE(store);
+    const auto number = [&](const char* sql) {
+      auto asked = store->prepare(sql);
+      return asked && *asked->step() ? asked->integer(0) : 0;
+    };
+    root = number("SELECT rootpage FROM sqlite_master WHERE name = 'entries_request'");
+    page_size = number("PRAGMA page_size");
+  }
+  ASSERT_GT(root, 1);
+  std::fstream file(copy_, std::ios::in | std::ios::out | std::ios::binary);
+  const std::int64_t at = root * page_size - 10;     // in the last cell of the page, which is the first that was written: the request's id
+  file.seekg(at);
+  const int byte = file.get();
+  file.seekp(at);
+  file.put(static_cast<char>(byte ^ 1));
+  file.close();
+  EXPECT_TRUE(verify_file(copy_)->ok) << "the chain itself is whole";
+  const auto restored = restore(copy_, scratch_.path() + "/target.sqlite");
+  ASSERT_FALSE(restored);
+  EXPECT_NE(restored.error().message.find("damaged"), std::string::npos) << restored.error().message;
+  EXPECT_FALSE(fs::exists(scratch_.path() + "/target.sqlite"));
 }
 
 }  // namespace
