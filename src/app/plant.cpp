@@ -294,10 +294,13 @@ Result<> Plant::start_serving() {
   options.io_threads = static_cast<int>(config_.plant.io_threads);
   options.server_version = std::string("tokenworks/") + version();
   options.idempotency = idempotency_.get();
-  // Not before: a start that something else refuses must not leave a version of prices behind as if it had been in force.
-  const std::int64_t now = clock_.unix_ns();
-  const ledger::AuditEvent begun{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
-  if (auto put = gateway::keep_prices(*ledger_, *prices_, now, begun); !put) return put.error();
+  // Not before: a start that something else refuses, and be it a taken port, must not leave a version of prices behind as if it
+  // had been in force.
+  options.bound = [this]() -> Result<> {
+    const std::int64_t now = clock_.unix_ns();
+    const ledger::AuditEvent begun{now, "local", "plant.start", config_.path, "", prices_->in_force(now).hash};
+    return gateway::keep_prices(*ledger_, *prices_, now, begun);
+  };
   auto server = http::Server::start(options, *service_, *administration_, *metrics_, [this] { return readiness(); });
   if (!server) return server.error();
   server_ = std::move(*server);

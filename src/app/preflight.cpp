@@ -146,8 +146,14 @@ Result<> past_allows(const config::Config& config) {
   const auto book = billing::PriceBook::make(config.prices);
   if (!book) return book.error();
   const auto history = ledger::price_history_of_file(store);
-  if (!history) return {};                           // books of an older version, or being moved: the start tells
-  return billing::check_prices_change(**book, *history, SystemClock{}.unix_ns());
+  const auto balances = ledger::balances_of_file(store);
+  if (!history || !balances) return {};              // books of an older version, or being moved: the start tells
+  std::string mistakes;
+  for (const Result<>& allowed : {billing::check_currency(**book, *balances), billing::check_prices_change(**book, *history, SystemClock{}.unix_ns())}) {
+    if (!allowed) mistakes += (mistakes.empty() ? "" : "\n") + allowed.error().message;
+  }
+  if (!mistakes.empty()) return error(Errc::bad_config, mistakes);
+  return {};
 }
 
 Result<Opened> open_plant(const std::string& config_path) {

@@ -197,4 +197,17 @@ Result<> check_prices_change(const PriceBook& fresh, const History& history, std
   return {};
 }
 
+Result<> check_currency(const PriceBook& fresh, const std::string& kept) {
+  if (kept == fresh.currency()) return {};
+  const config::Where& where = fresh.versions().front().where;
+  return error(Errc::bad_config, where.file + ":" + std::to_string(where.line) + ": currency is " + fresh.currency() +
+                                     ", but the books in data_dir are kept in " + kept + ": nothing is converted; go back to " + kept +
+                                     ", or begin new books in another data_dir");
+}
+
+Result<> check_currency(const PriceBook& fresh, const std::vector<ledger::BalanceRow>& balances) {
+  const auto other = std::ranges::find_if(balances, [&](const ledger::BalanceRow& row) { return row.currency != fresh.currency(); });
+  return other == balances.end() ? Result<>{} : check_currency(fresh, other->currency);
+}
+
 }  // namespace tokenworks::billing

@@ -8,6 +8,7 @@
 #include "admission_hold.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
+#include "tokenworks/billing/price_archive.hpp"
 
 namespace tokenworks::gateway {
 namespace {
@@ -61,18 +62,12 @@ Result<> AdmissionState::apply_locked(const config::Tenants& tenants, const std:
   std::vector<Plan> plans;
   std::string mistakes;
   const auto mistake = [&](const std::string& what) { mistakes += (mistakes.empty() ? "" : "\n") + what; };
-  if (!currency_.empty() && currency_ != prices->currency()) {
-    mistake("the price book's currency changed from " + currency_ + " to " + prices->currency() + "; the books are kept in " + currency_);
-  }
-  if (currency_.empty()) {                           // a start: what was paid and spent before was in this currency too
+  if (!currency_.empty()) {
+    if (const auto same = billing::check_currency(*prices, currency_); !same) mistake(same.error().message);
+  } else {                                           // a start: what was paid and spent before was in this currency too
     const auto balances = ledger_.balances();
     if (!balances) return balances.error();
-    const auto other = std::ranges::find_if(*balances, [&](const ledger::BalanceRow& row) { return row.currency != prices->currency(); });
-    if (other != balances->end()) {
-      const config::Where& where = prices->versions().front().where;
-      mistake(where.file + ":" + std::to_string(where.line) + ": currency is " + prices->currency() + ", but the books in data_dir are kept in " +
-              other->currency + ": nothing is converted; go back to " + other->currency + ", or begin new books in another data_dir");
-    }
+    if (const auto same = billing::check_currency(*prices, *balances); !same) mistake(same.error().message);
   }
   const auto settings = ledger_.settings("budget");
   if (!settings) return settings.error();
@@ -233,7 +228,7 @@ EventSink::Events AdmissionState::tell(const std::vector<billing::BudgetEvent>& 
   EventSink* sink = events.load(std::memory_order_acquire);
   for (const billing::BudgetEvent& e : reached) {
     log::warn("budget_threshold", {{"organization", e.organization}, {"budget", e.budget}, {"percent", e.percent},
-                                   {"amount", to_string(e.amount, e.currency)}, {"spent", to_string(e.spent, e.currency)}, {"period_start", e.period_start_s}});
+                                   {"amount", to_string(e.amount, e.currency)}, {"spent", to_string(e.spent, e.currency)}, {"period_start", std::max<std::int64_t>(0, e.period_start_s)}});
     if (sink == nullptr) continue;
     for (ledger::OutboxEvent& event : sink->budget_threshold(e, unix_ns)) outgoing.push_back(std::move(event));
   }

@@ -229,6 +229,9 @@ Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, gate
                                               std::function<Readiness()> readiness) {
   auto server = std::make_unique<ServerImpl>(options, service, administration, metrics, std::move(readiness));
   if (const auto bound = server->bind(options); !bound) return bound.error();
+  if (options.bound) {
+    if (const auto allowed = options.bound(); !allowed) return allowed.error();
+  }
   server->start();
   return std::unique_ptr<Server>(std::move(server));
 }

@@ -1,6 +1,6 @@
 """Prices in a running plant: the book of the admission counts, a mistake keeps the old one, the past is not changed and stays
 explained, and an amount that no double holds goes from the files to the books and back."""
-import csv, decimal, io, json, pathlib, signal, sqlite3, threading, time, urllib.error, urllib.request
+import csv, decimal, io, json, pathlib, signal, socket, sqlite3, threading, time, urllib.error, urllib.request
 
 import pytest
 
@@ -132,12 +132,12 @@ def test_of_a_refused_reload_and_a_refused_start_no_version_of_prices_stays_behi
         plant.write("prices.yaml", prices(version, "0.50"))
         plant.write(name, bad.replace('"V"', f'"{version}"'))
         assert call(plant, plant.operator, "POST", "/admin/v1/reload", {})[0] == 400, name
-        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
-        assert plant.cli("check", "--config", plant.config, check=False).returncode == (0 if name == "prices.yaml" else 2)
+        assert plant.cli("check", "--config", plant.config, check=False).returncode == 2
         if mended:
             plant.write(name, mended)
         status, body = reload(plant, prices(version, "0.60"))
         assert status == 200, body
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
         while time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) <= moment:
             time.sleep(0.05)
         now = price(plant, "--input", "0", "--output", "1000000", "--at", moment)
@@ -146,6 +146,14 @@ def test_of_a_refused_reload_and_a_refused_start_no_version_of_prices_stays_behi
     plant.write("prices.yaml", prices("at-start", "0.50").replace("models:", "currency: EUR\nmodels:", 1))
     with pytest.raises(AssertionError, match="the books in data_dir are kept in USD"):
         plant.start()
+    own = pathlib.Path(plant.config).read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = 'listen: ["127.0.0.1:%d"]' % taken.getsockname()[1]
+        plant.write("tokenworks.yaml", own.replace('listen: ["127.0.0.1:0"]', address, 1))
+        plant.write("prices.yaml", prices("at-start", "0.50"))
+        with pytest.raises(AssertionError, match="in use"):
+            plant.start()
+    plant.write("tokenworks.yaml", own)
     plant.write("prices.yaml", prices("at-start", "0.60"))
     plant.start()
     with sqlite3.connect(f"file:{plant.folder}/data/ledger.sqlite?mode=ro", uri=True) as books:

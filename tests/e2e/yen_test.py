@@ -79,6 +79,8 @@ def test_books_of_one_currency_are_not_read_in_another(yen):
     yen.stop()
     yen.write("prices.yaml", PRICES.replace("JPY", "USD").replace('"yen"', '"dollars"'))
     yen.write("tenants.yaml", TENANTS.replace("9007199254.740993", "5"))
+    checked = yen.cli("check", "--config", yen.config, check=False)
+    assert checked.returncode == 2 and "prices.yaml:1: currency is USD, but the books in data_dir are kept in JPY" in checked.stderr
     with pytest.raises(AssertionError, match="the books in data_dir are kept in JPY"):
         yen.start()
     assert yen.process.wait(60) == 2 and "prices.yaml:1: " in yen.log_text()
@@ -86,6 +88,6 @@ def test_books_of_one_currency_are_not_read_in_another(yen):
     yen.start()
     yen.write("prices.yaml", PRICES.replace("JPY", "USD").replace('"yen"', '"dollars"'))
     status, body = call(yen, yen.operator_key(), "POST", "/admin/v1/reload", {})
-    assert status == 400 and "JPY" in body["error"]["message"]
+    assert status == 400 and "prices.yaml:1: currency is USD, but the books in data_dir are kept in JPY" in body["error"]["message"]
     yen.write("prices.yaml", PRICES.replace("JPY", "XYZ"))
     assert yen.cli("check", "--config", yen.config, check=False).returncode == 2

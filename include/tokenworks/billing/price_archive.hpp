@@ -27,4 +27,9 @@ Result<ArchivedBook> book_by_hash(const std::vector<ledger::PriceHistoryRow>& hi
 // force, and for a version that would begin in the past. What is still to come may be changed and taken back.
 Result<> check_prices_change(const PriceBook& fresh, const std::vector<ledger::PriceHistoryRow>& history, std::int64_t unix_ns);
 
+// Whether the books are kept in the book's currency: bad_config with file:line when they are `kept` in another one, or an entry
+// stands in another one.
+Result<> check_currency(const PriceBook& fresh, const std::string& kept);
+Result<> check_currency(const PriceBook& fresh, const std::vector<ledger::BalanceRow>& balances);
+
 }  // namespace tokenworks::billing

@@ -31,6 +31,7 @@ struct ServerOptions {
   int io_threads = 1;
   std::string server_version;                        // the `server` header
   jobs::Idempotency* idempotency = nullptr;          // for Idempotency-Key on billable routes; outlives the server
+  std::function<Result<>()> bound;                   // the last word before anything is accepted; its error ends the start
 };
 
 class Server {
