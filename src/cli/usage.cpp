@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "commands.hpp"
+#include "tokenworks/base/time_zone.hpp"
 #include "tokenworks/http/admin_json.hpp"
 #include "tokenworks/ledger/ledger.hpp"
 
@@ -97,13 +98,10 @@ void print_table(const std::vector<Column>& columns, const std::vector<ledger::U
 }
 
 // An instant or a date; what is missing is midnight UTC.
-bool parse_time(std::string text, std::int64_t& into) {
-  if (text.size() == 10) text += "T00:00:00Z";
-  std::tm utc{};
-  const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  if (rest == nullptr || *rest != '\0') return false;
-  into = static_cast<std::int64_t>(timegm(&utc)) * 1'000'000'000;
-  return true;
+bool parse_time(const std::string& text, std::int64_t& into) {
+  const auto instant = parse_instant(text);
+  if (instant) into = *instant;
+  return instant.has_value();
 }
 
 int usage() {

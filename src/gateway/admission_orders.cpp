@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "tokenworks/base/crypto.hpp"
@@ -145,10 +143,9 @@ Result<std::int64_t> expiry(const std::string& text, std::int64_t now) {
     if (unit == 0 || number == 0 || __builtin_mul_overflow(number, unit * 1'000'000'000, &ns) || __builtin_add_overflow(ns, now, &ns)) return no_time();
     return ns;
   }
-  std::tm utc{};
-  const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  if (rest == nullptr || *rest != 0 || text.size() != 20 || utc.tm_year < 70 || utc.tm_year > 300) return no_time();
-  if (__builtin_mul_overflow(static_cast<std::int64_t>(timegm(&utc)), std::int64_t{1'000'000'000}, &ns)) return no_time();
+  const auto instant = text.size() == 20 && text.back() == 'Z' ? parse_instant(text) : std::nullopt;
+  if (!instant || *instant < 0) return no_time();    // also 31 February: no day that the payer did not write
+  ns = *instant;
   if (ns == 0) return refuse("expires", "is " + shown(text) + ", which is in the past");   // 0 stands for never
   return ns;
 }

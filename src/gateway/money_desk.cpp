@@ -56,13 +56,13 @@ Result<std::vector<ledger::SettingRow>> MoneyDesk::settings(const char* kind, co
 }
 
 // Whether the very same was booked; another one under its id is an error.
-Result<bool> MoneyDesk::booked_before(const ledger::Record& record, const CreditOrder& order) {
+Result<std::optional<ledger::Entry>> MoneyDesk::booked_before(const ledger::Record& record, const CreditOrder& order) {
   const auto entries = ledger_.entries_of(record.request);
   if (!entries) return entries.error();
-  if (entries->empty()) return false;
+  if (entries->empty()) return std::nullopt;
   const ledger::Entry& entry = entries->front();
   const bool same_expiry = order.lasts_ns != 0 ? entry.expires_unix_ns - entry.unix_ns == order.lasts_ns : entry.expires_unix_ns == record.expires_unix_ns;
-  if (entry.type == record.type && entry.amount == record.amount && same_expiry) return true;
+  if (entry.type == record.type && entry.amount == record.amount && same_expiry) return entry;
   return error(Errc::idempotency_mismatch, "the id '" + order.id + "' was already used for another credit of " + to_string(entry.amount, entry.currency) +
                                                "; a new credit needs a new id", "id");
 }
@@ -84,8 +84,8 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
   const auto before = booked_before(record, order);
   if (!before) return before.error();
   CreditOrder booked = order;
-  booked.expires_unix_ns = record.expires_unix_ns;
   if (*before) {
+    booked.expires_unix_ns = (*before)->expires_unix_ns;   // counted from when it was booked, not from now
     settle_doubt(record.request);
     const auto names = settings("credit", organization);   // a kill may have come between the entry and its name
     if (names && std::ranges::find(*names, record.request.to_string(), &ledger::SettingRow::id) == names->end()) {
@@ -100,6 +100,7 @@ Result<CreditBooked> MoneyDesk::add_credit(const config::Tenants& tenants, const
                                                  to_string(doubt->second.amount, record.currency) + ", which may still be booked; a new credit needs a new id", "id");
   }
   if (again) record = doubt->second;                 // the very same, or the ledger would take it for another one
+  booked.expires_unix_ns = record.expires_unix_ns;
   if (!again && record.expires_unix_ns != 0 && record.expires_unix_ns <= record.unix_ns) {
     return refuse("'expires' is " + instant(record.expires_unix_ns) + ", which is in the past", "expires");
   }

@@ -2,6 +2,7 @@
 // MoneyDesk: what administration does with credits and budgets. Mutations are the caller's one at a time; every one is in
 // the ledger, with its audit row, before admission knows it. Calls block on the ledger.
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,7 @@ class MoneyDesk {
   void keep_name(const ledger::Record& record, const std::string& id, const std::string& actor);
   void settle_doubt(const RequestId& operation);
   void look_at_doubts(const std::string& organization);
-  Result<bool> booked_before(const ledger::Record& record, const CreditOrder& order);
+  Result<std::optional<ledger::Entry>> booked_before(const ledger::Record& record, const CreditOrder& order);
   Result<> check_scope(const config::OrganizationSpec& organization, const std::vector<std::string>& model_ids, const BudgetOrder& order);
 
   const Clock& clock_;

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "tokenworks/base/time_zone.hpp"
 #include "tokenworks/tenancy/limits.hpp"
 
 namespace tokenworks::http {
@@ -58,12 +59,10 @@ Result<std::int64_t> expiry_from_text(std::string_view text, std::int64_t now_un
     }
     return ns;
   }
-  std::tm utc{};
-  const char* rest = strptime(std::string(text).c_str(), "%Y-%m-%dT%H:%M:%S", &utc);
-  if (rest == nullptr || text.size() != 20 || text.back() != 'Z') return refuse();
-  const std::int64_t ns = static_cast<std::int64_t>(timegm(&utc)) * 1'000'000'000;
-  if (ns <= now_unix_ns) return error(Errc::invalid_request, "'" + std::string(text) + "' is in the past", "expires");
-  return ns;
+  const auto instant = text.size() == 20 && text.back() == 'Z' ? parse_instant(text) : std::nullopt;
+  if (!instant) return refuse();
+  if (*instant <= now_unix_ns) return error(Errc::invalid_request, "'" + std::string(text) + "' is in the past", "expires");
+  return *instant;
 }
 
 Result<tenancy::KeyOrder> key_order_from_json(std::string_view body, std::int64_t now_unix_ns) {

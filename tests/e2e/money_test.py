@@ -208,7 +208,7 @@ def test_a_credit_is_booked_once_per_id_and_expires(money):
     first = credit(money, "add", "--organization", "team", "--id", "a-1", "--amount", "9007199.254740993", "--expires", "30d")
     again = credit(money, "add", "--organization", "team", "--id", "a-1", "--amount", "9007199.254740993", "--expires", "30d")
     assert first["created"] and not again["created"] and again["balance"] == "9007199.254740993"
-    assert again["operation"] == first["operation"]
+    assert again["operation"] == first["operation"] and again["expires"] == first["expires"]
     other = credit(money, "add", "--organization", "team", "--id", "a-1", "--amount", "5", check=False)
     assert other.returncode != 0 and "already used" in other.stderr
     down = credit(money, "add", "--organization", "team", "--id", "fix-1", "--amount=-7.254740993", "--correction")

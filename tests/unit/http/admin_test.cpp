@@ -55,6 +55,11 @@ TEST(Admin, KeysAreMadeRotatedListedAndRevoked) {
   EXPECT_EQ(wrong.status, 400);
   EXPECT_EQ(json::parse(wrong.body)["error"]["param"], "organisation");
   EXPECT_EQ(client.ask(operate("POST", "/admin/v1/keys", "{")).status, 400);
+  for (const std::string date : {"2027-02-31T00:00:00Z", "2650-01-01T00:00:00Z", "2027-01- 1T00:00:00Z", "2027-01-01", "2020-01-01T00:00:00Z"}) {
+    const Response no_date = client.ask(operate("POST", "/admin/v1/keys", R"({"organization":"acme","project":"p","expires":")" + date + "\"}"));
+    EXPECT_EQ(no_date.status, 400) << date;
+    EXPECT_EQ(json::parse(no_date.body)["error"]["param"], "expires") << date;
+  }
   EXPECT_EQ(json::parse(client.ask(operate("GET", "/admin/v1/keys")).body)["data"].size(), 2u);
   EXPECT_EQ(client.ask(operate("POST", "/admin/v1/keys/newkey01/rotate", R"({"grace":"1h"})")).status, 200);
   EXPECT_NEAR(static_cast<double>(plant.administration.grace), 3600e9, 1e9);
