@@ -88,6 +88,28 @@ def test_who_ends_the_script_gets_the_table_of_what_there_is_and_leaves_nothing_
         time.sleep(0.02)
 
 
+def test_a_file_that_cannot_be_written_does_not_cost_the_table(tmp_path):
+    """A kit travels without docs/: --append has nowhere to append to. With a page there, the table goes to its end."""
+    kit = tmp_path / "tests/gpu"
+    kit.mkdir(parents=True)
+    for name in ("run", "gateway.py", "synthetic_model.py"):
+        (kit / name).write_bytes((ROOT / "tests/gpu" / name).read_bytes())
+
+    def said(out):
+        done = subprocess.run([sys.executable, str(kit / "run"), "--only", "machine", "--append", "--build", str(tmp_path / "build"), "--out", str(out)],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        assert "| what | result |" in done.stdout and "Traceback" not in done.stdout, done.stdout
+        return done.stdout
+    assert "not written: " in said(tmp_path / "out")
+    page = tmp_path / "docs/benchmarks.md"
+    page.parent.mkdir()
+    page.write_text("# Benchmarks\n")
+    assert "not written: " not in said(tmp_path / "out")
+    assert page.read_text().startswith("# Benchmarks\n\n## On a card, 2") and "| what | result |" in page.read_text()
+    (tmp_path / "full/results.json").mkdir(parents=True)               # nor can the numbers
+    assert "not written: " in said(tmp_path / "full")
+
+
 def doctor():
     done = subprocess.run([os.environ["TOKENWORKS_BIN"], "doctor", "--json"], stdout=subprocess.PIPE, text=True, timeout=60)
     return {c["name"]: c["value"] for c in json.loads(done.stdout)["checks"]}
