@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <mutex>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -110,7 +111,6 @@ GpuReport gpu_report() {
   const cuda::Driver driver = cuda::probe_driver();
   report.driver = driver.problem.empty() ? fmt::format("CUDA {}.{}", driver.version / 1000, driver.version % 1000 / 10)
                                          : driver.problem;
-  if (const auto nvml = cuda::Nvml::here()) report.driver += "; confidential computing: " + (*nvml)->confidential_computing();
   for (std::size_t i = 0; i < driver.devices.size(); ++i) {
     const cuda::DriverDevice& d = driver.devices[i];
     std::string peers;
@@ -123,13 +123,43 @@ GpuReport gpu_report() {
   return report;
 }
 
+namespace {
+
+// What card 0 said when it was last asked for and could not be had, though the driver lists it (taken, broken, another runtime).
+class Refusal {
+ public:
+  void is(const std::string& why) {
+    const std::lock_guard lock(mutex_);
+    why_ = why;
+  }
+  std::string why() const {
+    const std::lock_guard lock(mutex_);
+    return why_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string why_;
+};
+Refusal& refusal() {
+  static Refusal last;
+  return last;
+}
+
+}  // namespace
+
 std::string why_no_card(const std::string& compute) {
   if (!cuda_options(compute)) return "compute: " + compute + " runs on the processor only";
   const GpuReport report = gpu_report();
-  if (report.usable) return {};
+  if (report.usable) return refusal().why();
   if (!report.built_in) return "the CUDA backend is not built in";
   const std::vector<std::string> unfit = cards_without_kernels();
   return unfit.empty() ? report.driver : "card " + unfit[0];
+}
+
+std::string confidential_computing() {
+  const auto nvml = cuda::Nvml::here();
+  return nvml ? (*nvml)->confidential_computing() : "unknown: " + nvml.error().message;
 }
 
 std::string built_in_kernels() { return cuda::built_for().names(); }
@@ -151,7 +181,9 @@ Result<std::unique_ptr<Backend>> make_at(const BackendChoice& choice, std::size_
     if (!on_a_card)
       return error(Errc::bad_config, fmt::format("compute: {} is not one of backend cuda; {} are", choice.compute, kCudaComputes));
     std::string why;
-    if (auto made = make_cuda(*on_a_card, ordinal, why)) return made;
+    auto made = make_cuda(*on_a_card, ordinal, why);
+    if (ordinal == 0) refusal().is(why);
+    if (made) return made;
     if (choice.backend == "cuda" || card_only)
       return error(Errc::bad_config, fmt::format("backend: cuda cannot be had: {}; built in: {}; backend: auto or cpu runs on "
                                                  "the processor", why, kBuiltIn));

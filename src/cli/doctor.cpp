@@ -60,6 +60,14 @@ std::string fsync_time(const std::string& folder) {
   return std::to_string(times[times.size() / 2]) + " us (fdatasync, median) in " + folder;
 }
 
+// Where a model of the configuration runs, and why.
+std::string place_of(const config::ModelSpec& m) {
+  const bool automatic = m.backend == "auto", card = m.backend.starts_with("cuda");
+  const std::string why = automatic || card ? backend::why_no_card(m.compute) : "";
+  if (automatic) return why.empty() ? "card 0 (an encoder: the CPU)" : "the CPU, because " + why;
+  return card && !why.empty() ? m.backend + " cannot be had: " + why : m.backend;
+}
+
 int doctor() {
   Findings found;
   const auto row = [&](const char* what, const std::string& value) { found.add(what, value); };
@@ -71,9 +79,13 @@ int doctor() {
   row("cuda backend", gpu.built_in ? "built in: " + backend::built_in_kernels() : "not in this binary, which was built without nvcc");
   row("gpu driver", gpu.driver);
   for (const std::string& device : gpu.devices) row("gpu", device);
+  if (gpu.devices.empty()) row("gpu", "none; of each card there would be its memory and its peers (P2P)");
+  row("confidential computing", backend::confidential_computing());
   const std::vector<std::string> unfit = gpu.built_in ? backend::cards_without_kernels() : std::vector<std::string>();
   for (const std::string& why : unfit) row("cannot use", why);
-  row("backend: auto", gpu.usable ? "models run on GPU 0" : "models run on the CPU, because " + backend::why_no_card("default"));
+  auto automatic = backend::make_backend({.backend = "auto"});       // asks the card, too
+  const bool on_card = automatic && (*automatic)->info().name == "cuda";
+  row("backend: auto", on_card ? "models run on GPU 0" : "models run on the CPU, because " + backend::why_no_card("default"));
   std::ifstream memory("/proc/meminfo");
   for (std::string line; std::getline(memory, line);) {
     if (line.starts_with("MemAvailable:")) row("memory available", line.substr(line.find_first_of("0123456789")));
@@ -93,6 +105,7 @@ int doctor() {
       code = app::kBadUsage;
     } else {
       row("configuration", c->path + ": ok");
+      for (const config::ModelSpec& m : c->plant.models) row("model", m.id + ": " + place_of(m));
       if (access(c->plant.data_dir.c_str(), F_OK) == 0) {
         row("disk", fsync_time(c->plant.data_dir));
       } else {

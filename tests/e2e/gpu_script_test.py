@@ -141,7 +141,7 @@ def test_the_programs_for_a_card_are_built_wherever_nvcc_is_and_say_when_there_i
 
 def test_a_plant_without_a_card_says_what_runs_where_and_why(tmp_path):
     said = doctor()
-    assert {"cuda backend", "gpu driver", "backend: auto"} <= said.keys(), said
+    assert {"cuda backend", "gpu driver", "gpu", "confidential computing", "backend: auto"} <= said.keys(), said
     if "models run on GPU" in said["backend: auto"]:
         return                                        # what runs there is another test's business
     built_in = said["cuda backend"].startswith("built in")
@@ -154,6 +154,26 @@ def test_a_plant_without_a_card_says_what_runs_where_and_why(tmp_path):
         assert (ready["backend"], ready["because"]) == ("cpu", "backend: auto, and " + why)
     with pytest.raises(RuntimeError, match="backend: cuda cannot be had"):
         gateway.Daemon([os.environ["TOKENWORKS_BIN"]], dict(os.environ), tmp_path / "plant", tmp_path / "model", "cuda", time.monotonic() + 60)
+
+
+def test_cards_that_are_there_and_cannot_be_had_are_told_with_the_reason(tmp_path):
+    """A driver that lists two cards and a runtime that gets none of them: doctor says all of it, auto falls back and says why."""
+    if not doctor()["cuda backend"].startswith("built in"):
+        return
+    env = dict(os.environ, LD_LIBRARY_PATH=str(BUILD / "tests/fake_driver"), TOKENWORKS_NVML=str(BUILD / "tests/kernels/emulator/libfake_nvml.so"))
+    synthetic_model.write(tmp_path / "model", "tiny")
+    with gateway.Daemon([os.environ["TOKENWORKS_BIN"]], env, tmp_path / "plant", tmp_path / "model", "auto", time.monotonic() + 60,
+                        kv="8MiB", context=256) as plant:
+        ready = plant.log_of('"model_ready"')
+        done = subprocess.run([os.environ["TOKENWORKS_BIN"], "doctor", "--json", "--config", plant.config], stdout=subprocess.PIPE, text=True, env=env, timeout=60)
+    rows = [(c["name"], c["value"]) for c in json.loads(done.stdout)["checks"]]
+    said = dict(rows)
+    assert [value for name, value in rows if name == "gpu"] == [
+        f"{i}: NVIDIA H200, 143771 MiB, sm_90, 132 multiprocessors, peers: {1 - i}" for i in (0, 1)]
+    assert said["gpu driver"] == "CUDA 13.0" and said["confidential computing"] == "on (production)"
+    assert said["backend: auto"].startswith("models run on the CPU, because the device number 0 failed: ")
+    assert said["model"].startswith("synthetic: the CPU, because the device number 0 failed: ")
+    assert ready["backend"] == "cpu" and ready["because"].startswith("backend: auto, and the device number 0 failed: ")
 
 
 def test_a_model_over_two_ranks_is_a_line_of_configuration(tmp_path):

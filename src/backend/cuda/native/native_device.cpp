@@ -43,6 +43,7 @@ class NativeDevice final : public Device {
  public:
   Result<> open(int ordinal) {
     ordinal_ = ordinal;
+    info_.name = fmt::format("number {}", ordinal);  // until it has said its own
     if (!done(cudaSetDevice(ordinal), "choosing the device")) return *failure();
     use();
     cudaDeviceProp p{};
