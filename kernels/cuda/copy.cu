@@ -49,7 +49,6 @@ void embed(Stream stream, const EmbedArgs& a) {
   if (a.rows == 0) return;
   const Launch how(stream, {divide_up(a.columns, kThreads), static_cast<unsigned>(a.rows)}, kThreads);
   switch (a.element) {
-    case Element::f32: return launch(how, embed_kernel<float>, a);
     case Element::f16: return launch(how, embed_kernel<f16>, a);
     case Element::fp8: return launch(how, embed_kernel<fp8>, a);
     default: return launch(how, embed_kernel<bf16>, a);

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) gather_once_kernel(GatherOnceArgs a)
     for (std::int32_t c = begin + thread; c < (TW_PLANT(121) ? end + 1 : end); c += kThreads) out[c] = mine[c];
   }
   const std::uint32_t epoch = a.epochs[block] + 1;
-  __syncthreads();                                   // the block's part lies there before the first rank is told
+  if (!TW_PLANT(129)) __syncthreads();               // the block's part lies there before the first rank is told
   if (a.rank != 0 && thread == 0) store_flag(a.flags + block * kRanksMost + a.rank, epoch);
   if (a.rank == 0 && thread > 0 && thread < a.ranks && !TW_PLANT(126)) (void)wait_flag(a.flags + block * kRanksMost + thread, epoch, a.left);
   __syncthreads();
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) share_ids_kernel(ShareIdsArgs a) {
   if (a.rank == 0) {
     for (std::int32_t r = 1; r < a.ranks; ++r)
       for (std::int32_t i = thread; i < a.count; i += kThreads) a.ids[r][i] = a.drawn[TW_PLANT(128) ? i / 2 : i];
-    __syncthreads();
+    if (!TW_PLANT(130)) __syncthreads();
     if (thread > 0 && thread < a.ranks) store_flag(a.flags[thread], a.told);
   } else if (thread == 0 && !TW_PLANT(127)) {
     (void)wait_flag(a.flags[a.rank], a.told, a.left);

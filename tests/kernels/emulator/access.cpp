@@ -162,6 +162,13 @@ void check_word(Block& b, const Thread& t, GlobalCell& c, std::uint8_t mask, Kin
   c.many_readers = false;
 }
 
+// A flag tells what its own thread and the block before its last barrier wrote. Whoever waits for it looks in a later grid, too,
+// when ours has ended: so no other thread may write between the same two barriers, whichever comes first here.
+void tells_of_others(const Block& b, const Phase& other, const Thread& t) {
+  if (other.others_than(b.barrier_tick, static_cast<std::uint16_t>(t.index + 1)))
+    fault_with(fmt::format("race between cards: a flag is stored and global memory written by thread {} and another with no barrier between", t.index));
+}
+
 void check_global(Block& b, std::uintptr_t at, std::size_t bytes, Kind kind) {
   Allocation* a = memory().find(at);
   if (a == nullptr) {
@@ -173,6 +180,10 @@ void check_global(Block& b, std::uintptr_t at, std::size_t bytes, Kind kind) {
                            at - a->begin, a->what, a->end - a->begin));
   Thread& t = running_thread();
   if (kind != Kind::read) t.fenced = false;
+  if (kind == Kind::write) {
+    b.wrote.note(b.barrier_tick, static_cast<std::uint16_t>(t.index + 1));
+    tells_of_others(b, b.told, t);
+  }
   if (a->shadow.empty()) a->shadow.resize((a->end - a->begin + 3) / 4);
   for (std::uintptr_t word = at / 4 * 4; word < at + bytes; word += 4) {
     std::uint8_t mask = 0;
@@ -224,6 +235,8 @@ void store_flag(std::uint32_t* at, std::uint32_t value) {
   Block& b = *running_block();
   const Thread& t = running_thread();
   check(address(at), 4, Kind::atomic);
+  b.told.note(b.barrier_tick, static_cast<std::uint16_t>(t.index + 1));
+  tells_of_others(b, b.wrote, t);
   *at = value;
   releases()[address(at)] = {.launch = b.launch, .block = b.number, .barrier_tick = b.barrier_tick, .tick = b.tick,
                              .thread = static_cast<std::uint16_t>(t.index + 1)};

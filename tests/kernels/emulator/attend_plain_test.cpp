@@ -43,7 +43,7 @@ std::string check_attend_plain(const AttendCase& c) {
   AttendArgs args;
   args.qkv = qkv;
   args.shape = shape;
-  args.kv = {reinterpret_cast<std::byte*>(cache.get()), per_block * size, per_half * size, c.kv};
+  args.kv = {reinterpret_cast<std::byte*>(cache.get()), per_block * size, per_half * size, c.kv, c.k_scale, c.v_scale};
   args.sequences = s;
   args.tables = t;
   args.row_sequence = rs;
@@ -70,14 +70,14 @@ std::string check_attend_plain(const AttendCase& c) {
         for (std::int32_t p = from; p <= position; ++p) {
           double dot = 0;
           for (std::size_t d = 0; d < dim; ++d) dot += x[static_cast<std::size_t>(r) * stride + static_cast<std::size_t>(h) * dim + d] * element(p, false, d);
-          dot *= shape.scale;
+          dot *= shape.scale * c.k_scale;
           if (c.soft_cap > 0) dot = c.soft_cap * std::tanh(dot / c.soft_cap);
           scores.push_back(dot);
           highest = std::max(highest, dot);
         }
         for (double& v : scores) total += v = std::exp(v - highest);
         for (std::int32_t p = from; p <= position; ++p)
-          for (std::size_t d = 0; d < dim; ++d) o[d] += scores[static_cast<std::size_t>(p - from)] / total * element(p, true, d);
+          for (std::size_t d = 0; d < dim; ++d) o[d] += scores[static_cast<std::size_t>(p - from)] / total * element(p, true, d) * c.v_scale;
       }
       for (std::size_t d = 0; d < dim; ++d) {
         const double got = out.value(r, h * c.head_dim + static_cast<std::int32_t>(d));
@@ -101,6 +101,15 @@ TEST(EmulatorAttendPlain, EqualsSoftmaxInDouble) {
       c.soft_cap = 2.5f;
       EXPECT_EQ(check_attend_plain(c), "") << q << " " << kv << " " << dim << " with window and soft cap";
     }
+}
+
+TEST(EmulatorAttendPlain, EmptyBatchesLongContextsAndEveryOutput) {
+  EXPECT_EQ(check_attend_plain({.sequences = {}}), "");
+  EXPECT_EQ(check_attend_plain({.sequences = {}, .padding_rows = 3}), "");
+  EXPECT_EQ(check_attend_plain({.q_heads = 1, .kv_heads = 1, .head_dim = 8, .sequences = {{1, 20000}}}), "");
+  for (const Element kv : {Element::bf16, Element::f16, Element::fp8})
+    for (const Element out : {Element::bf16, Element::f16})
+      EXPECT_EQ(check_attend_plain({.sequences = {{2, 37}}, .kv = kv, .out = out, .k_scale = 0.5f, .v_scale = 0.25f}), "");
 }
 
 }  // namespace

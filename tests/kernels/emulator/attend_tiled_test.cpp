@@ -201,7 +201,7 @@ const std::vector<Sequence> kRagged{{70, 70}, {1, 40}, {33, 100}, {2, 2}, {64, 6
 
 TEST(EmulatedTiledAttention, DecodesEveryHeadSizeAndCacheElement) {
   for (const Element e : {Element::bf16, Element::f16, Element::fp8})
-    for (const std::int32_t dim : {64, 80, 96, 128})
+    for (const std::int32_t dim : {16, 32, 64, 80, 96, 128})
       expect_close({.cache = e, .out = e == Element::f16 ? Element::f16 : Element::bf16, .head_dim = dim,
                     .sequences = {{1, 1}, {1, 17}, {1, 150}}, .k_scale = e == Element::fp8 ? 0.5f : 1.0f,
                     .v_scale = e == Element::fp8 ? 0.25f : 1.0f},
@@ -210,14 +210,15 @@ TEST(EmulatedTiledAttention, DecodesEveryHeadSizeAndCacheElement) {
 
 // Heads that no tile is made for take the next one, in the cache too.
 TEST(EmulatedTiledAttention, HeadsOfAnyEvenSizeRunInTheNextTile) {
-  for (const Element e : {Element::bf16, Element::fp8})
+  for (const Element e : {Element::bf16, Element::f16, Element::fp8})
     for (const std::int32_t dim : {2, 8, 16, 20, 32, 40, 72, 90, 112})
       expect_close({.cache = e, .head_dim = dim, .sequences = {{1, 1}, {1, 70}, {20, 30}}}, std::to_string(dim));
 }
 
 TEST(EmulatedTiledAttention, DecodesEveryHeadLayout) {
   for (const auto& [q, kv] : std::vector<std::pair<int, int>>{{1, 1}, {3, 3}, {9, 3}, {8, 1}, {16, 1}, {20, 1}, {32, 2}})
-    expect_close({.q_heads = q, .kv_heads = kv, .sequences = {{1, 5}, {1, 90}}}, std::to_string(q) + ":" + std::to_string(kv));
+    for (const Element e : {Element::bf16, Element::f16, Element::fp8})
+      expect_close({.cache = e, .q_heads = q, .kv_heads = kv, .sequences = {{1, 5}, {1, 90}}}, std::to_string(q) + ":" + std::to_string(kv));
 }
 
 // sm_86 and sm_89 run the code of sm_80 and give a block 99 KiB: launches that ask for more are refused.
@@ -274,11 +275,12 @@ TEST(EmulatedTiledAttention, PrefillsRaggedBatchesAndChunksOverAnExistingCache) 
 }
 
 TEST(EmulatedTiledAttention, PrefillsEveryHeadSizeAndLayout) {
-  for (const std::int32_t dim : {64, 80, 96, 128})
-    for (const Element e : {Element::bf16, Element::fp8})
+  for (const std::int32_t dim : {16, 32, 64, 80, 96, 128})
+    for (const Element e : {Element::bf16, Element::f16, Element::fp8})
       expect_close({.cache = e, .head_dim = dim, .sequences = {{35, 77}}}, std::to_string(dim));
   for (const auto& [q, kv] : std::vector<std::pair<int, int>>{{1, 1}, {9, 3}, {20, 1}})
-    expect_close({.q_heads = q, .kv_heads = kv, .sequences = {{19, 40}, {65, 65}}}, std::to_string(q) + ":" + std::to_string(kv));
+    for (const Element e : {Element::bf16, Element::f16, Element::fp8})
+      expect_close({.cache = e, .q_heads = q, .kv_heads = kv, .sequences = {{19, 40}, {65, 65}}}, std::to_string(q) + ":" + std::to_string(kv));
 }
 
 TEST(EmulatedTiledAttention, SlidingWindowsAndSoftCapsHoldInBoth) {
@@ -286,6 +288,12 @@ TEST(EmulatedTiledAttention, SlidingWindowsAndSoftCapsHoldInBoth) {
     expect_close({.window = window, .sequences = {{1, 150}, {40, 170}, {1, 3}}}, "window " + std::to_string(window));
   expect_close({.window = 70, .soft_cap = 2, .sequences = {{1, 150}, {40, 90}}}, "window and cap");
   expect_close({.cache = Element::fp8, .soft_cap = 1.5f, .sequences = {{1, 50}, {17, 90}}, .k_scale = 0.5f}, "cap on fp8");
+}
+
+// The contexts of published models end at 131,072: in longer pieces than asked for, as the list is short, and the last rows of a prompt.
+TEST(EmulatedTiledAttention, TheLongestContextsInBoth) {
+  expect_close({.q_heads = 1, .kv_heads = 1, .head_dim = 16, .sequences = {{1, 131072}, {1, 1}}, .chunk = 512, .items_max = 40}, "decode");
+  expect_close({.q_heads = 1, .kv_heads = 1, .head_dim = 16, .sequences = {{3, 131072}}}, "prefill");
 }
 
 TEST(EmulatedTiledAttention, AResultDoesNotDependOnTheGridOrTheOrderOfThreads) {

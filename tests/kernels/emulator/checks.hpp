@@ -7,7 +7,7 @@
 
 namespace tokenworks::emulator {
 
-std::string check_norm(kernels::cuda::Element e, std::int32_t rows, std::int32_t columns);
+std::string check_norm(kernels::cuda::Element e, std::int32_t rows, std::int32_t columns, float size = 3);
 std::string check_gate(kernels::cuda::Element e, bool gelu, std::int32_t rows, std::int32_t columns);
 std::string check_quantize(kernels::cuda::Element from, std::int32_t rows, std::int32_t columns);
 std::string check_embed(kernels::cuda::Element e, std::int32_t rows, std::int32_t columns);
@@ -19,6 +19,8 @@ struct RopeCase {
   std::int32_t q_heads = 4, kv_heads = 2, head_dim = 16, dims = 16, rows = 3;
   bool interleaved = false, norms = false;
   kernels::cuda::Element kv = kernels::cuda::Element::bf16;
+  std::int32_t positions_max = 40;
+  float k_scale = 1, v_scale = 1;
 };
 std::string check_rope(const RopeCase& c);
 
@@ -35,6 +37,7 @@ struct AttendCase {
   std::vector<std::pair<std::int32_t, std::int32_t>> sequences{{1, 1}};   // rows, context
   std::int32_t padding_rows = 0;
   kernels::cuda::Element kv = kernels::cuda::Element::bf16, out = kernels::cuda::Element::bf16;
+  float k_scale = 1, v_scale = 1;
 };
 std::string check_attend_plain(const AttendCase& c);
 

@@ -23,9 +23,9 @@ std::size_t at(std::int32_t row, std::int32_t columns) { return static_cast<std:
 
 }  // namespace
 
-std::string check_norm(Element e, std::int32_t rows, std::int32_t columns) {
+std::string check_norm(Element e, std::int32_t rows, std::int32_t columns, float size) {
   EmulatedDevice device;
-  const auto x = normal(at(rows, columns), 1, 3.0f), w = normal(static_cast<std::size_t>(columns), 2);
+  const auto x = normal(at(rows, columns), 1, size), w = normal(static_cast<std::size_t>(columns), 2);
   const DeviceArray<float> hidden(device, x, "hidden"), weight(device, w, "weight");
   OutRows out(device, e, rows, columns);
   device.ops().norm(device.stream(), {.hidden = hidden, .weight = weight, .epsilon = 1e-5f, .rows = rows, .out = out.view()});
@@ -151,6 +151,10 @@ TEST(EmulatorNorm, EqualsDoubleArithmeticWithinOneRoundingOverOddSizes) {
         EXPECT_EQ(check_norm(e, rows, columns), "") << static_cast<int>(e) << ": " << rows << " x " << columns;
 }
 
+TEST(EmulatorNorm, OfRowsAsSmallAsItsEpsilon) {
+  for (const Element e : kElements) EXPECT_EQ(check_norm(e, 2, 96, 0.003f), "");
+}
+
 TEST(EmulatorGate, EqualsDoubleArithmeticWithinOneRoundingOverOddSizes) {
   for (const Element e : kElements)
     for (const std::int32_t columns : kColumns)
@@ -171,6 +175,26 @@ TEST(EmulatorEmbed, RowsOfTheTableAndZerosForPaddingAndUnknownTokens) {
       for (const std::int32_t rows : {0, 1, 5}) EXPECT_EQ(check_embed(e, rows, columns), "") << rows << " x " << columns;
 }
 
+// The probe of tests/gpu: every word once, or the sums differ.
+std::string check_probe(std::size_t words, std::int32_t blocks) {
+  EmulatedDevice device;
+  std::mt19937 random(3);
+  std::vector<std::uint32_t> values(words);
+  std::uint32_t all = 0, found = 0;
+  for (std::uint32_t& v : values) all ^= v = static_cast<std::uint32_t>(random());
+  const DeviceArray<std::uint32_t> data(device, values, "what is read");
+  const DeviceArray<std::uint32_t> sums(device, static_cast<std::size_t>(blocks) * 8, "sums");
+  device.ops().probe_read(device.stream(), {data, words * 4, sums, blocks});
+  if (auto fault = run_all(device); !fault.empty()) return fault;
+  for (const std::uint32_t s : sums.values()) found ^= s;
+  return found == all ? "" : "a word was read twice or not at all";
+}
+
+TEST(EmulatorProbe, ReadsEveryWordOnce) {
+  for (const std::size_t words : {4u, 1020u, 1024u, 1028u, 30000u})
+    for (const std::int32_t blocks : {1, 3}) EXPECT_EQ(check_probe(words, blocks), "") << words << " " << blocks;
+}
+
 TEST(EmulatorGather, CopiesTheRowsAsked) {
   for (const std::int32_t columns : {1, 96, 256, 257})
     for (const std::int32_t rows : {0, 1, 12}) EXPECT_EQ(check_gather(rows, columns), "") << rows << " x " << columns;
@@ -178,6 +202,20 @@ TEST(EmulatorGather, CopiesTheRowsAsked) {
 
 TEST(EmulatorScatter, PutsTheWordsListedInTheirPlacesAndNoOthers) {
   for (const std::int32_t count : {0, 1, 255, 256, 257, 1000}) EXPECT_EQ(check_scatter(count), "") << count;
+}
+
+// The widest rows of published models: 16,384 of the residual, 53,248 of a feed-forward; blocks of 2 MiB and more.
+TEST(EmulatorElementwise, TheWidestRowsAndTheLargestBlocks) {
+  for (const Element e : kElements) {
+    EXPECT_EQ(check_norm(e, 1, 16384), "");
+    EXPECT_EQ(check_gate(e, false, 1, 53248), "");
+    EXPECT_EQ(check_embed(e, 1, 16384), "");
+    if (e != Element::fp8) {
+      EXPECT_EQ(check_quantize(e, 1, 16384), "");
+    }
+  }
+  EXPECT_EQ(check_gather(1, 16384), "");
+  EXPECT_EQ(check_zero_blocks((std::size_t{2} << 20) + 4096, 2), "");
 }
 
 TEST(EmulatorZeroBlocks, ZeroesTheBlocksListedAndNoOthers) {

@@ -40,10 +40,10 @@ std::string check_positions(std::int32_t rows, std::int32_t columns) {
   return {};
 }
 
-std::string check_layer_norm(Element e, std::int32_t rows, std::int32_t columns) {
+std::string check_layer_norm(Element e, std::int32_t rows, std::int32_t columns, float size = 3) {
   EmulatedDevice device;
-  auto x = normal(at(rows, columns), 1, 3.0f);
-  for (float& v : x) v += 5;                         // a mean that matters
+  auto x = normal(at(rows, columns), 1, size);
+  for (float& v : x) v += size < 1 ? 0 : 5;          // a mean that matters
   const auto w = normal(static_cast<std::size_t>(columns), 2), b = normal(static_cast<std::size_t>(columns), 3);
   const DeviceArray<float> hidden(device, x), weight(device, w), bias(device, b);
   OutRows out(device, e, rows, columns);
@@ -193,6 +193,18 @@ TEST(EmulatorEncode, EveryRowSeesItsWholeTextAndNoOther) {
       for (const std::int32_t padding : {0, 3})
         EXPECT_EQ(check_attend_all(h, lengths, lengths.empty() ? 0 : padding, padding > 0 ? Element::f16 : Element::bf16), "")
             << h.q_heads << "/" << h.kv_heads << " x " << h.dim << ", " << lengths.size() << " texts";
+}
+
+// Texts of the length encoders are made for, the widest rows, and many rows to add up.
+TEST(EmulatorEncode, TheLongestTextsAndTheWidestRows) {
+  EXPECT_EQ(check_attend_all({1, 1, 12}, {512, 3}, 0, Element::bf16), "");
+  for (const Element e : kElements) {
+    EXPECT_EQ(check_layer_norm(e, 1, 4096), "");
+    EXPECT_EQ(check_activate(e, 0, 1, 16384), "");
+  }
+  EXPECT_EQ(check_layer_norm(Element::bf16, 2, 96, 0.003f), "") << "as small as the epsilon";
+  EXPECT_EQ(check_positions(1, 4096), "");
+  EXPECT_EQ(check_pool(1100, 2, 3, true, false), "");
 }
 
 TEST(EmulatorEncode, RowsAreAddedUpByText) {

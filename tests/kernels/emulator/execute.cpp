@@ -180,6 +180,7 @@ void prepare(Block& b, const Grid& grid, std::uint32_t number) {
   b.shared_bytes = grid.shared_bytes;
   b.acquired = 0;
   b.from_cards.clear();
+  b.wrote = b.told = {};
   std::memset(b.shared.get(), kPoison, grid.shared_bytes);
   std::fill_n(b.cells.begin(), grid.shared_bytes, SharedCell{});
 }

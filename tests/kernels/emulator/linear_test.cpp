@@ -58,6 +58,13 @@ TEST(EmulatorLinearSmall, EqualsSumsInDoubleOverOddShapes) {
         EXPECT_EQ(check_linear({e, rows, n, k, extras, extras, true}), "") << static_cast<int>(e) << ": " << rows << " " << n << " " << k;
 }
 
+// The deepest products of published models: 28,672 of a feed-forward's columns; and more rows than a step has.
+TEST(EmulatorLinear, TheDeepestProductsAndTheMostRows) {
+  for (const Element e : {Element::bf16, Element::f16, Element::fp8})
+    for (const bool small : {false, true}) EXPECT_EQ(check_linear({e, 2, 9, 28672, true, false, small}), "") << static_cast<int>(e) << small;
+  EXPECT_EQ(check_linear({Element::bf16, 2050, 3, 64, false, false, false}), "");
+}
+
 // GGUF blocks of random bytes with sane scales, multiplied as they are and unpacked, against formats::dequantize.
 std::string check_quant(Quant quant, Element e, std::int32_t rows, std::int32_t n, std::int32_t k, bool extras) {
   using formats::TensorType;
@@ -120,7 +127,7 @@ std::string check_quant(Quant quant, Element e, std::int32_t rows, std::int32_t 
 TEST(EmulatorLinearQuant, MultipliesAndUnpacksEveryKindOfBlock) {
   for (const Quant quant : {Quant::q8_0, Quant::q4_0, Quant::q4_1, Quant::q4_k})
     for (const Element e : {Element::bf16, Element::f16})
-      for (const auto& [rows, n, k] : {std::tuple{1, 1, 256}, {3, 17, 512}, {16, 33, 768}})
+      for (const auto& [rows, n, k] : {std::tuple{0, 3, 256}, {1, 1, 256}, {3, 17, 512}, {16, 33, 768}, {2, 3, 28672}})
         EXPECT_EQ(check_quant(quant, e, rows, n, k, n > 1), "") << static_cast<int>(quant) << " " << rows << " " << n << " " << k;
   EXPECT_EQ(check_quant(Quant::q8_0, Element::bf16, 2, 5, 96, true), "");      // a depth that the padding rounds up
 }

@@ -109,7 +109,8 @@ class EmulatorModels : public testing::TestWithParam<std::string> {};
 
 TEST_P(EmulatorModels, LogitsAreThoseOfTransformersWithinTheToleranceOfEachElement) {
   const struct { Element compute, kv; } kinds[] = {{Element::bf16, Element::bf16}, {Element::f16, Element::f16},
-                                                   {Element::fp8, Element::fp8}, {Element::bf16, Element::fp8}};
+                                                   {Element::fp8, Element::fp8}, {Element::bf16, Element::fp8},
+                                                   {Element::fp8, Element::bf16}};
   for (const auto& [compute, kv] : kinds) {
     const auto m = load_on_emulator(model_path(GetParam()), {.compute = compute, .kv = kv});
     ASSERT_TRUE(m.runner);

@@ -26,7 +26,9 @@ TEST(Nvml, ReadsWhatTheCardTellsAndLeavesTheRestEmpty) {
   EXPECT_EQ(*again->energy_millijoules - *first->energy_millijoules, 1000u);
   EXPECT_EQ(first->memory_used_bytes, 60u);
   EXPECT_EQ(first->memory_total_bytes, 100u);
-  EXPECT_FALSE(first->ecc_errors);                   // the library lacks the function
+  EXPECT_FALSE(first->ecc_errors);                   // the card has no such memory
+  EXPECT_EQ(second->ecc_errors, 7u);
+  EXPECT_EQ(first->throttle_reasons, 4u);
   EXPECT_FALSE(second->energy_millijoules);          // the card does not count
   EXPECT_EQ((*nvml)->read(2).error().code, Errc::invalid_request);
 }

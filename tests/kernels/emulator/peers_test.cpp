@@ -258,6 +258,14 @@ TEST(EmulatorPeers, PlantedBugsAreFound) {
       const Planted planted(127, seed);
       EXPECT_NE(check_ids(3, 5), "") << "nobody waits for the ids";
     }
+    {
+      const Planted planted(129, seed);
+      EXPECT_NE(check_gather({4, 6}, 2).find("race between cards"), std::string::npos) << "told before the columns lie there";
+    }
+    {
+      const Planted planted(130, seed);
+      EXPECT_NE(check_ids(2, 5).find("race between cards"), std::string::npos) << "told before the ids lie there";
+    }
     const Planted planted(128, seed);
     EXPECT_NE(check_ids(2, 5), "") << "other ids";
   }

@@ -10,7 +10,7 @@ using namespace kernels::cuda;
 
 std::string check_rope(const RopeCase& c) {
   EmulatedDevice device;
-  const std::int32_t blocks = 4, layers = 2, layer = 1, positions_max = 40;
+  const std::int32_t blocks = 4, layers = 2, layer = 1, positions_max = c.positions_max;
   const auto dim = static_cast<std::size_t>(c.head_dim);
   const auto stride = static_cast<std::size_t>(c.q_heads + 2 * c.kv_heads) * dim;
   const auto x = normal(static_cast<std::size_t>(c.rows) * stride, 1), q_norm = normal(dim, 2), k_norm = normal(dim, 3);
@@ -23,7 +23,7 @@ std::string check_rope(const RopeCase& c) {
       }
   std::vector<std::int32_t> positions, slots;
   for (std::int32_t r = 0; r < c.rows; ++r) {
-    positions.push_back((r * 11 + 5) % positions_max);
+    positions.push_back(r == 2 ? positions_max - 1 : (r * 11 + 5) % positions_max);
     slots.push_back(r == 1 ? -1 : (r * 7 + 15) % (blocks * 16));       // row 1 is padding
   }
   const auto wide = static_cast<std::size_t>(kv_stride(c.head_dim));
@@ -36,7 +36,7 @@ std::string check_rope(const RopeCase& c) {
   RopeArgs args{.qkv = qkv, .rows = c.rows, .shape = {c.q_heads, c.kv_heads, c.head_dim, 1, 0, 0}, .table = t, .dims = c.dims,
                 .interleaved = c.interleaved, .q_norm = c.norms ? qn.get() : nullptr, .k_norm = c.norms ? kn.get() : nullptr,
                 .epsilon = 1e-6f, .positions = p, .slots = s};
-  args.kv = {reinterpret_cast<std::byte*>(cache.get()) + half * 2 * layer, block_bytes, half, c.kv};
+  args.kv = {reinterpret_cast<std::byte*>(cache.get()) + half * 2 * layer, block_bytes, half, c.kv, c.k_scale, c.v_scale};
   device.ops().rope_and_store(device.stream(), args);
   if (auto fault = run_all(device); !fault.empty()) return fault;
 
@@ -65,6 +65,7 @@ std::string check_rope(const RopeCase& c) {
         const std::int32_t head = (h - c.q_heads) % c.kv_heads;
         const std::size_t to = static_cast<std::size_t>(slot / 16) * block_bytes / size + (half * 2 * layer + (value ? half : 0)) / size +
                                (static_cast<std::size_t>(head) * 16 + static_cast<std::size_t>(slot % 16)) * wide;
+        for (double& e : v) e /= value ? c.v_scale : c.k_scale;
         std::copy(v.begin(), v.end(), expected_cache.begin() + static_cast<std::ptrdiff_t>(to));
         continue;
       }
@@ -97,6 +98,14 @@ TEST(EmulatorRope, RotatesAndStoresForEveryHeadLayout) {
 TEST(EmulatorRope, NoRowsAndOneRow) {
   EXPECT_EQ(check_rope({.rows = 0}), "");
   EXPECT_EQ(check_rope({.rows = 1}), "");
+}
+
+TEST(EmulatorRope, KeysAndValuesAreStoredByTheirOwnScales) {
+  for (const Element kv : {Element::bf16, Element::f16, Element::fp8}) EXPECT_EQ(check_rope({.kv = kv, .k_scale = 0.25f, .v_scale = 2.0f}), "");
+}
+
+TEST(EmulatorRope, TheLastPositionOfALongContext) {
+  for (const bool interleaved : {false, true}) EXPECT_EQ(check_rope({.head_dim = 16, .dims = 8, .interleaved = interleaved, .positions_max = 131072}), "");
 }
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "execute.hpp"
+#include "launched.hpp"
 
 namespace tokenworks::kernels::cuda {
 const CudaOps* emulated_ops();
@@ -33,6 +35,11 @@ EmulatedDevice::Queue& queue_of(Stream stream) { return *static_cast<EmulatedDev
 
 }  // namespace
 
+Launched& launched() {
+  static Launched all;
+  return all;
+}
+
 // The door through which kernels/cuda/launch.cuh comes.
 void enqueue_kernel(void* stream, const unsigned (&blocks)[3], const unsigned (&threads)[3], std::size_t shared_bytes,
                     const char* name, void (*run)(const void*), const void* arguments, std::size_t bytes) {
@@ -48,6 +55,13 @@ void enqueue_kernel(void* stream, const unsigned (&blocks)[3], const unsigned (&
   std::vector<std::byte> copy(first, first + bytes);
   auto& queue = queue_of(stream);
   queue.device->count_launch();
+  const void* kernel = nullptr;                      // launch.cuh's Call begins with it
+  std::memcpy(&kernel, arguments, sizeof kernel);
+  {
+    const std::lock_guard lock(launched().mutex);
+    std::size_t& largest = launched().shared_bytes[kernel];
+    largest = std::max(largest, shared_bytes);
+  }
   const std::size_t most = queue.device->info().shared_bytes;
   queue.device->enqueue(queue, [grid, run, most, copy = std::move(copy)]() -> std::string {
     if (grid.shared_bytes > most) return fmt::format("{}: launch refused: {} bytes of shared memory of {}", grid.name, grid.shared_bytes, most);

@@ -136,6 +136,13 @@ TEST(EmulatedSampler, AppliesMaskBiasAndPenaltiesAsTheCpuDoes) {
   for (const std::int32_t vocab : {33, 301, 1500}) expect_random_rows(vocab, 8, 3, true, static_cast<unsigned>(vocab) + 1);
 }
 
+// The vocabularies of Llama 3 and Qwen, and no row at all.
+TEST(EmulatedSampler, TheLargestVocabulariesAndNoRows) {
+  expect_same({}, 300, {});
+  expect_random_rows(128256, 2, 4, false, 21);
+  expect_random_rows(151936, 1, 3, true, 22);
+}
+
 TEST(EmulatedSampler, TiesGoToTheLowerIds) {
   std::vector<float> logits(600);
   for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i * 7 % 5);   // 120 of each
@@ -150,6 +157,12 @@ TEST(EmulatedSampler, TiesGoToTheLowerIds) {
       a.params.top_logprobs = k % 7;
       asked.push_back(a);
     }
+  for (const float least : {1.0f, 0.999f}) {         // as likely as the likeliest: kept
+    Asked a;
+    a.params.min_p = least;
+    a.params.seed = asked.size();
+    asked.push_back(a);
+  }
   std::vector<float> all;
   for (std::size_t i = 0; i < asked.size(); ++i) all.insert(all.end(), logits.begin(), logits.end());
   expect_same(all, 600, asked);

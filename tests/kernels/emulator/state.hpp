@@ -54,6 +54,18 @@ struct Release {
   std::uint16_t acquired_by = 0;
 };
 
+// Which threads of the block did something between two of its barriers.
+struct Phase {
+  std::uint32_t barrier_tick = 0;
+  std::uint16_t thread = 0;                          // + 1; the first that did
+  bool several = false;
+  void note(std::uint32_t now, std::uint16_t who) {
+    if (barrier_tick != now) *this = {now, who, false};
+    else several = several || thread != who;
+  }
+  bool others_than(std::uint32_t now, std::uint16_t who) const { return barrier_tick == now && (several || thread != who); }
+};
+
 struct Block {
   static constexpr std::size_t kSharedMax = 227 << 10;
 
@@ -74,6 +86,7 @@ struct Block {
   std::uint32_t atomic_tick = 0, acquired = 0;       // acquired: of the running block
   std::vector<std::uint32_t> released;               // per block, the tick of its last release; 0: none
   std::vector<Release> from_cards;                   // of other grids' blocks, what this block has waited for
+  Phase wrote, told;                                 // global memory; a flag
 };
 
 Block* running_block();                              // null: no kernel is running
