@@ -84,4 +84,5 @@ def check(folder):
 
 
 if __name__ == "__main__":
-    sys.exit(1 if check(pathlib.Path(sys.argv[1])) else 0)
+    mistakes = check(pathlib.Path(sys.argv[1]))
+    sys.exit("\n".join(mistakes) or 0)
