@@ -183,7 +183,8 @@ std::unique_ptr<Identity> Identity::make(const Clock& clock, std::string secret,
 }
 
 bool Identity::is_token(std::string_view bearer) {
-  return bearer.starts_with("eyJ") && std::count(bearer.begin(), bearer.end(), '.') == 2;   // {" in base64url
+  // A header begins with a brace, which is 'e' in base64url; white space may follow it (RFC 7515 4).
+  return bearer.starts_with('e') && std::count(bearer.begin(), bearer.end(), '.') == 2;
 }
 
 std::string mistake_in_key_set(std::string_view json) {

@@ -111,6 +111,13 @@ TEST(Identity, ThePublishedExamplesVerifyAndEveryBitOfThemMatters) {
   }
 }
 
+TEST(Identity, ATokenIsKnownByItsShapeHoweverItsHeaderIsSpaced) {
+  for (const char* header : {R"({"alg":"RS256"})", R"({ "alg": "RS256" })", "{\n  \"alg\": \"RS256\"\n}", "{\r\n\"alg\":\"RS256\"}"}) {
+    EXPECT_TRUE(Identity::is_token(base64url(header) + "." + base64url("{}") + ".AAAA")) << header;
+  }
+  for (const char* other : {"", "sk-tw-a.b.c", "eyJ.eyJ", "eyJ.eyJ.AA.AA", "127.0.1"}) EXPECT_FALSE(Identity::is_token(other)) << other;
+}
+
 TEST(Identity, TokensThatAskForNoSignatureOrAnHmacAreNeverRead) {
   for (const char* algorithm : {"none", "None", "HS256", "HS512", "", "RSA-OAEP"}) {
     const auto read = read_token(base64url(std::string(R"({"alg":")") + algorithm + "\"}") + "." + base64url("{}") + ".AAAA");
