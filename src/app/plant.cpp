@@ -116,7 +116,8 @@ class Plant {
   std::unique_ptr<tenancy::Identity> identity_;
   std::unique_ptr<jobs::Idempotency> idempotency_;
   std::unique_ptr<ModelHouse> house_;
-  boost::asio::thread_pool workers_{2};
+  static constexpr int kWorkers = 2;
+  boost::asio::thread_pool workers_{kWorkers};
   std::unique_ptr<gateway::ServiceControl> service_;
   std::unique_ptr<gateway::Administration> administration_;
   std::unique_ptr<http::Server> server_;
@@ -263,7 +264,7 @@ Result<> Plant::start_serving() {
   };
   auto on_inter_token = [this](std::string_view model, double seconds, int tokens) { metrics_->inter_token(model, seconds, tokens); };
   service_ = gateway::ServiceControl::make({clock_, *admission_, directory_, house_->served(), config_.plant.jurisdiction,
-                                            config_.plant.progress_step, workers_, config_.plant.limits.embedding_tokens, on_done,
+                                            config_.plant.progress_step, workers_, kWorkers, config_.plant.limits.embedding_tokens, on_done,
                                             on_inter_token, identity_.get()});
 
   gateway::AdministrationParts parts{clock_, *ledger_, *admission_, directory_, config_, tenant_numbers_, {}, {}, {}, house_.get()};
@@ -455,6 +456,7 @@ void Plant::shut_down() {
   }
   reloader_->stop();
   server_->stop();
+  workers_.stop();                                   // nobody waits any more for what was not begun
   workers_.join();
   std::error_code ignored;
   std::filesystem::remove(config_.plant.data_dir + "/endpoints.json", ignored);

@@ -2,28 +2,28 @@
 // offload: runs a computation on a worker while its coroutine sleeps on a bell of its own. `work` owns what it reads, or
 // shares ownership: the coroutine may die meanwhile. IO thread.
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "bell.hpp"
 #include "tokenworks/base/result.hpp"
+#include "workbench.hpp"
 
 namespace tokenworks::gateway {
 
 // The caller names `work` and the awaitable before it awaits: see serving.cpp.
 template <class T>
-boost::asio::awaitable<Result<T>> offload(boost::asio::thread_pool& workers, std::shared_ptr<Bell> bell,
+boost::asio::awaitable<Result<T>> offload(Workbench& bench, std::string organization, std::shared_ptr<Bell> bell,
                                           std::shared_ptr<const std::function<Result<T>()>> work) {
   struct Job {
     std::atomic<bool> done{false};
     Result<T> result = error(Errc::internal, "not computed");
   };
   auto job = std::make_shared<Job>();
-  boost::asio::post(workers, [job, work, bell] {
+  bench.post(organization, Work::prompt, [job, work, bell] {
     try {
       job->result = (*work)();
     } catch (const std::exception& e) {

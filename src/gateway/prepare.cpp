@@ -21,7 +21,7 @@ Result<Prepared> work(const GenerateRequest& request, const ServedModel& model, 
 
 boost::asio::awaitable<Result<Prepared>> prepare(std::shared_ptr<const GenerateRequest> request,
                                                  std::shared_ptr<const ServedModel> model, std::int64_t unix_seconds,
-                                                 std::shared_ptr<Bell> bell, boost::asio::thread_pool& workers) {
+                                                 std::shared_ptr<Bell> bell, Workbench& bench, std::string organization) {
   if (prompt_bytes(*request) <= kInlinePromptBytes && !constrained(*request)) {
     co_return work(*request, *model, unix_seconds);
   }
@@ -31,7 +31,7 @@ boost::asio::awaitable<Result<Prepared>> prepare(std::shared_ptr<const GenerateR
   };
   auto job = std::make_shared<Job>();
   // The worker shares ownership of everything it reads: the coroutine may die meanwhile.
-  boost::asio::post(workers, [job, request, model, unix_seconds, bell] {
+  bench.post(organization, constrained(*request) ? Work::grammar : Work::prompt, [job, request, model, unix_seconds, bell] {
     try {
       job->result = work(*request, *model, unix_seconds);
     } catch (const std::exception& e) {

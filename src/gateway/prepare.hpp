@@ -2,7 +2,6 @@
 // What a request needs before it can be admitted: its prompts as token ids and, for structured output, its constraints.
 // Long texts and grammars are prepared on a worker so that an IO thread never computes for long.
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <memory>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "tokenworks/engine/engine.hpp"
 #include "tokenworks/gateway/plant.hpp"
 #include "tool_prompt.hpp"
+#include "workbench.hpp"
 
 namespace tokenworks::gateway {
 
@@ -22,6 +22,6 @@ struct Prepared {
 
 boost::asio::awaitable<Result<Prepared>> prepare(std::shared_ptr<const GenerateRequest> request,
                                                  std::shared_ptr<const ServedModel> model, std::int64_t unix_seconds,
-                                                 std::shared_ptr<Bell> bell, boost::asio::thread_pool& workers);
+                                                 std::shared_ptr<Bell> bell, Workbench& bench, std::string organization);
 
 }  // namespace tokenworks::gateway

@@ -45,7 +45,7 @@ class Told {
 
 class ServiceImpl final : public ServiceControl {
  public:
-  explicit ServiceImpl(ServiceParts parts) : parts_(std::move(parts)) {}
+  explicit ServiceImpl(ServiceParts parts) : parts_(std::move(parts)), bench_(parts_.workers, parts_.worker_count) {}
 
   Result<Caller> authenticate(std::string_view bearer) const override {
     Caller caller;
@@ -114,6 +114,7 @@ class ServiceImpl final : public ServiceControl {
                                                  AnswerSink& sink, Departure& departure, Outcome& outcome);
 
   ServiceParts parts_;
+  Workbench bench_;
   std::atomic<bool> draining_{false};
 };
 
@@ -176,7 +177,7 @@ asio::awaitable<Result<Receipt>> ServiceImpl::admit_and_run(Caller caller, Reque
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   auto bell = std::make_shared<Bell>(executor);
   const std::int64_t unix_seconds = parts_.clock.unix_ns() / 1'000'000'000;
-  auto preparing = prepare(request, model, unix_seconds, bell, parts_.workers);
+  auto preparing = prepare(request, model, unix_seconds, bell, bench_, who.organization.value);
   auto prepared = co_await std::move(preparing);
   if (!prepared) co_return prepared.error();
   prepared->arrived_ns = arrived_ns;
@@ -255,7 +256,7 @@ asio::awaitable<Result<Embedded>> ServiceImpl::admit_and_embed(Caller caller, Re
   } else {
     auto work = std::make_shared<const std::function<Result<std::vector<std::vector<TokenId>>>()>>(
         [request, model, most] { return encode_inputs(*request, *model, most); });
-    auto encoding = offload<std::vector<std::vector<TokenId>>>(parts_.workers, bell, std::move(work));
+    auto encoding = offload<std::vector<std::vector<TokenId>>>(bench_, caller.principal->organization.value, bell, std::move(work));
     texts = co_await std::move(encoding);
   }
   if (!texts) co_return texts.error();
@@ -298,7 +299,7 @@ asio::awaitable<Result<Tokenized>> ServiceImpl::tokenize(Caller caller, Tokenize
   auto bell = std::make_shared<Bell>(executor);
   auto shared = std::make_shared<const TokenizeRequest>(std::move(request));
   auto work = std::make_shared<const std::function<Result<Tokenized>()>>([shared, model, unix_seconds] { return tokens_of(*shared, *model, unix_seconds); });
-  auto encoding = offload<Tokenized>(parts_.workers, std::move(bell), std::move(work));
+  auto encoding = offload<Tokenized>(bench_, caller.principal->organization.value, std::move(bell), std::move(work));
   auto tokens = co_await std::move(encoding);
   co_return tokens;
 }

@@ -56,7 +56,8 @@ struct ServiceParts {
   const Snapshot<ModelSet>& models;
   std::string jurisdiction;
   bool progress_step = false;                        // ledger.progress: step
-  boost::asio::thread_pool& workers;                 // long prompts are encoded here
+  boost::asio::thread_pool& workers;                 // long prompts are encoded and grammars compiled here
+  int worker_count = 1;                              // how many threads it has
   std::int64_t embedding_tokens_max = 300'000;       // of all inputs of a request
   std::function<void(const Outcome&)> on_done;
   std::function<void(std::string_view model, double seconds, int tokens)> on_inter_token;
