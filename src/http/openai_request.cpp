@@ -136,6 +136,13 @@ void read_structured(Fields& fields, const std::string& prefix, OutputFormat& fo
   }
 }
 
+bool empty_or_off(const JsonValue& value) {
+  if (value.kind == JsonValue::Kind::boolean) return !value.truth;
+  if (value.is_string()) return value.text.empty();
+  if (value.is_array()) return value.items.empty();
+  return value.is_null() || (value.is_object() && value.members.empty());
+}
+
 void read_format(Fields& fields, const config::Plant::Limits& limits, std::optional<Error>& mistake, OutputFormat& format) {
   read_response_format(fields, mistake, format);
   bool given = format.kind != OutputFormat::Kind::text;
@@ -143,6 +150,8 @@ void read_format(Fields& fields, const config::Plant::Limits& limits, std::optio
   if (const JsonValue* object = fields.object("structured_outputs")) {
     Fields inside(*object, "structured_outputs.", mistake);
     read_structured(inside, "", format, given, "structured_outputs.");
+    // What would hold the answer and cannot is never passed over.
+    refuse_unsupported(*object, {"structural_tag", "disable_additional_properties"}, mistake, "structured_outputs.");
     if (inside.boolean("json_object").value_or(false)) {
       if (given) return inside.fail("json_object", "cannot be combined with another output format");
       format.kind = OutputFormat::Kind::json_object;
@@ -166,13 +175,6 @@ void read_stream(Fields& fields, std::optional<Error>& mistake, Parsed& parsed) 
     return inside.fail("continuous_usage_stats", "is only allowed when 'include_usage' is true");
   }
   parsed.request.continuous_usage = parsed.options.continuous_usage;
-}
-
-bool empty_or_off(const JsonValue& value) {
-  if (value.kind == JsonValue::Kind::boolean) return !value.truth;
-  if (value.is_string()) return value.text.empty();
-  if (value.is_array()) return value.items.empty();
-  return value.is_null() || (value.is_object() && value.members.empty());
 }
 
 }  // namespace
@@ -243,8 +245,9 @@ void read_common(const JsonValue& body, const config::Plant::Limits& limits, std
   read_stream(fields, mistake, parsed);
 }
 
-void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string_view> names, std::optional<Error>& mistake) {
-  Fields fields(body, "", mistake);
+void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string_view> names, std::optional<Error>& mistake,
+                        const std::string& prefix) {
+  Fields fields(body, prefix, mistake);
   for (const std::string_view name : names) {
     const JsonValue* value = fields.any(name);
     if (value != nullptr && !empty_or_off(*value)) fields.fail(name, "is not supported by this server", Errc::unsupported_parameter);

@@ -6,8 +6,9 @@ namespace tokenworks::http {
 
 // Reads every shared field of `body` into `parsed`; the first mistake stands in `mistake`.
 void read_common(const JsonValue& body, const config::Plant::Limits& limits, std::optional<Error>& mistake, Parsed& parsed);
-// Refuses fields that ask for something this server cannot do, instead of ignoring them silently.
-void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string_view> names, std::optional<Error>& mistake);
+// Refuses fields that ask for something this server cannot do, instead of ignoring them silently. `prefix` of their names.
+void refuse_unsupported(const JsonValue& body, std::initializer_list<std::string_view> names, std::optional<Error>& mistake,
+                        const std::string& prefix = {});
 // service_tier; user, safety_identifier and metadata.
 void read_tier(Fields& fields, std::optional<Tier>& tier);
 void read_tags(Fields& fields, std::optional<Error>& mistake, std::map<std::string, std::string>& tags);

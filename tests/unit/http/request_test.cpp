@@ -120,6 +120,8 @@ TEST(ChatRequest, EveryBadFieldIsNamed) {
       {R"("response_format":{"type":"json_schema","json_schema":{"name":"a b","schema":{}}})", "response_format.json_schema.name"},
       {R"("guided_regex":5)", "guided_regex"}, {R"("guided_regex":"a","guided_choice":["b"])", "guided_choice"},
       {R"("guided_choice":[])", "guided_choice"}, {R"("structured_outputs":{"json":5})", "structured_outputs.json"},
+      {R"("structured_outputs":{"structural_tag":"{}"})", "structured_outputs.structural_tag", Errc::unsupported_parameter},
+      {R"("structured_outputs":{"json":{},"disable_additional_properties":true})", "structured_outputs.disable_additional_properties", Errc::unsupported_parameter},
       {R"("tools":{})", "tools"}, {R"("tools":[{"type":"x"}])", "tools[0].type"}, {R"("tools":[{"type":"function"}])", "tools[0].function"},
       {R"("tools":[{"type":"function","function":{}}])", "tools[0].function.name"}, {R"("tool_choice":"auto")", "tool_choice"},
       {R"("tool_choice":"maybe")", "tool_choice"}, {R"("tool_choice":"required")", "tool_choice"},
