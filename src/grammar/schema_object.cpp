@@ -34,7 +34,8 @@ Expr SchemaCompiler::write_object(const Shape& shape) {
       unsupported("maxProperties", shape.path, "it is below the number of declared properties");
       return nothing();
     }
-    if (!extra.empty()) extra_max = shape.max_properties - all;
+    if (!extra.empty()) extra_max = counted_to(shape.max_properties, all, all + kMembersMost);
+    if (extra_max > 0) extra_max -= all;
   }
   const auto required = static_cast<std::int64_t>(shape.required.size());
   if (shape.min_properties > std::max<std::int64_t>(required, 1)) {

@@ -1,6 +1,7 @@
 // Schemas to shapes: keywords, references, allOf, anyOf, oneOf (JSON Schema 2020-12, with draft-07's items list,
 // additionalItems and definitions).
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "grammar/schema.hpp"
@@ -49,17 +50,12 @@ void SchemaCompiler::wrong(const std::string& keyword, const std::string& path, 
 }
 
 std::int64_t SchemaCompiler::count(const std::string& key, const Json& value, const std::string& path) {
-  // 3.0 is a count too.
-  const bool whole = value.is_number_integer() ||
-                     (value.is_number_float() &&
-                      value.get<double>() ==
-                          static_cast<double>(static_cast<std::int64_t>(std::clamp(value.get<double>(), -1.0, 1e15))));
-  const double n = value.is_number() ? value.get<double>() : -1;
-  if (!whole || n < 0 || n > 1e15) {
+  const double n = value.is_number() ? value.get<double>() : -1;   // 3.0 is a count too
+  if (n < 0 || n != std::floor(n)) {
     wrong(key, path, "must be a whole number that is not negative");
     return 0;
   }
-  return static_cast<std::int64_t>(n);
+  return static_cast<std::int64_t>(std::min(n, 1e15));   // more is no other bound: nothing is that long
 }
 
 std::vector<Shape> SchemaCompiler::expand(const Sub& sub) {

@@ -124,28 +124,30 @@ std::shared_ptr<const Dfa> SchemaCompiler::string_inside(const Shape& shape) {
   std::shared_ptr<const Dfa> both = all[0];
   for (std::size_t i = 1; i < all.size() && budget_.ok(); ++i)
     both = std::make_shared<const Dfa>(intersect(*both, *all[i], budget_));
-  if (shape.min_length == 0 && shape.max_length < 0) return both;
+  const std::int64_t longest = counted_to(shape.max_length, shape.min_length, kTextMost);
+  if (shape.min_length == 0 && longest < 0) return both;
   const auto counted = [&](std::int64_t most, Budget& budget) {
     const Expr length = repeat(any_character(Spelling::json), shape.min_length, most);
     return std::make_shared<const Dfa>(intersect(*both, build(length, 0, budget), budget));
   };
   // Counting takes a state for each number of characters and each state of the pattern. Where that is too much, as for an
   // address of up to 2,083 characters, texts are not written to their full length.
-  if (shape.max_length > kCountedLeast) {
+  if (longest > kCountedLeast) {
     Budget some(kCountedStates, kCountedSteps);
-    if (const auto exact = counted(shape.max_length, some); some.ok()) return budget_.state(exact->states.size()) ? exact : both;
+    if (const auto exact = counted(longest, some); some.ok()) return budget_.state(exact->states.size()) ? exact : both;
     const auto states = static_cast<std::int64_t>(both->states.size());
     const auto shorter = counted(std::max({kCountedStates / 2 / states, kCountedLeast, shape.min_length}), budget_);
     if (!budget_.ok() || !accepts_nothing(*shorter)) return shorter;
   }
-  return counted(shape.max_length, budget_);
+  return counted(longest, budget_);
 }
 
 Expr SchemaCompiler::write_string(const Shape& shape) {
   if (shape.max_length >= 0 && shape.min_length > shape.max_length) return nothing();
   if (!shape.patterns.empty() || !shape.formats.empty()) return write_held_string(shape);
-  if (shape.min_length == 0 && shape.max_length < 0) return json_.string();
-  return sequence({literal("\""), repeat(json_.character(), shape.min_length, shape.max_length), literal("\"")});
+  const std::int64_t longest = counted_to(shape.max_length, shape.min_length, kTextMost);
+  if (shape.min_length == 0 && longest < 0) return json_.string();
+  return sequence({literal("\""), repeat(json_.character(), shape.min_length, longest), literal("\"")});
 }
 
 // Large ones are rules, and the same at several places is one.
@@ -164,12 +166,12 @@ Expr SchemaCompiler::write_held_string(const Shape& shape) {
 }
 
 Expr SchemaCompiler::write_array(const Shape& shape) {
-  const std::int64_t most = shape.max_items;
-  if (most >= 0 && shape.min_items > most) return nothing();
+  if (shape.max_items >= 0 && shape.min_items > shape.max_items) return nothing();
+  const auto fixed = static_cast<std::int64_t>(shape.prefix.size());
+  const std::int64_t most = counted_to(shape.max_items, std::max(shape.min_items, fixed), kListMost);
   if (shape.unique && (most < 0 || most > 1)) return write_unique(shape);
   const Expr open = sequence({literal("["), json_.space()}), close = literal("]");
   // What may follow once `i` items were written, from the back.
-  const auto fixed = static_cast<std::int64_t>(shape.prefix.size());
   const std::int64_t places = most < 0 ? fixed : std::min(fixed, most);
   const Expr item = value(shape.items);
   Expr rest = empty();  // after the last place of the prefix

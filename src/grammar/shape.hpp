@@ -58,6 +58,14 @@ struct Shape {
   }
 };
 
+// A largest length or count as it is written. Some schemas have the largest number of their language there, which is no bound:
+// no answer has 2^31 characters. Others are far above what an answer comes to, and counting takes a state for each: what would
+// be longer than `most` is not written, unless `least` asks for it.
+constexpr std::int64_t kNoBound = INT32_MAX, kTextMost = 65'536, kListMost = 16'384, kMembersMost = 1'024;
+inline std::int64_t counted_to(std::int64_t bound, std::int64_t least, std::int64_t most) {
+  return bound < 0 || bound >= kNoBound ? -1 : std::min(bound, std::max(least, most));
+}
+
 // Both schemas hold.
 Sub both(const Sub& a, const Sub& b);
 

@@ -96,7 +96,7 @@ TEST(Calls, AMistakeNamesThePathOfTheParameter) {
     EXPECT_NE(compiled.error().message.find(compiled.error().param), std::string::npos) << compiled.error().message;
   }
   // Too large together: the tools are at fault, not one schema.
-  const auto large = compile(Kind::calls, with(R"({"type":"object","properties":{"s":{"type":"string","maxLength":900000}},"required":["s"]})"), test::small_trie());
+  const auto large = compile(Kind::calls, with(R"({"type":"object","properties":{"s":{"type":"string","minLength":900000}},"required":["s"]})"), test::small_trie());
   ASSERT_FALSE(large);
   EXPECT_TRUE(large.error().param.starts_with("tools")) << large.error().param;
   for (const std::string hostile : {"", "{}", "[]", "{\"calls\":[]}", "{\"calls\":[1]}", "{\"calls\":{}}", "{\"free\":3,\"calls\":[{}]}"}) {

@@ -251,6 +251,32 @@ TEST(JsonSchema, LongBoundsOfLargePatternsAreNoHindrance) {
   EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","format":"uri","minLength":3,"maxLength":2})", test::small_trie()));
 }
 
+// Frameworks write the largest number of their language where there is no bound, and columns of text have 65,535 or more.
+TEST(JsonSchema, UpperBoundsThatNoAnswerComesNearAreNoHindrance) {
+  for (const char* bound : {"70000", "1000000", "16777215", "2147483647", "4294967295", "9007199254740991", "1e300"}) {
+    const auto with = [&](const std::string& rest, const char* keyword) { return R"({)" + rest + ",\"" + keyword + "\":" + bound + "}"; };
+    const auto text = compile(Kind::json_schema, with(R"("type":"string","minLength":2)", "maxLength"), test::small_trie());
+    ASSERT_TRUE(text) << bound << ": " << text.error().message;
+    for (const std::size_t n : {1, 2, 3000}) EXPECT_EQ(takes(**text, "\"" + std::string(n, 'q') + "\""), n >= 2) << bound;
+    const auto uri = compile(Kind::json_schema, with(R"("type":"string","format":"uri")", "maxLength"), test::small_trie());
+    ASSERT_TRUE(uri) << bound << ": " << uri.error().message;
+    EXPECT_TRUE(takes(**uri, R"("https://example.org/a")"));
+    const auto list = compile(Kind::json_schema, with(R"("type":"array","items":{"type":"integer"},"minItems":1)", "maxItems"), test::small_trie());
+    ASSERT_TRUE(list) << bound << ": " << list.error().message;
+    EXPECT_TRUE(takes(**list, "[1,2,3]"));
+    EXPECT_FALSE(takes(**list, "[]"));
+    const auto map = compile(Kind::json_schema, with(R"("type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":{"type":"integer"})", "maxProperties"),
+                             test::small_trie());
+    ASSERT_TRUE(map) << bound << ": " << map.error().message;
+    EXPECT_TRUE(takes(**map, R"({"a":1,"b":2,"c":3})"));
+  }
+  const auto exact = compile(Kind::json_schema, R"({"type":"string","maxLength":60000})", test::small_trie());
+  ASSERT_TRUE(exact);
+  EXPECT_FALSE(takes(**exact, "\"" + std::string(60'001, 'q') + "\""));
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"array","minItems":5,"maxItems":4})", test::small_trie()));
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","maxLength":2.5})", test::small_trie()));
+}
+
 TEST(JsonSchema, WhatIsNotSupportedIsNamedWithItsPlace) {
   const auto refused = [](const std::string& schema, const std::string& part) {
     const auto grammar = compile(Kind::json_schema, schema, test::small_trie());
@@ -404,7 +430,7 @@ TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
       {Kind::json_schema, names + "}}"},
       {Kind::json_schema, lists},
       {Kind::json_schema, chain},
-      {Kind::json_schema, R"({"type":"string","maxLength":1000000000})"},
+      {Kind::json_schema, R"({"type":"string","minLength":1000000000})"},
       {Kind::json_schema, R"({"type":"array","minItems":999999999})"},
       {Kind::json_schema, R"({"type":"string","pattern":"(a|aa)*.{30}b.{30}"})"},
       {Kind::json_schema, R"({"type":"string","pattern":"^(.*a.{14})$","minLength":500,"maxLength":900})"},
@@ -429,7 +455,7 @@ TEST(JsonSchema, AHostileSchemaIsRefusedInBoundedTime) {
   }
   for (const std::string& source : {deep, doubling, forking, enumeration + "]}"}) EXPECT_FALSE(compile(Kind::json_schema, source, test::small_trie())) << source.substr(0, 60);
   EXPECT_FALSE(compile(Kind::json_schema, product + "]}", test::small_trie()));
-  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","maxLength":1000000000})", test::small_trie()));
+  EXPECT_FALSE(compile(Kind::json_schema, R"({"type":"string","minLength":1000000000})", test::small_trie()));
 }
 
 }  // namespace
