@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "ledger/entry_rows.hpp"
 #include "ledger/parts.hpp"
@@ -50,6 +51,7 @@ class Verification {
   std::map<std::pair<std::string, std::string>, std::int64_t> organizations_;   // own series by organization, currency
   std::unordered_map<std::int64_t, std::int64_t> organization_of_;              // by series
   std::unordered_map<RequestId, Hold> holds_;
+  std::unordered_set<RequestId> operations_;         // of topups and adjusts
   std::map<AccountKey, Totals> accounts_;
   std::unordered_map<CellKey, Cell, CellKeyHash> cells_;
   CreditCheck credits_;
@@ -225,7 +227,9 @@ bool Verification::follow_hold(const EntryRow& row, std::int64_t organization) {
       holds_.erase(found);
       return true;
     case EntryType::topup:
-    case EntryType::adjust: break;
+    case EntryType::adjust:
+      if (!operations_.insert(request).second) return why_ = "books an operation a second time", false;
+      break;
     default: return why_ = "an unknown entry type", false;
   }
   if (row.view.held != 0) return why_ = "an amount held on an entry that ends nothing", false;

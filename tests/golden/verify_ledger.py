@@ -109,6 +109,7 @@ class Checker:
         self.db.execute("BEGIN")
         self.entries = self.debits = self.credits = 0
         self.holds = {}                                  # request -> [held, series owner, entry id]
+        self.operations = set()
         self.accounts = defaultdict(lambda: [0, 0])      # (series, kind) -> debits, credits
         self.rollups = defaultdict(lambda: [0] * 6)      # (level, bucket, series) -> sums
         self.paid = defaultdict(lambda: {"debt": 0, "rows": {}})   # own series -> operation: time, expires, amount, left
@@ -258,7 +259,11 @@ class Checker:
             if hold:
                 raise Bad("a second hold")
             self.holds[request] = [e["amount"], owner, e["id"]]
-        elif kind not in ("topup", "adjust"):
+        elif kind in ("topup", "adjust"):
+            if request in self.operations:
+                raise Bad("an operation a second time")
+            self.operations.add(request)
+        else:
             if not hold or hold[1] != owner:
                 raise Bad("no open hold")
             if kind == "extend":

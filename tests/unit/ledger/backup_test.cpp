@@ -143,6 +143,13 @@ TEST_F(Backup, ADamagedIndexIsNotRestored) {
   ASSERT_FALSE(restored);
   EXPECT_NE(restored.error().message.find("damaged"), std::string::npos) << restored.error().message;
   EXPECT_FALSE(fs::exists(scratch_.path() + "/target.sqlite"));
+  {
+    const auto ledger = open(copy_);                 // who serves from it nevertheless
+    ASSERT_TRUE(book(*ledger, money(request(1), EntryType::topup, 100)));
+  }
+  const auto report = verify_file(copy_);
+  ASSERT_TRUE(report);
+  EXPECT_FALSE(report->ok) << "one operation, two entries";
 }
 
 }  // namespace
