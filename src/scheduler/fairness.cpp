@@ -78,9 +78,18 @@ void Scheduler::State::settle_virtual_time() {
 
   const double most = static_cast<double>(budget_tokens * options.units.uncached_micro + slots * options.units.output_micro +
                                           options.context_tokens * options.units.cached_micro);
-  const double bound = 2 * (static_cast<double>(gap_micro) + most) / 1e6;
-  bound_units = any ? std::max(bound_units, bound) : bound;   // the largest while anyone has been backlogged
-  gap_units = static_cast<double>(widest) / 1e6;
+  show(static_cast<double>(widest) / 1e6, 2 * (static_cast<double>(gap_micro) + most) / 1e6);
+}
+
+void Scheduler::State::show(double gap, double bound) {
+  constexpr std::int64_t kHalf = 30'000'000'000;
+  if (now - shown_since >= kHalf) {
+    shown_before = now - shown_since < 2 * kHalf ? shown : Shown{};
+    shown = {};
+    shown_since = now;
+  }
+  shown.gap = std::max(shown.gap, gap);
+  shown.bound = std::max(shown.bound, bound);
 }
 
 std::int64_t Scheduler::State::share(const Flow& flow, std::int64_t whole) const {

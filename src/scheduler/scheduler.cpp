@@ -284,8 +284,8 @@ Stats Scheduler::stats() const {
   stats.swap_used = st.swap.used();
   stats.swap_free = st.swap.size() - stats.swap_used;
   stats.step_budget = st.budget_tokens;
-  stats.fairness_gap_units = st.gap_units;
-  stats.fairness_bound_units = st.bound_units;
+  stats.fairness_gap_units = std::max(st.shown.gap, st.shown_before.gap);
+  stats.fairness_bound_units = std::max(st.shown.bound, st.shown_before.bound);
   return stats;
 }
 

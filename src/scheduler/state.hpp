@@ -316,7 +316,14 @@ struct Scheduler::State {
   std::int64_t prefill_backlog = 0;                  // of running sequences, after the plan
   bool committed = true;
   Stats counters;
-  double gap_units = 0, bound_units = 0;
+  // What the metrics show: the largest of the last half to whole minute. A scrape sees one step of hundreds, and a gap that was
+  // too large would hide between two of them.
+  struct Shown {
+    double gap = 0, bound = 0;
+  };
+  Shown shown, shown_before;                         // of this half minute, and of the one before
+  std::int64_t shown_since = 0;
+  void show(double gap, double bound);
 };
 
 }  // namespace tokenworks::scheduler

@@ -43,8 +43,8 @@ inline constexpr Series kWebhookPending{"tokenworks_webhook_pending_events", "Ev
 inline constexpr Series kWebhookDelivered{"tokenworks_webhook_delivered_total", "Events a webhook has taken."};
 inline constexpr Series kWebhookFailed{"tokenworks_webhook_failed_total", "Attempts a webhook did not take; each is tried again."};
 inline constexpr Series kWebhookGivenUp{"tokenworks_webhook_given_up_total", "Events no longer tried after three days of failures."};
-inline constexpr Series kGap{"tokenworks_fairness_gap_units", "Largest weighted service gap between two backlogged tenants, in cost units."};
-inline constexpr Series kBound{"tokenworks_fairness_bound_units", "What the fairness gap may never exceed at the live step budget."};
+inline constexpr Series kGap{"tokenworks_fairness_gap_units", "Largest weighted service gap between two backlogged tenants in the last minute, in cost units."};
+inline constexpr Series kBound{"tokenworks_fairness_bound_units", "What the fairness gap may never exceed at the step budgets of that minute."};
 inline constexpr Series kPredictedWait{"tokenworks_predicted_wait_seconds", "What a request submitted now would wait before its first step."};
 inline constexpr Series kReloadOk{"tokenworks_config_last_reload_success", "1 when the last reload took effect, 0 when the old state was kept."};
 inline constexpr Series kReloadTime{"tokenworks_config_last_reload_timestamp_seconds", "When the last reload was tried, Unix time."};

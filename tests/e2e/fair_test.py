@@ -102,6 +102,7 @@ def test_two_tenants_that_flood_share_the_slots_by_weight_and_the_metrics_keep_t
     got, seen = flooded(plant, ("acme", "beta"), 24 * 40)
     assert 3 * 0.8 <= got[1] / got[0] <= 3 * 1.2, got
     assert max(m["tokenworks_fairness_bound_units"] for m in seen) > 0
+    assert min(m["tokenworks_fairness_gap_units"] for m in seen[-4:]) > 0      # the gap is that of the last minute, not of one step
     # Autoscaling looks at these: busy under the flood, and quiet after it.
     assert max(m["tokenworks_sequences_running"] for m in seen) == 8
     assert min(m["tokenworks_sequences_waiting"] for m in seen[len(seen) // 4:]) > 0

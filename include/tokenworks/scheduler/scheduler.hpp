@@ -146,6 +146,7 @@ struct Stats {
   std::int64_t swapped_out = 0, swapped_in = 0;      // blocks, ever
   std::int64_t rows_discarded = 0;                   // sampled rows of sequences that had ended when their step was committed
   std::int64_t step_budget = 0;                      // live prompt tokens a step may take beside nothing else
+  // Over the last half to whole minute of steps:
   double fairness_gap_units = 0;                     // largest gap of the virtual counters of backlogged tenants of a tier
   double fairness_bound_units = 0;                   // what the rule promises: 2 (G + the most one step can charge)
 };

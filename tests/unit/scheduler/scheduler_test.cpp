@@ -200,6 +200,28 @@ std::vector<double> shares(const std::vector<std::pair<std::uint32_t, Tier>>& te
   return got;
 }
 
+TEST(Scheduler, TheLargestGapIsShownForAsLongAsAScrapeMayTakeAndNoLongerThanAMinute) {
+  SchedulerDriver driver(options_with(4096, 64, 128), false);
+  std::mt19937_64 random(1);
+  const std::int64_t takes = 100'000'000;            // ten steps a second
+  double largest = 0;
+  for (int step = 0; step < 250; ++step) {
+    for (std::uint32_t t = 0; t < 2; ++t) {
+      if (step % 20 == 0) driver.add(t, 1 + t, Tier::standard, prompt(200 + random() % 600, static_cast<TokenId>(random() % 1'000'000)), 4);
+    }
+    driver.step(random, 0, 0, takes);
+    const auto stats = driver.scheduler().stats();
+    EXPECT_GE(stats.fairness_gap_units, largest) << "forgotten after " << step << " steps";   // all within half a minute
+    EXPECT_LE(stats.fairness_gap_units, stats.fairness_bound_units);
+    largest = stats.fairness_gap_units;
+  }
+  EXPECT_GT(largest, 0);
+  driver.add(0, 1, Tier::standard, prompt(10, 1), 700);   // alone for more than a minute
+  for (int step = 0; step < 650; ++step) driver.step(random, 0, 0, takes);
+  EXPECT_EQ(driver.scheduler().stats().fairness_gap_units, 0);
+  EXPECT_GT(driver.scheduler().stats().fairness_bound_units, 0);
+}
+
 TEST(Scheduler, TenantsOfATierShareByWeight) {
   const auto got = shares({{1, Tier::standard}, {2, Tier::standard}, {4, Tier::standard}}, 1500);
   EXPECT_NEAR(got[0], 1.0 / 7, 0.01);
