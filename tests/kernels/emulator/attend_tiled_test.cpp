@@ -253,6 +253,7 @@ TEST(EmulatedTiledAttention, APlanThatDoesNotFitTakesLongerPieces) {
   EXPECT_LE(o.worst, 1.0);
   EXPECT_EQ(o.counts[2], 256);                       // 64: 11 items, 128: 7, 256: 5
   EXPECT_EQ(o.counts[0], 5);
+  EXPECT_EQ(o.counts[1], 0) << "and nothing is done twice, as tiles";
 }
 
 TEST(EmulatedTiledAttention, EmptyBatchesAndPaddingLeaveZeros) {

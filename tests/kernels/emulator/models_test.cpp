@@ -160,6 +160,23 @@ TEST_P(EmulatorModels, ChunksBatchesAndGraphsStayWithinTheTolerance) {
   }
 }
 
+// A step larger than any before moves the rows of a step to other memory: graphs that were captured on the old are not replayed.
+TEST(EmulatorSteps, GraphsAreCapturedAnewWhenAStepsMemoryMoves) {
+  const auto m = load_on_emulator(model_path("llama"), {}, {.context_tokens = 256, .kv_cache_bytes = 2 << 20, .sequences_max = 8, .rows_max = 128});
+  ASSERT_TRUE(m.runner);
+  BlockDealer dealer(*m.runner, 3);
+  std::vector<Sequence> sequences(1);
+  sequences[0].tokens.assign(100, 7);
+  sequences[0].blocks = dealer.deal(sequences[0].tokens.size());
+  std::vector<std::vector<float>> logits(1);
+  for (int step = 0; step < 4; ++step) ASSERT_NO_FATAL_FAILURE(advance(*m.runner, sequences, {1}, logits));
+  EXPECT_EQ(m.backend->graphs(), 1u);
+  ASSERT_NO_FATAL_FAILURE(advance(*m.runner, sequences, {90}, logits));
+  const auto before = m.device->counts();
+  for (int step = 0; step < 4; ++step) ASSERT_NO_FATAL_FAILURE(advance(*m.runner, sequences, {1}, logits));
+  EXPECT_EQ(m.device->counts().captures - before.captures, 1u);
+}
+
 // Q8_0 as the file stores it: the logits of what the blocks mean, in less memory than bf16; the same as unpacked at load.
 TEST(EmulatorModelsPacked, BlocksKeptPackedGiveTheLogitsOfWhatTheyMean) {
   const std::string path = golden_path("tiny_models") + "/llama/model-q8_0.gguf";
