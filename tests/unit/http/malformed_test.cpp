@@ -91,7 +91,9 @@ TEST(Malformed, AChunkedBodyMayArriveInAnyPieces) {
       }
       ASSERT_EQ(reader.state(), RequestReader::State::done) << piece << ": " << body;
       EXPECT_EQ(buffer, "");
-      if (body[0] == '8') EXPECT_EQ(reader.request().body, std::string("0}0\r\n\r\n0") + "0z\r\n0;\r\n0\r");
+      if (body[0] == '8') {
+        EXPECT_EQ(reader.request().body, std::string("0}0\r\n\r\n0") + "0z\r\n0;\r\n0\r");
+      }
     }
   }
   Plant plant;
