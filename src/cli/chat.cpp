@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 
 #include "commands.hpp"
@@ -14,6 +15,7 @@ namespace {
 struct Flags {
   std::string config, url, key_file, authorities, model = "default", message;
   std::int64_t max_tokens = 256;
+  std::optional<double> temperature;
   bool json = false;
 } flags;
 
@@ -85,8 +87,9 @@ int chat() {
     std::fprintf(stderr, "tokenworks: nothing to say: the message is empty\n");
     return app::kBadUsage;
   }
-  const nlohmann::json body{{"model", flags.model}, {"stream", true}, {"stream_options", {{"include_usage", true}}},
-                            {"max_tokens", flags.max_tokens}, {"messages", {{{"role", "user"}, {"content", message}}}}};
+  nlohmann::json body{{"model", flags.model}, {"stream", true}, {"stream_options", {{"include_usage", true}}},
+                      {"max_tokens", flags.max_tokens}, {"messages", {{{"role", "user"}, {"content", message}}}}};
+  if (flags.temperature) body["temperature"] = *flags.temperature;   // the daemon says what it refuses
   std::string usage, failure;
   Events events([&](const std::string& data) {
     const auto j = nlohmann::json::parse(data, nullptr, false);
@@ -148,6 +151,7 @@ void add_chat(CLI::App& app, Action& action) {
   sub->add_option("--cacert", flags.authorities, "PEM file of the authority that signed the server's certificate (else SSL_CERT_FILE)");
   sub->add_option("--model", flags.model, "Model or alias");
   sub->add_option("--max-tokens", flags.max_tokens, "Longest answer");
+  sub->add_option("--temperature", flags.temperature, "0 takes the likeliest token each time (else the daemon's default, 1)");
   sub->add_flag("--json", flags.json, "Print the final chunk instead of the text");
   sub->callback([&action] { action = chat; });
 }

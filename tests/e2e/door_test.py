@@ -96,7 +96,7 @@ def ask(plant, key, path="/v1/chat/completions"):
     return status, json.loads(body)
 
 
-def test_chat_trusts_the_authority_it_is_told_to(own):
+def test_chat_trusts_the_authority_it_is_told_to_and_passes_on_the_temperature(own):
     environment = {**own.env, "TOKENWORKS_API_KEY": own.member}
     import plant as module
     run = lambda *more, **env: subprocess.run([module.BIN, "chat", "--url", own.api, "--max-tokens", "2", "hello", *more], capture_output=True, text=True,
@@ -107,6 +107,10 @@ def test_chat_trusts_the_authority_it_is_told_to(own):
     assert trusted.returncode == 0 and "tokens in" in trusted.stderr, trusted
     assert run(SSL_CERT_FILE=own.folder + "/ca.crt").returncode == 0
     assert run("--cacert", own.folder + "/none.crt").returncode == 3
+    likeliest = [run("--cacert", own.folder + "/ca.crt", "--temperature", "0").stdout for _ in range(2)]
+    assert likeliest[0] == likeliest[1] != "", likeliest
+    hot = run("--cacert", own.folder + "/ca.crt", "--temperature", "9")
+    assert hot.returncode != 0 and "temperature" in hot.stderr, hot
 
 
 def test_the_certificate_is_the_one_made_out_to_the_name_asked_for(own):
