@@ -1,7 +1,5 @@
 #include "tokenworks/app/plant.hpp"
 
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -23,6 +21,7 @@
 #include "models.hpp"
 #include "notify.hpp"
 #include "preflight.hpp"
+#include "process.hpp"
 #include "reloader.hpp"
 #include "tokenworks/base/crypto.hpp"
 #include "tokenworks/base/log.hpp"
@@ -41,39 +40,6 @@ namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kWatcherPatience = 60 * kSecond;    // the loop that watches the engines, and an end after a lost device
-
-sigset_t handled_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, s);
-  return set;
-}
-
-// Prompts never reach disk: no core dumps, no other process may read our memory. The descriptor limit goes to its hard value.
-void harden_process() {
-  prctl(PR_SET_DUMPABLE, 0);
-  const rlimit no_core{0, 0};
-  setrlimit(RLIMIT_CORE, &no_core);
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-  }
-  std::signal(SIGPIPE, SIG_IGN);
-}
-
-// Clients that only connect, with no key, must not take the descriptors that books, probes and the admin listener need: of those
-// the system gives, so many are not theirs.
-constexpr std::int64_t kOwnDescriptors = 128;
-
-std::int64_t connections_that_fit(std::int64_t asked) {
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= static_cast<rlim_t>(asked + kOwnDescriptors)) return asked;
-  const std::int64_t fit = std::max<std::int64_t>(static_cast<std::int64_t>(files.rlim_cur) - kOwnDescriptors, 1);
-  log::warn("connections_lowered", {{"asked", asked}, {"connections", fit}, {"open_files", static_cast<std::int64_t>(files.rlim_cur)},
-                                    {"action", "raise LimitNOFILE (ulimit -Hn), or lower limits.connections"}});
-  return fit;
-}
 
 log::Level level_of(const std::string& name) {
   return name == "debug" ? log::Level::debug : name == "warn" ? log::Level::warn : name == "error" ? log::Level::error : log::Level::info;
