@@ -2,26 +2,13 @@
 #include "http/inflate.hpp"
 
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <ctime>
 
-namespace tokenworks::http {
-namespace {
+#include "gzip.hpp"
 
-std::string gzip(const std::string& plain) {
-  z_stream stream{};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, plain.size()) + 32, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(plain.data()));
-  stream.avail_in = static_cast<uInt>(plain.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
+namespace tokenworks::http::test {
+namespace {
 
 TEST(Inflate, AMemberWithoutContentCostsNoMoreBehindALongText) {
   const std::string plain(3 << 20, ' '), empty = gzip("");
@@ -46,4 +33,4 @@ TEST(Inflate, WhatFillsItsRoomExactlyIsWholeAndOneByteMoreThanAllowedIsNot) {
 }
 
 }  // namespace
-}  // namespace tokenworks::http
+}  // namespace tokenworks::http::test

@@ -1,11 +1,10 @@
 // The front door over real sockets on loopback, against a fake service.
 #include <gtest/gtest.h>
 
-#include <zlib.h>
-
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "gzip.hpp"
 #include "http/server_tuning.hpp"
 #include "raw_client.hpp"
 
@@ -13,20 +12,6 @@ namespace tokenworks::http::test {
 namespace {
 
 using nlohmann::json;
-
-std::string gzip(const std::string& plain) {
-  z_stream stream{};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, plain.size()) + 32, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(plain.data()));
-  stream.avail_in = static_cast<uInt>(plain.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
 
 TEST(Server, AChatAnswerHasEveryFieldOpenAiRequires) {
   Plant plant;
